@@ -1,0 +1,249 @@
+"""Recipes: one YAML file describes a whole run, read into frozen, typed dataclasses.
+
+A recipe names the frozen audio encoder, Bridge-Net, the frozen language model, the corpora and the schedule; nothing
+else in the code knows at which scale it runs. An unknown key, a wrong type or a contradiction is refused with the place
+it stands at and the nearest valid name. The `training` section is handed to transformers' `TrainingArguments` as it is
+(checked against its fields when the trainer is built, so that reading a recipe needs no torch).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import types
+import typing
+from dataclasses import field
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+from mint.types import MintError
+
+STRICT = ConfigDict(extra="forbid", strict=False, use_attribute_docstrings=True)
+
+
+@dataclass(frozen=True, config=STRICT)
+class EncoderConfig:
+    """The frozen audio encoder."""
+
+    family: Literal["yamnet", "tiny"] = "yamnet"
+    """Adapter: `yamnet`, or `tiny` (random weights, for tests)."""
+    weights: str = "asset:yamnet"
+    """`asset:NAME`, a local folder or a hub name."""
+    revision: str | None = None
+    """Revision of a hub name; pinned in the run."""
+
+
+@dataclass(frozen=True, config=STRICT)
+class BridgeConfig:
+    """Bridge-Net (paper, section 2.1). Width, heads and vocabulary are those of the checkpoint it starts from."""
+
+    weights: str = "asset:minilm"
+    """BERT checkpoint to start from: `asset:NAME`, a local folder or a hub name."""
+    revision: str | None = None
+    """Revision of a hub name."""
+    num_layers: int = 12
+    """Blocks taken from the checkpoint, from the bottom (paper, section 3.2: 12)."""
+    num_queries: int = 32
+    """Learnable queries (paper, section 3.2: 32)."""
+    cross_attention_every: int = 2
+    """Every how many blocks the queries cross-attend to the audio (the paper is silent; 2 as in BLIP-2)."""
+    dropout: float = 0.1
+    """BERT's own."""
+    max_text_tokens: int = 30
+    """Longest caption or instruction that Bridge-Net reads (paper, section 3.2: 30)."""
+
+    def __post_init__(self) -> None:
+        """Refuse sizes that cannot be built."""
+        for name in ("num_layers", "num_queries", "cross_attention_every", "max_text_tokens"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"bridge.{name} is {getattr(self, name)}; it must be at least 1")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"bridge.dropout is {self.dropout}; it must lie in [0, 1)")
+
+
+@dataclass(frozen=True, config=STRICT)
+class ObjectivesConfig:
+    """Stage 1's objectives (paper, section 2.2; Table 5 switches them). Equal weights."""
+
+    alc: bool = True
+    """Audio-language contrastive learning."""
+    alm: bool = True
+    """Audio-language matching; its hard negatives are drawn by ALC's similarities."""
+    atg: bool = True
+    """Audio-grounded text generation."""
+    shared_width: int = 256
+    """E, width of the space in which queries and [CLS] are compared (BLIP-2)."""
+    temperature: float = 0.07
+    """Initial value; learnable, kept in [0.001, 0.5] (BLIP-2)."""
+    label_smoothing: float = 0.1
+    """Of ALC and ATG (BLIP-2)."""
+
+    def __post_init__(self) -> None:
+        """Refuse an empty sum of losses."""
+        if not (self.alc or self.alm or self.atg):
+            raise ValueError("objectives: alc, alm and atg are all false; switch at least one on")
+        if not 0.001 <= self.temperature <= 0.5:
+            raise ValueError(f"objectives.temperature is {self.temperature}; it must lie in [0.001, 0.5]")
+
+
+@dataclass(frozen=True, config=STRICT)
+class LanguageConfig:
+    """The frozen language model."""
+
+    family: Literal["causal", "tiny"] = "causal"
+    """Adapter: `causal` (Llama, SmolLM, Qwen, OPT), or `tiny` (random weights, for tests)."""
+    weights: str = "asset:smollm2"
+    """`asset:NAME`, a local folder or a hub name."""
+    revision: str | None = None
+    """Revision of a hub name; pinned in the run."""
+
+
+@dataclass(frozen=True, config=STRICT)
+class DataConfig:
+    """What is trained on."""
+
+    manifests: tuple[str, ...] = ()
+    """JSON Lines files, relative to the working directory."""
+    mixture: dict[str, float] = field(default_factory=dict)
+    """Weight of each task; a task that is not named has the square root of its size (InstructBLIP)."""
+    examples_per_epoch: int | None = None
+    """Length of an epoch; None: the number of training examples."""
+    max_seconds: float = 30.0
+    """Longest window of audio (paper, section 3.2: 30)."""
+
+
+@dataclass(frozen=True, config=STRICT)
+class Recipe:
+    """A whole training run."""
+
+    name: str
+    """Shown in results and tables."""
+    stage: Literal[1, 2]
+    """1: representation learning (section 2.2); 2: instruction tuning (section 2.3)."""
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    """The frozen audio encoder."""
+    bridge: BridgeConfig = field(default_factory=BridgeConfig)
+    """Bridge-Net."""
+    data: DataConfig = field(default_factory=DataConfig)
+    """What is trained on."""
+    objectives: ObjectivesConfig | None = None
+    """Stage 1 only."""
+    language: LanguageConfig | None = None
+    """Stage 2 only."""
+    instruction_aware: bool = True
+    """Stage 2: Bridge-Net reads the instruction too (section 2.3); its ablation is `false`."""
+    start: str | None = None
+    """Stage 2: the folder of the stage-1 run that Bridge-Net starts from."""
+    seed: int = 0
+    """Of the weights that are new, of the order of the data and of the negatives."""
+    training: dict[str, Any] = field(default_factory=dict)
+    """Arguments of transformers' `TrainingArguments`."""
+
+    def __post_init__(self) -> None:
+        """Fill the section of the stage and refuse the other stage's."""
+        if self.stage == 1:
+            if self.language is not None or self.start is not None:
+                raise ValueError("`language` and `start` belong to stage 2; remove them or set `stage: 2`")
+            if self.objectives is None:
+                object.__setattr__(self, "objectives", ObjectivesConfig())
+        else:
+            if self.objectives is not None:
+                raise ValueError("`objectives` belongs to stage 1; remove it or set `stage: 1`")
+            if self.language is None:
+                object.__setattr__(self, "language", LanguageConfig())
+
+
+def load_recipe(source: str | Path, overrides: typing.Sequence[str] = ()) -> Recipe:
+    """Read a recipe.
+
+    Args:
+        source: a YAML file, or the name of a shipped recipe such as `quickstart/stage1`.
+        overrides: `key=value` with dotted keys, the value in YAML: `training.max_steps=10`.
+
+    Raises:
+        MintError: no such recipe, or a key or value that it cannot have.
+    """
+    path = find_recipe(source)
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise MintError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(values, dict):
+        raise MintError(f"{path} holds {type(values).__name__}, not a mapping of recipe keys")
+    for override in overrides:
+        _apply_override(values, override)
+    return recipe_from_dict(values, source=str(path))
+
+
+def recipe_from_dict(values: dict[str, Any], source: str = "recipe") -> Recipe:
+    """Check and type the values of a recipe; `source` opens the error message."""
+    _refuse_unknown_keys(Recipe, values, source, "")
+    try:
+        return TypeAdapter(Recipe).validate_python(values)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        place = ".".join(str(part) for part in problem["loc"])
+        message = problem["msg"].removeprefix("Value error, ")
+        value = "" if isinstance(problem["input"], dict) else f" (found {problem['input']!r})"
+        raise MintError(f"{source}: {place + ': ' if place else ''}{message}{value}") from None
+
+
+def recipe_to_dict(recipe: Recipe) -> dict[str, Any]:
+    """The resolved recipe as plain values, ready for YAML or JSON."""
+    return typing.cast("dict[str, Any]", TypeAdapter(Recipe).dump_python(recipe, mode="json"))
+
+
+def save_recipe(recipe: Recipe, path: Path) -> None:
+    """Write the resolved recipe."""
+    path.write_text(yaml.safe_dump(recipe_to_dict(recipe), sort_keys=False), encoding="utf-8")
+
+
+def shipped_recipes() -> dict[str, Path]:
+    """Names and paths of the recipes that come with the package."""
+    root = Path(str(resources.files("mint") / "recipes"))
+    return {path.relative_to(root).with_suffix("").as_posix(): path for path in sorted(root.rglob("*.yaml"))}
+
+
+def find_recipe(source: str | Path) -> Path:
+    """The file of a recipe given by path or by shipped name."""
+    if Path(source).is_file():
+        return Path(source)
+    shipped = shipped_recipes()
+    name = str(source).removesuffix(".yaml")
+    if name in shipped:
+        return shipped[name]
+    raise MintError(f"no recipe {str(source)!r}: give a YAML file or one of {', '.join(shipped)}")
+
+
+def _apply_override(values: dict[str, Any], override: str) -> None:
+    key, separator, text = override.partition("=")
+    if not separator:
+        raise MintError(f"override {override!r} has no value; write key=value, such as training.max_steps=10")
+    *parents, last = key.split(".")
+    section = values
+    for parent in parents:
+        section = section.setdefault(parent, {})
+        if not isinstance(section, dict):
+            raise MintError(f"override {override!r}: {parent!r} is a value, not a section")
+    section[last] = yaml.safe_load(text)
+
+
+def _refuse_unknown_keys(config: Any, values: dict[str, Any], source: str, place: str) -> None:
+    hints = typing.get_type_hints(config)
+    for key, value in values.items():
+        if key not in hints:
+            near = difflib.get_close_matches(str(key), hints, n=1)
+            cure = f"did you mean {near[0]!r}?" if near else f"valid keys: {', '.join(hints)}"
+            raise MintError(f"{source}: unknown key {place + str(key)!r}; {cure}")
+        for inner in _alternatives(hints[key]):
+            if dataclasses.is_dataclass(inner) and isinstance(value, dict):
+                _refuse_unknown_keys(inner, value, source, f"{place}{key}.")
+
+
+def _alternatives(hint: Any) -> tuple[Any, ...]:
+    return typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
