@@ -103,13 +103,18 @@ class LanguageModel(Protocol):
     """D of its token embeddings."""
     identity: str
 
-    def loss(self, soft_prompt: Tensor, prompts: Sequence[str], answers: Sequence[str]) -> Tensor:
+    def collate(self, prompts: Sequence[str], answers: Sequence[str]) -> dict[str, Tensor]:
+        """Tokenise B prompts and answers for `loss`: `prompt_ids`, `prompt_mask` [B, L] and `labels` [B, L']."""
+        ...
+
+    def loss(self, soft_prompt: Tensor, prompt_ids: Tensor, prompt_mask: Tensor, labels: Tensor) -> Tensor:
         """Mean negative log-likelihood of the answers' tokens (end of sequence included) after [soft_prompt; prompt].
 
         Args:
             soft_prompt: [B, Q, D]; gradients flow into it.
-            prompts: B instructions.
-            answers: B answers.
+            prompt_ids: from `collate`.
+            prompt_mask: from `collate`; bool, True: real.
+            labels: from `collate`; -100 where nothing is predicted.
 
         Returns:
             Scalar.

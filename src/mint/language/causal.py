@@ -1,0 +1,177 @@
+"""Frozen causal language models of transformers (Llama, SmolLM, Qwen, OPT families).
+
+The sequence is [soft prompt; prompt; answer; end]: MINT's paper uses an encoder-decoder (section 2.3), where the answer
+has a sequence of its own; for a causal model everything stands in one, with the loss on the answer alone, as in
+BLIP-2's OPT variant. The answer follows the prompt after one space.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from mint.language.candidates import CandidateTree, grow_trees
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+IGNORED = -100
+LOGITS_AT_ONCE = 1 << 26
+"""Bound on rows x vocabulary of the logits held at a time: 256 MiB in float32."""
+
+
+@dataclass(frozen=True)
+class Prefix:
+    """[soft prompt; prompt] of a batch, run once; rows are padded on the left."""
+
+    cache: Any
+    """Keys and values of all layers (transformers' cache)."""
+    mask: Tensor
+    """[B, K] bool, True: real."""
+    last: Tensor
+    """[B, D] output at the last position."""
+
+
+class CausalLanguageModel:
+    """Adapter of a frozen causal language model to the `LanguageModel` protocol.
+
+    Args:
+        model: a transformers causal model, already frozen.
+        tokenizer: its tokenizer.
+        identity: name and revision.
+    """
+
+    def __init__(self, model: Any, tokenizer: Any, identity: str) -> None:
+        self.model = model
+        self.tokenizer = tokenizer
+        self.identity = identity
+        self.end = int(tokenizer.eos_token_id)
+        self.pad = int(tokenizer.pad_token_id) if tokenizer.pad_token_id is not None else self.end
+        self.embedding: nn.Embedding = model.get_input_embeddings()
+        self.width = self.embedding.embedding_dim
+        self.decoder = model.get_decoder()
+        self.head = model.get_output_embeddings()
+
+    def collate(self, prompts: Sequence[str], answers: Sequence[str]) -> dict[str, Tensor]:
+        """Rows of prompt and answer, padded on the right; labels are -100 on the prompt and the padding."""
+        rows = []
+        for prompt, answer in zip(prompts, answers, strict=True):
+            prompt_ids, answer_ids = self._tokens(prompt), self.answer_tokens(answer)
+            rows.append((prompt_ids + answer_ids, [IGNORED] * len(prompt_ids) + answer_ids))
+        length = max(len(ids) for ids, _ in rows)
+        ids = torch.tensor([ids + [self.pad] * (length - len(ids)) for ids, _ in rows])
+        labels = torch.tensor([labels + [IGNORED] * (length - len(labels)) for _, labels in rows])
+        real = torch.tensor([[True] * len(ids) + [False] * (length - len(ids)) for ids, _ in rows])
+        return {"prompt_ids": ids, "prompt_mask": real, "labels": labels}
+
+    def answer_tokens(self, answer: str) -> list[int]:
+        """Tokens of a whole answer: a space before it, the end after it."""
+        return [*self._tokens(" " + answer), self.end]
+
+    def loss(self, soft_prompt: Tensor, prompt_ids: Tensor, prompt_mask: Tensor, labels: Tensor) -> Tensor:
+        """Mean negative log-likelihood of the answers' tokens; logits are computed for these alone."""
+        batch, queries = soft_prompt.shape[:2]
+        embedded = torch.cat([soft_prompt.to(self.embedding.weight.dtype), self.embedding(prompt_ids)], dim=1)
+        mask = torch.cat([prompt_mask.new_ones(batch, queries), prompt_mask], dim=1)
+        hidden = self.decoder(inputs_embeds=embedded, attention_mask=mask.long(), use_cache=False).last_hidden_state
+        before = hidden[:, queries - 1 : -1]  # [B, L, D]: position i predicts label i
+        predicts = labels != IGNORED
+        return functional.cross_entropy(self.head(before[predicts]).float(), labels[predicts])
+
+    @torch.no_grad()
+    def score(self, soft_prompt: Tensor, prompts: Sequence[str], candidates: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Log-likelihood of each candidate as the whole answer (vocabulary ranking; paper, section 4.1).
+
+        [soft prompt; prompt] runs once a clip. The candidates follow as one packed tree: common beginnings are computed
+        once, and a mask lets each token see the prefix and its own ancestors only. Trees are bounded, so that thousands
+        of candidates need no more memory than hundreds.
+
+        Returns:
+            sums [B, C] over the tokens and the end, and token counts [C].
+        """
+        prefix = self._run_prefix(soft_prompt, prompts)
+        tokens = [self.answer_tokens(candidate) for candidate in candidates]
+        sums = prefix.last.new_zeros(len(prompts), len(candidates), dtype=torch.float32)
+        for tree in grow_trees(tokens):
+            edges = self._edge_scores(prefix, tree)  # [B, number of edges]
+            for candidate, path in tree.paths.items():
+                sums[:, candidate] = edges[:, path].sum(dim=1)
+        return sums, torch.tensor([len(row) for row in tokens], device=sums.device)
+
+    @torch.no_grad()
+    def generate(self, soft_prompt: Tensor, prompts: Sequence[str], **options: Any) -> list[str]:
+        """Continue [soft prompt; prompt]; each row stops by itself. Options are those of transformers' `generate`."""
+        embedded, mask = self._embed_prefix(soft_prompt, prompts)
+        options = {"max_new_tokens": 40, "do_sample": False, **options}
+        produced = self.model.generate(
+            inputs_embeds=embedded,
+            attention_mask=mask.long(),
+            eos_token_id=self.end,
+            pad_token_id=self.pad,
+            **options,
+        )
+        return [text.strip() for text in self.tokenizer.batch_decode(produced, skip_special_tokens=True)]
+
+    def _tokens(self, text: str) -> list[int]:
+        ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        return ids
+
+    def _embed_prefix(self, soft_prompt: Tensor, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """[padding; soft prompt; prompt] embedded [B, K, D], and its mask [B, K]."""
+        rows = [
+            torch.cat([soft, self.embedding(torch.tensor(self._tokens(prompt), device=soft.device, dtype=torch.long))])
+            for soft, prompt in zip(soft_prompt.to(self.embedding.weight.dtype), prompts, strict=True)
+        ]
+        length = max(len(row) for row in rows)
+        embedded = torch.stack([functional.pad(row, (0, 0, length - len(row), 0)) for row in rows])
+        mask = torch.stack([torch.arange(length, device=row.device) >= length - len(row) for row in rows])
+        return embedded, mask
+
+    def _run_prefix(self, soft_prompt: Tensor, prompts: Sequence[str]) -> Prefix:
+        embedded, mask = self._embed_prefix(soft_prompt, prompts)
+        positions = (mask.long().cumsum(dim=1) - 1).clamp(min=0)
+        output = self.decoder(
+            inputs_embeds=embedded, attention_mask=mask.long(), position_ids=positions, use_cache=True
+        )
+        return Prefix(output.past_key_values, mask, output.last_hidden_state[:, -1])
+
+    def _edge_scores(self, prefix: Prefix, tree: CandidateTree) -> Tensor:
+        """Log-probability of each edge's token after its parent: [B, number of edges]."""
+        parents = prefix.last[:, None]  # [B, 1 + N, D] once the nodes have run
+        if tree.tokens:
+            parents = torch.cat([parents, self._run_nodes(prefix, tree)], dim=1)
+        edge_parents = torch.tensor([parent for parent, _ in tree.edges], device=parents.device)
+        edge_tokens = torch.tensor([token for _, token in tree.edges], device=parents.device)
+        scores = parents.new_empty(parents.shape[0], len(tree.edges), dtype=torch.float32)
+        at_once = max(1, LOGITS_AT_ONCE // (parents.shape[0] * self.head.weight.shape[0]))
+        for first in range(0, parents.shape[1], at_once):
+            logits = self.head(parents[:, first : first + at_once]).float()  # [B, parents of the chunk, V]
+            here = ((edge_parents >= first) & (edge_parents < first + at_once)).nonzero()[:, 0]
+            rows, tokens = edge_parents[here] - first, edge_tokens[here]
+            scores[:, here] = logits[:, rows, tokens] - logits.logsumexp(dim=-1)[:, rows]
+        return scores
+
+    def _run_nodes(self, prefix: Prefix, tree: CandidateTree) -> Tensor:
+        """Outputs [B, N, D] of the tree's nodes; each sees the prefix and its own ancestors."""
+        device, dtype = prefix.last.device, prefix.last.dtype
+        batch, known = prefix.mask.shape
+        ancestors = tree.ancestors().to(device)
+        seen = torch.cat([prefix.mask[:, None].expand(-1, len(ancestors), -1), ancestors.expand(batch, -1, -1)], dim=2)[
+            :, None
+        ]  # [B, 1, N, K + N]
+        output = self.decoder(
+            input_ids=torch.tensor(tree.tokens, device=device).expand(batch, -1),
+            attention_mask=torch.zeros(seen.shape, dtype=dtype, device=device).masked_fill(
+                ~seen, torch.finfo(dtype).min
+            ),
+            position_ids=prefix.mask.sum(dim=1, keepdim=True) + torch.tensor(tree.depths, device=device),
+            past_key_values=prefix.cache,
+            use_cache=True,
+        )
+        prefix.cache.crop(known)
+        hidden: Tensor = output.last_hidden_state
+        return hidden

@@ -1,0 +1,54 @@
+"""What is frozen, and proof of it.
+
+A frozen model is one whose parameters take no gradients, that stays in eval mode whatever is called on it, and that is
+not a child of the model being trained: so it is neither in its `state_dict`, nor moved or switched by its methods.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from torch import nn
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from torch import Tensor
+
+Held = TypeVar("Held")
+
+
+class Frozen(Generic[Held]):
+    """Holds a module without registering it as a child."""
+
+    def __init__(self, held: Held) -> None:
+        self.held = held
+
+
+def freeze(module: nn.Module) -> nn.Module:
+    """Turn gradients off and pin eval mode: `train()` has no effect any more."""
+    module.requires_grad_(False).eval()
+    module.train = lambda mode=True: module  # type: ignore[method-assign]
+    return module
+
+
+def trainable_state(module: nn.Module) -> dict[str, Tensor]:
+    """The parameters that are trained, by name: what a checkpoint holds."""
+    return {name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad}
+
+
+def count_by_module(module: nn.Module) -> Iterator[tuple[str, int, int]]:
+    """Name, trained and frozen parameters of each direct child."""
+    for name, child in module.named_children():
+        sizes = [(parameter.numel(), parameter.requires_grad) for parameter in child.parameters()]
+        yield name, sum(n for n, trained in sizes if trained), sum(n for n, trained in sizes if not trained)
+
+
+def fingerprint(module: nn.Module) -> str:
+    """SHA-256 over the bytes of all parameters and buffers: equal before and after training if and only if frozen."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(-1).numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,94 @@
+"""Stage 2: audio-to-language generative learning with instruction tuning (paper, section 2.3).
+
+The query outputs pass one fully-connected layer into the width of the frozen language model and stand before the
+instruction as soft prompts; the loss is the language model's on the answer. The instruction also enters Bridge-Net as
+text beside the queries (instruction-aware extraction), which a recipe can switch off. Only what stage 2 uses is kept:
+stage 1's heads are dropped.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from torch import Tensor, nn
+
+from mint.model import masks
+from mint.model.bridge_net import BridgeNet
+from mint.model.freeze import Frozen
+
+if TYPE_CHECKING:
+    from mint.types import LanguageModel
+
+
+class Stage2(nn.Module):
+    """Bridge-Net and the fully-connected layer before a frozen language model.
+
+    Args:
+        bridge: the stack, from stage 1.
+        language: the frozen language model; it is held, not owned: its weights are neither trained nor saved.
+        instruction_aware: Bridge-Net reads the instruction too.
+    """
+
+    accepts_loss_kwargs = False  # the Trainer must not rescale the loss by a token count
+
+    def __init__(self, *, bridge: BridgeNet, language: LanguageModel, instruction_aware: bool = True) -> None:
+        super().__init__()
+        self.bridge = bridge
+        self.projection = nn.Linear(bridge.width, language.width)
+        self.instruction_aware = instruction_aware
+        if not instruction_aware:
+            drop_text_side(bridge)
+        self._language = Frozen(language)
+
+    @property
+    def language(self) -> LanguageModel:
+        """The frozen language model."""
+        return self._language.held
+
+    def forward(
+        self,
+        audio_features: Tensor,
+        audio_mask: Tensor,
+        instruction_ids: Tensor,
+        instruction_mask: Tensor,
+        prompt_ids: Tensor,
+        prompt_mask: Tensor,
+        labels: Tensor,
+    ) -> dict[str, Tensor]:
+        """Loss of a batch of clips with instructions and answers.
+
+        Args:
+            audio_features: [B, T, audio width] from the frozen encoder.
+            audio_mask: [B, T] bool, True: real.
+            instruction_ids: [B, L] instruction in Bridge-Net's tokens.
+            instruction_mask: [B, L] bool, True: real.
+            prompt_ids: [B, L'] in the language model's tokens, as its `collate` gives them.
+            prompt_mask: [B, L'] bool, True: real.
+            labels: [B, L''] likewise, -100 where nothing is to be predicted.
+
+        Returns:
+            `loss`, the mean over the answers' tokens.
+        """
+        soft_prompt = self.soft_prompt(audio_features, audio_mask, instruction_ids, instruction_mask)
+        return {"loss": self.language.loss(soft_prompt, prompt_ids, prompt_mask, labels)}
+
+    def soft_prompt(
+        self, audio_features: Tensor, audio_mask: Tensor, instruction_ids: Tensor, instruction_mask: Tensor
+    ) -> Tensor:
+        """The audio as the language model reads it: [B, Q, width of the language model]."""
+        audio = self.bridge.project_audio(audio_features, audio_mask)
+        if self.instruction_aware:
+            attention = masks.bidirectional(self.bridge.num_queries, instruction_mask)
+            output = self.bridge.encode_pair(audio, instruction_ids, attention)
+        else:
+            output = self.bridge.encode_queries(audio)
+        assert output.queries is not None
+        return self.projection(output.queries)
+
+
+def drop_text_side(bridge: BridgeNet) -> None:
+    """Freeze what only text passes use, for a stage 2 that gives Bridge-Net no text."""
+    unused = [bridge.word_embeddings, bridge.position_embeddings, *(block.text_feed_forward for block in bridge.blocks)]
+    for module in unused:
+        assert isinstance(module, nn.Module)
+        module.requires_grad_(False)
