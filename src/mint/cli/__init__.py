@@ -1,0 +1,177 @@
+"""The `mint` command: a table of verbs, and the errors a person sees.
+
+Each verb lives in its own module with `add_parser(subparsers)`, which adds the verb and sets `run`. Only the module of
+the chosen verb is imported, and it imports torch and its kin inside `run`: help and usage errors answer at once.
+
+Exit codes: 0 done; 1 unexpected error; 2 a mistake that the user can mend; 130 interrupted; 141 the reader of a pipe
+went away.
+"""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import importlib
+import io
+import os
+import sys
+import textwrap
+import traceback
+import warnings
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+
+from mint import __version__
+from mint.types import MintError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+
+
+class Verb(NamedTuple):
+    """One row of the table of verbs."""
+
+    module: str
+    help: str
+    resume: str = ""
+    """What a person does after an interruption to go on; empty: nothing was kept."""
+
+
+AGAIN = "the same command goes on where it was"
+RESUME = "the same command with --resume goes on where it was"
+
+VERBS = {
+    "quickstart": Verb("mint.cli.quickstart", "train, evaluate and report, on rendered clips or your own", AGAIN),
+    "assets": Verb("mint.cli.assets", "list, fetch or verify the offline weights", AGAIN),
+    "data": Verb("mint.cli.data", "list, prepare or validate corpora and manifests", AGAIN),
+    "train": Verb("mint.cli.train", "train one stage from a recipe", RESUME),
+    "evaluate": Verb("mint.cli.evaluate", "score a run on held-out clips"),
+    "caption": Verb("mint.cli.caption", "describe audio files in words"),
+    "classify": Verb("mint.cli.classify", "rank labels of your choice for audio files"),
+    "ask": Verb("mint.cli.ask", "answer an instruction about audio files"),
+    "search": Verb("mint.cli.search", "rank audio files by how well they fit a description"),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line `argv` (None: that of the process) and return its exit code."""
+    arguments, debug = _take_debug(list(sys.argv[1:] if argv is None else argv))
+    verb = next((argument for argument in arguments if not argument.startswith("-")), None)
+    if not debug:
+        quiet_libraries()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # file names need not be valid Unicode
+    try:
+        code = _run(verb, arguments)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the flush at exit complains
+        return 141
+    except (Exception, KeyboardInterrupt) as error:
+        if debug:
+            traceback.print_exc()
+        line, code = describe(error, verb)
+        print(f"mint: {line}", file=sys.stderr)
+        return code
+
+
+def quiet_libraries() -> None:
+    """Silence the load reports, progress bars and warnings of libraries; call before they are imported.
+
+    A variable that the user has set is left alone.
+    """
+    for name, value in {
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",
+        "TRANSFORMERS_VERBOSITY": "error",
+        "TOKENIZERS_PARALLELISM": "false",
+    }.items():
+        os.environ.setdefault(name, value)
+    if not sys.warnoptions:
+        for library in ("accelerate", "huggingface_hub", "sklearn", "torch", "transformers"):
+            warnings.filterwarnings("ignore", module=rf"{library}\b")
+
+
+def describe(error: BaseException, verb: str | None = None) -> tuple[str, int]:
+    """One line for a person about `error`, and the exit code of the command."""
+    text = " ".join(str(error).split())
+    if isinstance(error, MintError):
+        return f"error: {text}", 2
+    if isinstance(error, KeyboardInterrupt):
+        resume = VERBS[verb].resume if verb in VERBS else ""
+        return f"interrupted; {resume}" if resume else "interrupted", 130
+    if _out_of_memory(error):
+        reason = textwrap.shorten(text, 120, placeholder=" ...") or type(error).__name__
+        cure = (
+            "give fewer or shorter clips, or train with training.per_device_train_batch_size=4 or data.max_seconds=10"
+        )
+        return f"error: out of memory ({reason}); {cure}", 2
+    if isinstance(error, OSError):
+        return f"error: {_describe_os_error(error, text)}", 2
+    return f"unexpected error: {type(error).__name__}: {text} (run with --debug for the traceback)", 1
+
+
+def _take_debug(arguments: list[str]) -> tuple[list[str], bool]:
+    """Take `--debug` out of the arguments, before or after the verb, up to a `--`."""
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    options, rest = arguments[:end], arguments[end:]
+    return [option for option in options if option != "--debug"] + rest, "--debug" in options
+
+
+def _run(verb: str | None, arguments: list[str]) -> int:
+    parser = _build_parser(verb)
+    try:
+        chosen = parser.parse_args(arguments)
+    except SystemExit as stop:  # after --help, --version or a usage error
+        return stop.code if isinstance(stop.code, int) else 2
+    if verb is None:
+        parser.print_help()
+        return 0
+    code = chosen.run(chosen)
+    return code if isinstance(code, int) else 0
+
+
+def _build_parser(verb: str | None) -> argparse.ArgumentParser:
+    """The parser of all verbs; only the chosen one has its arguments."""
+    parser = argparse.ArgumentParser(
+        prog="mint",
+        description="Audio-language models: Bridge-Net between a frozen audio encoder and a frozen language model.",
+        epilog="`mint VERB --help` shows the arguments of one verb.",
+    )
+    parser.add_argument("-V", "--version", action="version", version=f"mint {__version__}")
+    parser.add_argument("--debug", action="store_true", help="show tracebacks and library output; also after the verb")
+    subparsers = parser.add_subparsers(title="verbs", metavar="VERB")
+    for name, (module, line, _) in VERBS.items():
+        if name == verb:
+            importlib.import_module(module).add_parser(subparsers)
+        else:
+            subparsers.add_parser(name, help=line)
+    return parser
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out, in Python, NumPy or torch (on the accelerator or, by its text, on the CPU)."""
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error))
+    )
+
+
+def _describe_os_error(error: OSError, text: str) -> str:
+    name = repr(str(error.filename))
+    if error.filename is not None:
+        for kind, line in (
+            (FileNotFoundError, f"no such file or folder: {name}; check the path"),
+            (PermissionError, f"not permitted: {name}; change its permissions or choose another place"),
+            (IsADirectoryError, f"{name} is a folder; give a file"),
+            (NotADirectoryError, f"{name} needs a folder where there is a file; choose another path"),
+        ):
+            if isinstance(error, kind):
+                return line
+    if error.errno == errno.ENOSPC:
+        return f"{text}; free some space or choose another place"
+    return text or type(error).__name__

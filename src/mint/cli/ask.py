@@ -1,0 +1,35 @@
+"""`mint ask RUN AUDIO... --prompt TEXT`: answer an instruction about audio files."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mint.cli._clips import EachClip, add_audio, add_run, load, one_line, print_json
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+
+    from mint.cli import Subparsers
+
+
+def add_parser(subparsers: Subparsers) -> None:
+    """Add the verb."""
+    parser = subparsers.add_parser("ask", description="Answer an instruction about audio files.")
+    add_run(parser)
+    add_audio(parser)
+    parser.add_argument("--prompt", required=True, metavar="TEXT", help="such as 'The genre of this music is'")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: Namespace) -> int:
+    """Print the answer for each file."""
+    mint = load(arguments.folder)
+    clips = EachClip(arguments.audio)
+    answers = []
+    for path, [answer] in clips.apply(lambda path: mint.ask([path], arguments.prompt)):
+        answers.append({"audio": path, "prompt": arguments.prompt, "answer": answer})
+        if not arguments.json:
+            print(f"{path}: {one_line(answer)}", flush=True)
+    if arguments.json:
+        print_json(answers)
+    return clips.exit_code

@@ -1,0 +1,224 @@
+"""The command-line frame: light help, one-line errors and exit codes, debug, pipes."""
+
+from __future__ import annotations
+
+import errno
+import importlib.util
+import os
+import subprocess
+import sys
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+
+import mint
+from mint.cli import VERBS, Verb, main, quiet_libraries
+from mint.types import MintError
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+    from collections.abc import Callable
+
+HEAVY = {"torch", "transformers", "accelerate", "numpy", "sklearn", "scipy", "matplotlib", "soundfile", "soxr", "gguf"}
+
+
+def run_python(
+    code: str, *arguments: str, stdout: int = subprocess.PIPE, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Run `code` in a fresh interpreter."""
+    return subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+        env={**os.environ, **environment},
+    )
+
+
+@pytest.fixture
+def verb(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[Namespace], Any]], None]:
+    """Set what the verb `probe` does; the verb takes any number of words."""
+
+    def install(run: Callable[[Namespace], Any]) -> None:
+        def add_parser(subparsers: Any) -> None:
+            parser = subparsers.add_parser("probe")
+            parser.add_argument("words", nargs="*")
+            parser.set_defaults(run=run)
+
+        module = ModuleType("mint_probe_verb")
+        module.add_parser = add_parser  # type: ignore[attr-defined]
+        monkeypatch.setitem(sys.modules, "mint_probe_verb", module)
+        monkeypatch.setitem(VERBS, "probe", Verb("mint_probe_verb", "for the tests", "the same command goes on"))
+
+    return install
+
+
+def raising(error: BaseException) -> Callable[[Namespace], Any]:
+    def run(_: Namespace) -> None:
+        raise error
+
+    return run
+
+
+@pytest.mark.parametrize("arguments", [[], ["--help"], ["--version"], *([name, "--help"] for name in VERBS)])
+def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
+    code = (
+        "import sys; from mint.cli import main; code = main(sys.argv[1:]);"
+        f"heavy = {HEAVY!r} & set(sys.modules); sys.exit(f'imported {{heavy}}' if heavy else code)"
+    )
+    result = run_python(code, *arguments)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.startswith("mint 0" if "--version" in arguments else "usage: mint")
+
+
+@pytest.mark.parametrize("name", VERBS)
+def test_every_verb_has_its_module_and_its_line_in_the_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert importlib.util.find_spec(VERBS[name].module) is not None
+    assert main([]) == 0
+    assert f"    {name} " in capsys.readouterr().out
+
+
+def test_only_the_chosen_verb_is_imported() -> None:
+    result = run_python(
+        "import sys; from mint.cli import main; main(['caption', '--help']);"
+        "print(sorted(name for name in sys.modules if name.startswith('mint.cli.')))"
+    )
+    assert result.stdout.endswith("['mint.cli._clips', 'mint.cli.caption']\n")
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"mint {mint.__version__}\n"
+
+
+@pytest.mark.parametrize("arguments", [["nonsense"], ["--nonsense"], ["caption"], ["search", "run", "query"]])
+def test_usage_errors_exit_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments) == 2
+    assert "error:" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("module", ["mint", "mint.cli"])
+def test_runs_as_a_module(module: str) -> None:
+    result = subprocess.run([sys.executable, "-m", module, "nonsense"], capture_output=True, text=True, check=False)
+    assert result.returncode == 2
+    assert "invalid choice: 'nonsense'" in result.stderr
+
+
+@pytest.mark.parametrize(("returned", "code"), [(None, 0), (0, 0), (2, 2)])
+def test_exit_code_is_what_the_verb_returns(returned: int | None, code: int, verb: Any) -> None:
+    verb(lambda _: returned)
+    assert main(["probe"]) == code
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "line"),
+    [
+        (MintError("rate is 0;\n  give one above 0"), 2, "error: rate is 0; give one above 0"),
+        (FileNotFoundError(errno.ENOENT, "No such file", "a.wav"), 2, "error: no such file or folder: 'a.wav'; check"),
+        (PermissionError(errno.EACCES, "Permission denied", "a.wav"), 2, "error: not permitted: 'a.wav'; change its"),
+        (IsADirectoryError(errno.EISDIR, "Is a directory", "runs"), 2, "error: 'runs' is a folder; give a file"),
+        (NotADirectoryError(errno.ENOTDIR, "Not a directory", "a/b"), 2, "error: 'a/b' needs a folder where there is"),
+        (OSError(errno.ENOSPC, "No space left on device"), 2, "error: [Errno 28] No space left on device; free some"),
+        (OSError("x is not a hub\nname"), 2, "error: x is not a hub name"),
+        (MemoryError(), 2, "error: out of memory (MemoryError); give fewer or shorter clips"),
+        (torch.OutOfMemoryError("GPU full. " * 50), 2, "error: out of memory (GPU full. GPU full. "),
+        (KeyboardInterrupt(), 130, "interrupted; the same command goes on"),
+        (KeyError("queries"), 1, "unexpected error: KeyError: 'queries' (run with --debug for the traceback)"),
+        (RuntimeError("a\nb"), 1, "unexpected error: RuntimeError: a b (run with --debug for the traceback)"),
+    ],
+)
+@pytest.mark.parametrize("debug", [False, True])
+def test_an_error_is_one_line(
+    error: BaseException, code: int, line: str, debug: bool, verb: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    verb(raising(error))
+    assert main(["probe", "--debug"] if debug else ["probe"]) == code
+    err = capsys.readouterr().err.splitlines()
+    assert err[-1].startswith(f"mint: {line}")
+    assert err[0].startswith("Traceback") if debug else len(err) == 1
+
+
+def test_torch_out_of_memory_on_the_cpu_is_recognised(verb: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    verb(lambda _: torch.empty(10**15))
+    assert main(["probe"]) == 2
+    assert capsys.readouterr().err.startswith("mint: error: out of memory (")
+
+
+def test_interruption_of_a_verb_that_keeps_nothing_promises_nothing(
+    capsys: pytest.CaptureFixture[str], verb: Any
+) -> None:
+    verb(raising(KeyboardInterrupt()))
+    VERBS["probe"] = VERBS["probe"]._replace(resume="")
+    assert main(["probe"]) == 130
+    assert capsys.readouterr().err == "mint: interrupted\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "traceback", "words"),
+    [
+        (["--debug", "probe", "a"], True, ["a"]),
+        (["probe", "a", "--debug"], True, ["a"]),
+        (["probe", "--", "--debug"], False, ["--debug"]),
+    ],
+)
+def test_debug_before_or_after_the_verb(
+    arguments: list[str], traceback: bool, words: list[str], verb: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(chosen: Namespace) -> None:
+        raise MintError(" ".join(chosen.words))
+
+    verb(run)
+    assert main(arguments) == 2
+    err = capsys.readouterr().err
+    assert err.endswith(f"mint: error: {' '.join(words)}\n")
+    assert ("Traceback" in err) is traceback
+
+
+def test_libraries_are_quiet_unless_the_user_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HF_HUB_DISABLE_PROGRESS_BARS", raising=False)
+    monkeypatch.setenv("TRANSFORMERS_VERBOSITY", "info")
+    quiet_libraries()
+    assert os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] == "1"
+    assert os.environ["TRANSFORMERS_VERBOSITY"] == "info"
+
+
+def test_a_library_warning_does_not_reach_the_user_and_another_does() -> None:
+    code = (
+        "import warnings; from mint.cli import quiet_libraries; quiet_libraries();"
+        "[warnings.warn_explicit('from ' + name, UserWarning, 'file', 1, module=name)"
+        " for name in ('torch.nn', 'transformers', 'torchbearer', 'mint')]"
+    )
+    shown = run_python(code, PYTHONWARNINGS="").stderr
+    assert "from mint" in shown
+    assert "from torchbearer" in shown
+    assert "from torch.nn" not in shown
+    assert "from transformers" not in shown
+
+
+@pytest.mark.parametrize("lines", [1, 10_000])
+def test_a_reader_that_goes_away_is_no_error(lines: int) -> None:
+    """`mint ... | head -1`: noticed while printing, or only when the buffer is flushed at the end."""
+    code = (
+        "import sys, types; from mint.cli import VERBS, Verb, main; module = types.ModuleType('chatty');"
+        f"run = lambda _: [print('x' * 10) for _ in range({lines})] and None;"
+        "module.add_parser = lambda s: s.add_parser('chatty').set_defaults(run=run);"
+        "sys.modules['chatty'] = module; VERBS['chatty'] = Verb('chatty', ''); sys.exit(main(['chatty']))"
+    )
+    reader, writer = os.pipe()
+    os.close(reader)
+    result = run_python(code, stdout=writer, PYTHONUNBUFFERED="")
+    os.close(writer)
+    assert (result.returncode, result.stderr) == (141, "")
+
+
+def test_a_file_name_that_is_not_unicode_can_be_printed() -> None:
+    code = (
+        "import sys, types; from mint.cli import VERBS, Verb, main; module = types.ModuleType('odd');"
+        "module.add_parser = lambda s: s.add_parser('odd').set_defaults(run=lambda _: print('caf\\udce9.wav'));"
+        "sys.modules['odd'] = module; VERBS['odd'] = Verb('odd', ''); sys.exit(main(['odd']))"
+    )
+    result = run_python(code, PYTHONIOENCODING="utf-8")
+    assert (result.returncode, result.stdout, result.stderr) == (0, "caf\\udce9.wav\n", "")
