@@ -1,0 +1,1 @@
+"""Evaluation: rankings, metrics with intervals, baselines, result files, tables and the report."""

@@ -1,0 +1,179 @@
+"""Metrics of closed-set tasks, computed for many weightings of the clips at once.
+
+Accuracy, mean average precision (PR-AUC in the paper's Table 2) and ROC-AUC are scikit-learn's, ties and sample weights
+included; the tests hold them equal. They are written out here because a bootstrap needs each of them for a thousand
+weightings of the same clips, which one cumulative sum answers and a thousand calls of scikit-learn do not.
+
+Conventions: `scores [N, C]` float, higher is better; `labels [N]` int, or `truth [N, C]` bool with `known [N, C]` bool
+(False: nobody listened, as in OpenMIC; a NaN in a float `truth` says the same). `weights [..., N]` says how often each
+clip counts; a result has the shape `...`, so that `float(accuracy(scores, labels))` is the plain figure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mint.types import MintError
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+    Floats = NDArray[np.float64]
+    Bools = NDArray[np.bool_]
+
+
+Metric = Callable[..., "Floats"]
+"""A figure that exists for every weighting of the clips: metric(*arrays, weights=[..., N]) -> [...]."""
+
+
+def accuracy(scores: ArrayLike, labels: ArrayLike, *, weights: Floats | None = None) -> Floats:
+    """Share of clips whose label scores strictly above every other; a tie for the first place is a mistake.
+
+    Counting ties as mistakes makes the figure independent of the order of the labels: constant scores give 0.
+
+    Raises:
+        MintError: no clips, fewer than two classes, NaN scores, or a label outside the classes.
+    """
+    return mean(hits(scores, labels), weights=weights)
+
+
+def hits(scores: ArrayLike, labels: ArrayLike) -> Floats:
+    """1.0 for each clip that `accuracy` counts as right, else 0.0 [N]."""
+    values, wanted = _scores(scores), _labels(labels)
+    if len(wanted) != len(values):
+        raise MintError(f"{len(values)} rows of scores but {len(wanted)} labels; give one label for each clip")
+    outside = wanted[(wanted < 0) | (wanted >= values.shape[1])]
+    if outside.size:
+        raise MintError(f"label {outside[0]} is outside the {values.shape[1]} classes; labels count from 0")
+    own = np.take_along_axis(values, wanted[:, None], axis=1)
+    return np.asarray((values >= own).sum(axis=1) == 1, dtype=np.float64)
+
+
+def mean_average_precision(
+    scores: ArrayLike, truth: ArrayLike, known: ArrayLike | None = None, *, weights: Floats | None = None
+) -> Floats:
+    """Average precision of each class over the clips known for it, averaged over the classes with a positive.
+
+    Raises:
+        MintError: no clips, fewer than two classes, NaN scores, shapes that differ, or no class with a positive.
+    """
+    return _macro(_average_precision, scores, truth, known, weights, negatives=False)
+
+
+def roc_auc(
+    scores: ArrayLike, truth: ArrayLike, known: ArrayLike | None = None, *, weights: Floats | None = None
+) -> Floats:
+    """Area under the ROC curve of each class, averaged over the classes with a positive and a negative.
+
+    Raises:
+        MintError: as `mean_average_precision`.
+    """
+    return _macro(_area_under_roc, scores, truth, known, weights, negatives=True)
+
+
+def scored_classes(truth: ArrayLike, known: ArrayLike | None = None, *, negatives: bool = False) -> Bools:
+    """Which classes enter a macro average [C]: those with a known positive (and, if asked, a known negative)."""
+    positive, listened = _truth(truth, known)
+    scored = (positive & listened).any(axis=0)
+    return np.asarray(scored & (~positive & listened).any(axis=0) if negatives else scored)
+
+
+def mean(values: ArrayLike, *, weights: Floats | None = None) -> Floats:
+    """Mean of one value for each clip [N]: recalls, caption scores."""
+    return ratio(values, np.ones(len(np.asarray(values))), weights=weights)
+
+
+def ratio(sums: ArrayLike, counts: ArrayLike, *, weights: Floats | None = None) -> Floats:
+    """Mean of several values for each clip, given their sum [N] and number [N]: one value for each caption."""
+    total, number = np.asarray(sums, dtype=np.float64), np.asarray(counts, dtype=np.float64)
+    if total.size == 0:
+        raise MintError("the split is empty: no clips to measure; check the manifest's split names")
+    if np.isnan(total).any():
+        raise MintError(f"{np.isnan(total).sum()} of {len(total)} values are NaN; no figure can be given")
+    weights = np.ones(len(total)) if weights is None else weights
+    return np.asarray(weights @ total / (weights @ number))
+
+
+def _macro(
+    area: Any,
+    scores: ArrayLike,
+    truth: ArrayLike,
+    known: ArrayLike | None,
+    weights: Floats | None,
+    *,
+    negatives: bool,
+) -> Floats:
+    values = _scores(scores)
+    positive, listened = _truth(truth, known)
+    if positive.shape != values.shape:
+        raise MintError(f"scores have shape {values.shape} but truth {positive.shape}; both must be [clips, classes]")
+    classes = np.flatnonzero(scored_classes(positive, listened, negatives=negatives))
+    if classes.size == 0:
+        raise MintError(
+            f"none of the {values.shape[1]} classes has a known positive{' and negative' if negatives else ''} "
+            f"in these {len(values)} clips; the figure does not exist"
+        )
+    weights = np.ones(len(values)) if weights is None else weights
+    areas = np.stack([area(*_cumulated(values, positive, listened, weights, int(one))) for one in classes])  # [C, ...]
+    there = ~np.isnan(areas)
+    with np.errstate(invalid="ignore"):  # a resample without any scored class is NaN
+        return np.asarray(np.where(there, areas, 0.0).sum(axis=0) / there.sum(axis=0))
+
+
+def _cumulated(scores: Floats, positive: Bools, listened: Bools, weights: Floats, one: int) -> tuple[Floats, Floats]:
+    """Weight of positives and of negatives at or above each distinct score of class `one`, highest first [..., K]."""
+    rows = np.flatnonzero(listened[:, one])
+    rows = rows[np.argsort(-scores[rows, one], kind="stable")]
+    ranked = scores[rows, one]
+    ends = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True))  # equal scores enter together
+    counted, right = weights[..., rows], positive[rows, one]
+    return np.cumsum(counted * right, axis=-1)[..., ends], np.cumsum(counted * ~right, axis=-1)[..., ends]
+
+
+def _average_precision(positives: Floats, negatives: Floats) -> Floats:
+    found, total = np.diff(positives, axis=-1, prepend=0.0), positives + negatives
+    precision = np.divide(positives, total, out=np.zeros_like(total), where=total > 0)
+    return _share((found * precision).sum(axis=-1), positives[..., -1])
+
+
+def _area_under_roc(positives: Floats, negatives: Floats) -> Floats:
+    width = np.diff(negatives, axis=-1, prepend=0.0)
+    height = positives - np.diff(positives, axis=-1, prepend=0.0) / 2  # trapezia: a tied pair counts one half
+    return _share((width * height).sum(axis=-1), positives[..., -1] * negatives[..., -1])
+
+
+def _share(part: Floats, whole: Floats) -> Floats:
+    return np.divide(part, whole, out=np.full_like(part, np.nan), where=whole > 0)
+
+
+def _scores(scores: ArrayLike) -> Floats:
+    values = np.asarray(scores, dtype=np.float64)
+    if values.ndim != 2:
+        raise MintError(f"scores have shape {values.shape}; they must be [clips, classes]")
+    if len(values) == 0:
+        raise MintError("the split is empty: no clips to measure; check the manifest's split names")
+    if values.shape[1] < 2:
+        raise MintError("there is only one class; give at least two labels to choose from")
+    if np.isnan(values).any():
+        rows = np.flatnonzero(np.isnan(values).any(axis=1))
+        raise MintError(f"the scores of {len(rows)} of {len(values)} clips are NaN, the first in row {rows[0]}")
+    return values
+
+
+def _labels(labels: ArrayLike) -> NDArray[np.int64]:
+    wanted = np.asarray(labels)
+    if wanted.ndim != 1 or not np.issubdtype(wanted.dtype, np.integer):
+        raise MintError(f"labels have shape {wanted.shape} and type {wanted.dtype}; they must be [clips] integers")
+    return wanted.astype(np.int64)
+
+
+def _truth(truth: ArrayLike, known: ArrayLike | None) -> tuple[Bools, Bools]:
+    values = np.asarray(truth)
+    unknown = np.isnan(values) if np.issubdtype(values.dtype, np.floating) else np.zeros(values.shape, dtype=bool)
+    listened = np.ones(values.shape, dtype=bool) if known is None else np.asarray(known, dtype=bool)
+    if listened.shape != values.shape:
+        raise MintError(f"truth has shape {values.shape} but known {listened.shape}; they must be the same")
+    return np.where(unknown, 0, values).astype(bool), listened & ~unknown

@@ -1,0 +1,202 @@
+"""Result files and the tables drawn from them.
+
+One JSON file holds every number of a run with what made it: recipe, commit, seed, time and memory. Tables (README,
+`mint evaluate`, the report) are drawn from these files only; nothing in them is typed by hand.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mint.types import MintError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+METHODS = ("chance", "majority", "probe", "stage1", "stage1+alm", "stage2")
+"""Order of a table's columns; methods of other names follow."""
+UNTRAINED = ("chance", "majority")
+"""Methods that never stand in bold."""
+NOT_SHARES = ("cider_d", "spider")
+"""Metrics that are not shares of 1 and are printed as they are."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One number."""
+
+    task: str
+    """`notes`, `ensembles`, `retrieval`, `labels`, ..."""
+    split: str
+    """`test` or `unseen`."""
+    metric: str
+    """`accuracy`, `map`, `roc_auc`, `recall@10`, `cider_d`, ...; higher is better for all."""
+    method: str
+    """`stage2`, `stage1`, `probe`, `majority`, `chance`, ..."""
+    value: float
+    """Shares lie in [0, 1]."""
+    low: float | None
+    """Ends of the 95 % interval; equal to the value where it is exact, None where none was computed."""
+    high: float | None
+    n: int
+    """Clips measured."""
+
+
+@dataclass(frozen=True)
+class Results:
+    """What a results file holds."""
+
+    rows: tuple[Row, ...]
+    seconds: float
+    peak_memory_bytes: int | None
+    recipe: str
+    commit: str | None
+    seed: int
+    extra: dict[str, Any]
+    """Everything else: `versions`, `skipped`, `leakage`, ..."""
+
+
+def write_results(
+    path: Path,
+    rows: Sequence[Row],
+    *,
+    seconds: float,
+    peak_memory_bytes: int | None,
+    recipe: str,
+    commit: str | None,
+    seed: int,
+    **extra: Any,
+) -> None:
+    """Write a results file, whole or not at all (written beside it, then renamed).
+
+    Raises:
+        MintError: a value that is not finite, or the same row twice.
+    """
+    seen = set()
+    for row in rows:
+        place = (row.task, row.split, row.metric, row.method)
+        if place in seen:
+            raise MintError(f"two rows for {' / '.join(place)}; a results file holds one")
+        seen.add(place)
+        if not all(math.isfinite(number) for number in (row.value, row.low, row.high) if number is not None):
+            raise MintError(
+                f"{' / '.join(place)} is {row.value} [{row.low}, {row.high}]; only finite values are written"
+            )
+    content = {
+        "rows": [dataclasses.asdict(row) for row in rows],
+        "seconds": seconds,
+        "peak_memory_bytes": peak_memory_bytes,
+        "recipe": recipe,
+        "commit": commit,
+        "seed": seed,
+        **extra,
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+    partial.replace(path)
+
+
+def read_results(path: Path) -> Results:
+    """Read a results file.
+
+    Raises:
+        MintError: no such file, or not a results file.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        rows = tuple(Row(**row) for row in content.pop("rows"))
+        named = {key: content.pop(key) for key in ("seconds", "peak_memory_bytes", "recipe", "commit", "seed")}
+    except FileNotFoundError:
+        raise MintError(f"no results file {path}; evaluate the run first") from None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise MintError(
+            f"{path} is not a results file ({type(error).__name__}: {error}); evaluate the run again"
+        ) from None
+    return Results(rows=rows, **named, extra=content)
+
+
+def git_commit() -> str | None:
+    """Commit of the checkout that this package is imported from; None for an installed package or without git."""
+    here = Path(__file__)
+    try:
+        for command in (["ls-files", "--error-unmatch", here.name], ["rev-parse", "HEAD"]):
+            answer = subprocess.run(["git", *command], cwd=here.parent, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return answer.stdout.strip()
+
+
+def peak_memory_bytes() -> int | None:
+    """Largest resident size so far of this process or of any one of its finished children; None on Windows."""
+    try:
+        import resource
+    except ImportError:
+        return None
+    peaks = [resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return max(peaks) * (1 if sys.platform == "darwin" else 1024)
+
+
+def markdown_table(rows: Iterable[Row]) -> str:
+    """One line for each task, split and metric, one column for each method: `value [low, high]`.
+
+    Shares are in percent. The best trained method of each line is in bold, all of them where they tie.
+    """
+    lines, methods = arrange(rows)
+    if not lines:
+        return "No results.\n"
+    head = ["task", "split", "metric", "n", *methods]
+    body = [
+        [*place[:2], metric_title(place[2]), str(max(row.n for row in cells.values()))]
+        + [_cell(cells.get(method), method in best_methods(cells)) for method in methods]
+        for place, cells in lines.items()
+    ]
+    rule = ["---"] * 3 + ["---:"] * (len(head) - 3)
+    return "".join(f"| {' | '.join(line)} |\n" for line in (head, rule, *body))
+
+
+def arrange(rows: Iterable[Row]) -> tuple[dict[tuple[str, str, str], dict[str, Row]], list[str]]:
+    """Rows by (task, split, metric) and method, in the order in which they come; and the methods in column order."""
+    lines: dict[tuple[str, str, str], dict[str, Row]] = {}
+    for row in rows:
+        lines.setdefault((row.task, row.split, row.metric), {})[row.method] = row
+    methods = list(dict.fromkeys(method for cells in lines.values() for method in cells))
+    order = {method: position for position, method in enumerate(METHODS)}
+    return lines, sorted(methods, key=lambda method: order.get(method, len(order)))
+
+
+def best_methods(cells: dict[str, Row]) -> set[str]:
+    """The trained methods that share the highest value of a line."""
+    trained = {method: row.value for method, row in cells.items() if method not in UNTRAINED}
+    return {method for method, value in trained.items() if value == max(trained.values())}
+
+
+def metric_title(metric: str) -> str:
+    """Name of a metric as a table shows it, with its unit."""
+    return metric if metric in NOT_SHARES else f"{metric} (%)"
+
+
+def show(metric: str, value: float) -> str:
+    """A value as a table shows it: percent with one decimal for shares, else three decimals."""
+    return f"{value:.3f}" if metric in NOT_SHARES else f"{100 * value:.1f}"
+
+
+def show_interval(row: Row) -> str:
+    """`[low, high]`, or nothing where there is none."""
+    if row.low is None or row.high is None or row.method == "chance":
+        return ""
+    return f"[{show(row.metric, row.low)}, {show(row.metric, row.high)}]"
+
+
+def _cell(row: Row | None, best: bool) -> str:
+    if row is None:
+        return "–"
+    value = show(row.metric, row.value)
+    return f"{f'**{value}**' if best else value} {show_interval(row)}".strip()
