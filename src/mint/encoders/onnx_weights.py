@@ -1,0 +1,96 @@
+"""Reads the initialisers (the weights) of an ONNX file, in the protobuf wire format, without the `onnx` package.
+
+The field numbers are those of onnx.proto: ModelProto.graph 7, GraphProto.initializer 5; of TensorProto, dims 1,
+data_type 2, name 8, raw_data 9, external_data 13 (whose entries have key 1 and value 2).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    Array: TypeAlias = NDArray[Any]
+
+TYPES = {1: "<f4", 2: "u1", 3: "i1", 6: "<i4", 7: "<i8"}
+"""TensorProto.DataType to NumPy."""
+VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
+
+
+def read_initialisers(path: Path) -> dict[str, Array]:
+    """Names and values of the initialisers of an ONNX file; external data are read from the files beside it.
+
+    Raises:
+        ValueError: an initialiser is of a type or stored in a way that is not read here.
+    """
+    initialisers = {}
+    for field, graph in _fields(path.read_bytes()):
+        if field == 7:
+            for inner, tensor in _fields(graph):
+                if inner == 5:
+                    name, value = _read_tensor(tensor, path.parent)
+                    initialisers[name] = value
+    return initialisers
+
+
+def _read_tensor(message: bytes, folder: Path) -> tuple[str, Array]:
+    dims: list[int] = []
+    name, kind, raw = "", 0, b""
+    entries: dict[str, str] = {}
+    for field, value in _fields(message):
+        if field == 1:
+            dims.append(value)
+        elif field == 2:
+            kind = value
+        elif field == 8:
+            name = value.decode()
+        elif field == 9:
+            raw = value
+        elif field == 13:
+            entry = dict(_fields(value))
+            entries[entry[1].decode()] = entry[2].decode()
+    if kind not in TYPES:
+        raise ValueError(f"initialiser {name!r} has ONNX data type {kind}; those read are {sorted(TYPES)}")
+    dtype = np.dtype(TYPES[kind])
+    if entries:
+        count, offset = int(entries["length"]) // dtype.itemsize, int(entries.get("offset", 0))
+        array = np.fromfile(folder / entries["location"], dtype, count, offset=offset)
+    else:
+        array = np.frombuffer(raw, dtype)
+    if array.size != math.prod(dims):
+        raise ValueError(f"initialiser {name!r} has {array.size} stored values for shape {dims}")
+    return name, array.reshape(dims)
+
+
+def _fields(message: bytes) -> Iterator[tuple[int, Any]]:
+    """Field numbers and values of a protobuf message: whole numbers, or bytes."""
+    position = 0
+
+    def varint() -> int:
+        nonlocal position
+        value = shift = 0
+        while True:
+            byte = message[position]
+            position += 1
+            value |= (byte & 127) << shift
+            shift += 7
+            if byte < 128:
+                return value
+
+    while position < len(message):
+        field, kind = divmod(varint(), 8)
+        if kind == VARINT:
+            yield field, varint()
+            continue
+        if kind not in (FIXED64, BYTES, FIXED32):
+            raise ValueError(f"protobuf wire type {kind} at byte {position}: not an ONNX file, or a damaged one")
+        size = {FIXED64: 8, FIXED32: 4}.get(kind) or varint()
+        yield field, message[position : position + size]
+        position += size
