@@ -158,8 +158,7 @@ class CausalLanguageModel:
     def _run_nodes(self, prefix: Prefix, tree: CandidateTree) -> Tensor:
         """Outputs [B, N, D] of the tree's nodes; each sees the prefix and its own ancestors."""
         device, dtype = prefix.last.device, prefix.last.dtype
-        batch, known = prefix.mask.shape
-        ancestors = tree.ancestors().to(device)
+        batch, ancestors = len(prefix.mask), tree.ancestors().to(device)
         seen = torch.cat([prefix.mask[:, None].expand(-1, len(ancestors), -1), ancestors.expand(batch, -1, -1)], dim=2)[
             :, None
         ]  # [B, 1, N, K + N]
@@ -172,6 +171,6 @@ class CausalLanguageModel:
             past_key_values=prefix.cache,
             use_cache=True,
         )
-        prefix.cache.crop(known)
+        prefix.cache.crop(-len(tree.tokens))
         hidden: Tensor = output.last_hidden_state
         return hidden

@@ -1,0 +1,78 @@
+"""Draws to padded batches, for both stages.
+
+Captions and instructions are cut to the recipe's length (paper, section 3.2: 30 tokens) and padded to the longest of
+the batch, not to the limit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from mint.types import LanguageModel
+
+
+def pad_features(features: Sequence[Tensor]) -> dict[str, Tensor]:
+    """Clips [T, D] of several lengths: `audio_features` [B, T, D], `audio_mask` [B, T]."""
+    lengths = torch.tensor([len(clip) for clip in features])
+    padded = pad_sequence(list(features), batch_first=True)
+    return {"audio_features": padded, "audio_mask": torch.arange(padded.shape[1]) < lengths[:, None]}
+
+
+def tokenize(tokenizer: Any, texts: Sequence[str], max_tokens: int) -> tuple[Tensor, Tensor]:
+    """Texts in Bridge-Net's tokens: ids [B, L] with [CLS] first, and mask [B, L] bool."""
+    encoded = tokenizer(list(texts), padding=True, truncation=True, max_length=max_tokens, return_tensors="pt")
+    return encoded["input_ids"], encoded["attention_mask"].bool()
+
+
+class Stage1Collator:
+    """Batches of clips and captions.
+
+    Args:
+        tokenizer: Bridge-Net's.
+        max_tokens: longest caption.
+    """
+
+    def __init__(self, tokenizer: Any, max_tokens: int) -> None:
+        self.tokenizer = tokenizer
+        self.max_tokens = max_tokens
+
+    def __call__(self, items: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
+        """The arguments of `Stage1.forward`."""
+        ids, mask = tokenize(self.tokenizer, [item["answer"] for item in items], self.max_tokens)
+        return {
+            **pad_features([item["features"] for item in items]),
+            "text_ids": ids,
+            "text_mask": mask,
+            "draws": torch.tensor([item["draw"] for item in items]),
+        }
+
+
+class Stage2Collator:
+    """Batches of clips, instructions and answers.
+
+    Args:
+        tokenizer: Bridge-Net's.
+        max_tokens: longest instruction for Bridge-Net.
+        language: the frozen language model, for its tokens.
+    """
+
+    def __init__(self, tokenizer: Any, max_tokens: int, language: LanguageModel) -> None:
+        self.tokenizer = tokenizer
+        self.max_tokens = max_tokens
+        self.language = language
+
+    def __call__(self, items: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
+        """The arguments of `Stage2.forward`."""
+        prompts = [item["prompt"] for item in items]
+        ids, mask = tokenize(self.tokenizer, prompts, self.max_tokens)
+        return {
+            **pad_features([item["features"] for item in items]),
+            "instruction_ids": ids,
+            "instruction_mask": mask,
+            **self.language.collate(prompts, [item["answer"] for item in items]),
+        }

@@ -1,0 +1,154 @@
+"""What trained models say of clips: the step from frozen features to scores, embeddings and text.
+
+A clip is a list of windows of features [T, D], one unless it is longer than 30 s. Each window is asked by itself and the
+answers are combined: scores and embeddings are averaged; of the texts that the windows give, the one is kept that all
+windows together find most likely. Windows are batched by length, so that padding is rare; results do not depend on it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from mint.data.collate import pad_features, tokenize
+from mint.model.stage1 import Stage1
+from mint.model.stage2 import Stage2
+
+Windows = Sequence[Tensor]
+"""The windows of one clip, [T, D] each."""
+Progress = Callable[[Sequence[Any]], Any]
+
+
+def embed_clips(stage1: Stage1, clips: Sequence[Windows], batch_size: int = 64) -> Tensor:
+    """Clips in the shared space: [N, Q, E], L2-normalised; the windows of a clip are averaged query by query."""
+    return functional.normalize(
+        _by_window(stage1, clips, batch_size, lambda part, _: stage1.embed_audio(**part)), dim=-1
+    )
+
+
+def embed_texts(stage1: Stage1, tokenizer: Any, texts: Sequence[str], max_tokens: int, batch_size: int = 256) -> Tensor:
+    """Texts in the shared space: [M, E], L2-normalised."""
+    device = stage1.temperature.device
+    with _evaluating(stage1):
+        parts = [
+            stage1.embed_text(
+                *(part.to(device) for part in tokenize(tokenizer, texts[first : first + batch_size], max_tokens))
+            )
+            for first in range(0, len(texts), batch_size)
+        ]
+    return torch.cat(parts)
+
+
+def rank_vocabulary(
+    stage2: Stage2,
+    tokenizer: Any,
+    clips: Sequence[Windows],
+    prompt: str,
+    candidates: Sequence[str],
+    max_tokens: int,
+    batch_size: int = 16,
+    progress: Progress = iter,  # type: ignore[assignment]
+) -> tuple[Tensor, Tensor]:
+    """Vocabulary ranking (paper, section 4.1): log-likelihood of each candidate as the answer.
+
+    Returns:
+        sums [N, C] over the tokens and the end, and token counts [C] for those who want means.
+    """
+    counts = torch.empty(0)
+
+    def score(part: dict[str, Tensor], prompts: Sequence[str]) -> Tensor:
+        nonlocal counts
+        soft_prompt = _soft_prompt(stage2, tokenizer, part, prompts, max_tokens)
+        sums, counts = stage2.language.score(soft_prompt, prompts, candidates)
+        return sums
+
+    return _by_window(stage2, clips, batch_size, score, prompt, progress), counts
+
+
+def generate(
+    stage2: Stage2,
+    tokenizer: Any,
+    clips: Sequence[Windows],
+    prompt: str,
+    max_tokens: int,
+    batch_size: int = 16,
+    progress: Progress = iter,  # type: ignore[assignment]
+    **options: Any,
+) -> list[str]:
+    """The answer to a prompt for each clip; options are those of transformers' `generate`."""
+    texts: dict[int, list[str]] = {}
+    with _evaluating(stage2):
+        for part, owners in progress(list(_batches(clips, batch_size))):
+            prompts = [prompt] * len(owners)
+            soft_prompt = _soft_prompt(stage2, tokenizer, _on_device(stage2, part), prompts, max_tokens)
+            for owner, text in zip(owners, stage2.language.generate(soft_prompt, prompts, **options), strict=True):
+                texts.setdefault(owner, []).append(text)
+    return [
+        _most_likely(stage2, tokenizer, clip, prompt, list(dict.fromkeys(texts[owner])), max_tokens)
+        for owner, clip in enumerate(clips)
+    ]
+
+
+def _most_likely(stage2: Stage2, tokenizer: Any, clip: Windows, prompt: str, texts: list[str], max_tokens: int) -> str:
+    """The text whose mean log-likelihood a token, over all windows, is highest."""
+    if len(texts) == 1:
+        return texts[0]
+    sums, counts = rank_vocabulary(stage2, tokenizer, [clip], prompt, texts, max_tokens)
+    return texts[int((sums[0] / counts).argmax())]
+
+
+def _soft_prompt(
+    stage2: Stage2, tokenizer: Any, part: dict[str, Tensor], prompts: Sequence[str], max_tokens: int
+) -> Tensor:
+    ids, mask = (tensor.to(part["audio_mask"].device) for tensor in tokenize(tokenizer, prompts, max_tokens))
+    return stage2.soft_prompt(**part, instruction_ids=ids, instruction_mask=mask)
+
+
+def _by_window(
+    model: Stage1 | Stage2,
+    clips: Sequence[Windows],
+    batch_size: int,
+    call: Callable[[dict[str, Tensor], Sequence[str]], Tensor],
+    prompt: str = "",
+    progress: Progress = iter,  # type: ignore[assignment]
+) -> Tensor:
+    """Call a model on batches of windows and average its result over the windows of each clip: [N, ...]."""
+    sums: list[Tensor | None] = [None] * len(clips)
+    with _evaluating(model):
+        for part, owners in progress(list(_batches(clips, batch_size))):
+            for owner, value in zip(owners, call(_on_device(model, part), [prompt] * len(owners)), strict=True):
+                known = sums[owner]
+                sums[owner] = value if known is None else known + value
+    return torch.stack([total / len(clip) for total, clip in zip(sums, clips, strict=True) if total is not None])
+
+
+def _batches(clips: Sequence[Windows], batch_size: int) -> Iterator[tuple[dict[str, Tensor], list[int]]]:
+    """Padded batches of windows, of like length together, with the clip that each window belongs to."""
+    windows = sorted(
+        ((owner, window) for owner, clip in enumerate(clips) for window in clip), key=lambda pair: len(pair[1])
+    )
+    for first in range(0, len(windows), batch_size):
+        part = windows[first : first + batch_size]
+        yield pad_features([window for _, window in part]), [owner for owner, _ in part]
+
+
+def _on_device(model: torch.nn.Module, part: dict[str, Tensor]) -> dict[str, Tensor]:
+    device = next(model.parameters()).device
+    return {name: tensor.to(device) for name, tensor in part.items()}
+
+
+@contextmanager
+def _evaluating(model: torch.nn.Module) -> Iterator[None]:
+    """Eval mode without gradients; the mode is restored."""
+    training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        model.train(training)

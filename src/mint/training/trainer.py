@@ -1,0 +1,159 @@
+"""One thin subclass of transformers' `Trainer` for both stages.
+
+The stage model gives its loss and, by name, the parts to log; the sampler is the mixture's. Everything else (schedule,
+clipping, accumulation, precision, distribution, checkpoints, resume) is the Trainer's own, steered by the recipe's
+`training` section. A checkpoint holds the trained weights only: the frozen models are no children of the stage models.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm.auto import tqdm
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer_callback import PrinterCallback, ProgressCallback
+
+from mint.config import Recipe
+from mint.data.mixture import Item, ItemDataset, MixtureSampler
+from mint.types import MintError
+
+NO_DECAY = ("bias", "norm", "queries", "temperature")
+"""Parameters whose name contains one of these are not decayed."""
+
+DEFAULTS: dict[str, Any] = {
+    "lr_scheduler_type": "linear",  # paper, section 3.2
+    "learning_rate": 1e-4,  # paper, section 3.2
+    "report_to": ["tensorboard"],
+    "logging_steps": 10,
+    "save_total_limit": 2,
+    "dataloader_pin_memory": torch.cuda.is_available(),
+}
+"""Our defaults where `TrainingArguments` has others; a recipe overrides them."""
+
+
+class StageTrainer(Trainer):
+    """Trains a stage model on a mixture of items."""
+
+    def __init__(self, *, model: Any, dataset: ItemDataset, sampler: MixtureSampler, **options: Any) -> None:
+        super().__init__(model=model, train_dataset=dataset, **options)
+        self.mixture_sampler = sampler
+        self._parts: dict[str, list[torch.Tensor]] = {}
+        self.remove_callback(ProgressCallback)
+        self.remove_callback(PrinterCallback)
+        self.add_callback(LossProgress())
+
+    def compute_loss(  # type: ignore[override]  # the Trainer gives a token count that the stage models do not need
+        self, model: Any, inputs: Any, return_outputs: bool = False, **_: Any
+    ) -> Any:
+        """The model's loss; its other outputs are kept for the log."""
+        outputs = model(**inputs)
+        if model.training:
+            for name, value in outputs.items():
+                if name != "loss":
+                    self._parts.setdefault(name, []).append(value.detach())
+        return (outputs["loss"], outputs) if return_outputs else outputs["loss"]
+
+    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+        """Add the mean of each part of the loss since the last record."""
+        if "loss" in logs:
+            logs |= {name: float(torch.stack(values).mean()) for name, values in self._parts.items()}
+            self._parts.clear()
+        super().log(logs, *args, **kwargs)
+
+    def get_decay_parameter_names(self, model: Any) -> list[str]:
+        """Weights of the dense layers and embeddings; not biases, norms, queries and temperature."""
+        return [name for name, _ in model.named_parameters() if not any(word in name for word in NO_DECAY)]
+
+    def _get_train_sampler(self, *_: Any) -> MixtureSampler:
+        return self.mixture_sampler
+
+
+class LossProgress(TrainerCallback):
+    """A bar with the losses and the time left; without a terminal, a line every half minute."""
+
+    def __init__(self) -> None:
+        self.bar: Any = None
+        self.losses = ""
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Open the bar where the run stands."""
+        if state.is_world_process_zero:
+            name = Path(args.output_dir or "").name
+            self.bar = tqdm(
+                total=state.max_steps, initial=state.global_step, desc=name, unit="step", mininterval=_interval()
+            )
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Advance."""
+        if self.bar is not None:
+            self.bar.update(state.global_step - self.bar.n)
+
+    def on_log(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: Any = None, **_: Any
+    ) -> None:
+        """Show the losses."""
+        if self.bar is not None and logs and "loss" in logs:
+            parts = {name: value for name, value in logs.items() if name in ("loss", "alc", "alm", "atg")}
+            self.bar.set_postfix({name: f"{value:.2f}" for name, value in parts.items()}, refresh=False)
+
+    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Close the bar."""
+        if self.bar is not None:
+            self.bar.close()
+            self.bar = None
+
+
+def training_arguments(recipe: Recipe, output: Path) -> TrainingArguments:
+    """The recipe's `training` section as `TrainingArguments`.
+
+    Raises:
+        MintError: a key that `TrainingArguments` does not have, or a value that it refuses.
+    """
+    known = {field.name for field in dataclasses.fields(TrainingArguments)} - {"output_dir", "seed"}
+    for key in recipe.training:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1)
+            cure = f"did you mean {near[0]!r}?" if near else "see transformers' TrainingArguments for what there is"
+            raise MintError(f"recipe {recipe.name}: unknown key 'training.{key}'; {cure}")
+    fixed = {"output_dir": str(output), "seed": recipe.seed, "remove_unused_columns": False}
+    try:
+        return TrainingArguments(**{**DEFAULTS, **recipe.training, **fixed})
+    except (TypeError, ValueError) as error:
+        raise MintError(f"recipe {recipe.name}: training: {error}") from None
+
+
+def build_trainer(
+    recipe: Recipe, model: Any, items: Sequence[Item], features: Any, collator: Any, output: Path
+) -> StageTrainer:
+    """A trainer of a stage model on items.
+
+    Args:
+        recipe: the run.
+        model: `Stage1` or `Stage2`.
+        items: what is learnt.
+        features: (example, draw number) to frozen features [T, D].
+        collator: of the stage.
+        output: folder of the run.
+    """
+    if not items:
+        raise MintError(f"recipe {recipe.name}: nothing to train on; the manifests have no usable training example")
+    sampler = MixtureSampler(
+        [item.task for item in items], recipe.data.mixture, recipe.data.examples_per_epoch, recipe.seed
+    )
+    return StageTrainer(
+        model=model,
+        dataset=ItemDataset(items, features),
+        sampler=sampler,
+        args=training_arguments(recipe, output),
+        data_collator=collator,
+    )
+
+
+def _interval() -> float:
+    return 0.1 if sys.stderr.isatty() else 30.0
