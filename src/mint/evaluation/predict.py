@@ -1,6 +1,6 @@
 """What trained models say of clips: the step from frozen features to scores, embeddings and text.
 
-A clip is a list of windows of features [T, D], one unless it is longer than 30 s. Each window is asked by itself and the
+A clip is a list of windows of features [T, D], one unless it is longer than 30 s. Each window is asked by itself, the
 answers are combined: scores and embeddings are averaged; of the texts that the windows give, the one is kept that all
 windows together find most likely. Windows are batched by length, so that padding is rare; results do not depend on it.
 """
@@ -52,7 +52,7 @@ def rank_vocabulary(
     candidates: Sequence[str],
     max_tokens: int,
     batch_size: int = 16,
-    progress: Progress = iter,  # type: ignore[assignment]
+    progress: Progress = iter,
 ) -> tuple[Tensor, Tensor]:
     """Vocabulary ranking (paper, section 4.1): log-likelihood of each candidate as the answer.
 
@@ -77,7 +77,7 @@ def generate(
     prompt: str,
     max_tokens: int,
     batch_size: int = 16,
-    progress: Progress = iter,  # type: ignore[assignment]
+    progress: Progress = iter,
     **options: Any,
 ) -> list[str]:
     """The answer to a prompt for each clip; options are those of transformers' `generate`."""
@@ -115,7 +115,7 @@ def _by_window(
     batch_size: int,
     call: Callable[[dict[str, Tensor], Sequence[str]], Tensor],
     prompt: str = "",
-    progress: Progress = iter,  # type: ignore[assignment]
+    progress: Progress = iter,
 ) -> Tensor:
     """Call a model on batches of windows and average its result over the windows of each clip: [N, ...]."""
     sums: list[Tensor | None] = [None] * len(clips)

@@ -9,6 +9,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import os
+import platform
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -140,8 +142,24 @@ def peak_memory_bytes() -> int | None:
         import resource
     except ImportError:
         return None
-    peaks = [resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return max(peaks) * (1 if sys.platform == "darwin" else 1024)
+    unit = 1 if sys.platform == "darwin" else 1024
+    child, own = (unit * resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_CHILDREN, resource.RUSAGE_SELF))
+    status = Path("/proc/self/status")
+    if status.exists():  # Linux counts the size of whoever started a process as that process's own maximum
+        lines = dict(line.split(":", 1) for line in status.read_text().splitlines())
+        own = 1024 * int(lines["VmHWM"].split()[0]) if "VmHWM" in lines else own
+    return max(own, child)
+
+
+def describe_machine() -> str:
+    """The machine in a few words, without its name: system, processor, cores."""
+    name = platform.processor() or platform.machine()
+    listing = Path("/proc/cpuinfo")
+    if listing.exists():
+        models = [line.partition(":")[2] for line in listing.read_text().splitlines() if line.startswith("model name")]
+        name = " ".join(models[0].split()) if models else name
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return f"{platform.system()} {platform.machine()}, {name}, {cores} CPU cores"
 
 
 def markdown_table(rows: Iterable[Row]) -> str:
