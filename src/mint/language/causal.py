@@ -2,7 +2,8 @@
 
 The sequence is [soft prompt; prompt; answer; end]: MINT's paper uses an encoder-decoder (section 2.3), where the answer
 has a sequence of its own; for a causal model everything stands in one, with the loss on the answer alone, as in
-BLIP-2's OPT variant. The answer follows the prompt after one space.
+BLIP-2's OPT variant. The answer follows the prompt after one space. No begin-of-sequence token is added: the soft
+prompt stands first, and is learnt.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 IGNORED = -100
+SENTENCEPIECE_SPACE = "\u2581"
+"""What such a tokenizer puts for a space."""
 LOGITS_AT_ONCE = 1 << 26
 """Bound on rows x vocabulary of the logits held at a time: 256 MiB in float32."""
 
@@ -55,6 +58,8 @@ class CausalLanguageModel:
         self.width = self.embedding.embedding_dim
         self.decoder = model.get_decoder()
         self.head = model.get_output_embeddings()
+        # SentencePiece's tokenizers put a space before every text by themselves.
+        self.space = "" if tokenizer.tokenize("a")[0].startswith(SENTENCEPIECE_SPACE) else " "
 
     def collate(self, prompts: Sequence[str], answers: Sequence[str]) -> dict[str, Tensor]:
         """Rows of prompt and answer, padded on the right; labels are -100 on the prompt and the padding."""
@@ -70,7 +75,7 @@ class CausalLanguageModel:
 
     def answer_tokens(self, answer: str) -> list[int]:
         """Tokens of a whole answer: a space before it, the end after it."""
-        return [*self._tokens(" " + answer), self.end]
+        return [*self._tokens(self.space + answer), self.end]
 
     def loss(self, soft_prompt: Tensor, prompt_ids: Tensor, prompt_mask: Tensor, labels: Tensor) -> Tensor:
         """Mean negative log-likelihood of the answers' tokens; logits are computed for these alone."""
