@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+import torch
 from torch import nn
 
 if TYPE_CHECKING:
@@ -39,16 +40,20 @@ def trainable_state(module: nn.Module) -> dict[str, Tensor]:
 
 
 def count_by_module(module: nn.Module) -> Iterator[tuple[str, int, int]]:
-    """Name, trained and frozen parameters of each direct child."""
-    for name, child in module.named_children():
-        sizes = [(parameter.numel(), parameter.requires_grad) for parameter in child.parameters()]
+    """Name, trained and frozen parameters of each direct child and of each parameter that is the module's own."""
+    parts: list[tuple[str, list[nn.Parameter]]] = [
+        *((name, list(child.parameters())) for name, child in module.named_children()),
+        *((name, [parameter]) for name, parameter in module.named_parameters(recurse=False)),
+    ]
+    for name, parameters in parts:
+        sizes = [(parameter.numel(), parameter.requires_grad) for parameter in parameters]
         yield name, sum(n for n, trained in sizes if trained), sum(n for n, trained in sizes if not trained)
 
 
 def fingerprint(module: nn.Module) -> str:
     """SHA-256 over the bytes of all parameters and buffers: equal before and after training if and only if frozen."""
     digest = hashlib.sha256()
-    for name, tensor in sorted(module.state_dict().items()):
+    for name, tensor in sorted([*module.named_parameters(), *module.named_buffers()]):
         digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(-1).numpy().tobytes())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
