@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from mint.types import MintError
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -70,20 +72,29 @@ def to_qformer(bridge: BridgeNet) -> dict[str, Tensor]:
 
 
 def load_qformer(bridge: BridgeNet, weights: Mapping[str, Tensor]) -> LoadReport:
-    """Copy a Q-Former's weights, under its names with or without the prefix `qformer.`."""
+    """Copy the Q-Former of a BLIP-2 or InstructBLIP checkpoint: its own state, or that of the model around it.
+
+    Raises:
+        MintError: a tensor has another shape than Bridge-Net's, or none is a Q-Former's.
+    """
     plain = {name.removeprefix("model.").removeprefix("qformer."): tensor for name, tensor in weights.items()}
+    plain = {re.sub(r"^layernorm\.", "embeddings.layernorm.", name): tensor for name, tensor in plain.items()}  # BLIP-2
     return _copy(bridge, {name: qformer_name(name) for name in bridge.state_dict()}, plain)
 
 
 def load_bert(bridge: BridgeNet, weights: Mapping[str, Tensor]) -> LoadReport:
     """Start Bridge-Net from a BERT checkpoint (paper, section 2.1): queries and cross-attention stay new.
 
-    Both feed-forwards of a block start as copies of BERT's one.
+    Both feed-forwards of a block start as copies of BERT's one. The names may be those of the first BERT files, which
+    call the LayerNorms' weight and bias gamma and beta.
 
     Raises:
-        ValueError: a tensor has another shape than Bridge-Net's; both are named.
+        MintError: a tensor has another shape than Bridge-Net's, or none is a BERT's.
     """
-    plain = {name.removeprefix("bert."): tensor for name, tensor in weights.items()}
+    plain = {
+        re.sub(r"\.beta$", ".bias", re.sub(r"\.gamma$", ".weight", name.removeprefix("bert."))): tensor
+        for name, tensor in weights.items()
+    }
     token_type = plain.pop("embeddings.token_type_embeddings.weight", None)
     if token_type is not None:
         positions = "embeddings.position_embeddings.weight"
@@ -99,13 +110,18 @@ def load_bert(bridge: BridgeNet, weights: Mapping[str, Tensor]) -> LoadReport:
 def _copy(bridge: BridgeNet, wanted: Mapping[str, str], weights: Mapping[str, Tensor]) -> LoadReport:
     state = bridge.state_dict()
     copied = [name for name, source in wanted.items() if source in weights]
+    if not copied:
+        found = ", ".join(list(weights)[:3]) or "nothing"
+        raise MintError(
+            f"the checkpoint has none of Bridge-Net's tensors but {found}, ...; give one of BERT, BLIP-2 or InstructBLIP"
+        )
     for name in copied:
         target, source = state[name], weights[wanted[name]]
-        if name.startswith(("word_embeddings", "position_embeddings")) and len(source) < len(target):
+        if name == "word_embeddings.weight" and len(source) < len(target):
             extra = source.mean(dim=0, keepdim=True).expand(len(target) - len(source), -1)
             source = torch.cat([source, extra])
         if source.shape != target.shape:
-            raise ValueError(
+            raise MintError(
                 f"{name} has shape {tuple(target.shape)} in Bridge-Net, {tuple(source.shape)} in the checkpoint "
                 f"({wanted[name]}); choose a bridge of the checkpoint's sizes"
             )
