@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mint.model import masks
-from mint.types import BridgeOutput
+from mint.types import BridgeOutput, MintError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -55,6 +55,9 @@ class BridgeNet(nn.Module):
         cross_attention_every: blocks 0, n, 2n, ... cross-attend.
         dropout: of hidden states and attention weights.
         layer_norm_eps: epsilon of every LayerNorm of the stack.
+
+    Raises:
+        MintError: the heads do not divide the width.
     """
 
     def __init__(
@@ -74,7 +77,7 @@ class BridgeNet(nn.Module):
     ) -> None:
         super().__init__()
         if width % num_heads:
-            raise ValueError(f"width {width} is not a multiple of num_heads {num_heads}; choose one that divides it")
+            raise MintError(f"width {width} is not a multiple of num_heads {num_heads}; choose one that divides it")
         self.num_queries = num_queries
         self.width = width
         self.queries = nn.Parameter(torch.empty(1, num_queries, width))
@@ -146,9 +149,13 @@ class BridgeNet(nn.Module):
         return self.dropout(self.embedding_norm(self.queries.expand(batch, -1, -1)))
 
     def embed_text(self, ids: Tensor) -> Tensor:
-        """Text [B, L] as the first block sees it, [B, L, D]; positions start at 0."""
+        """Text [B, L] as the first block sees it, [B, L, D]; positions start at 0.
+
+        Raises:
+            MintError: the text is longer than there are positions.
+        """
         if ids.shape[1] > self.position_embeddings.num_embeddings:
-            raise ValueError(
+            raise MintError(
                 f"text of {ids.shape[1]} tokens is longer than the {self.position_embeddings.num_embeddings} positions "
                 "of Bridge-Net; truncate it"
             )
