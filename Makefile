@@ -32,7 +32,7 @@ test-all: $(DEV_READY)  ## those with the genuine weights too
 lint: $(DEV_READY)  ## style, format and types
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
-	.venv/bin/mypy
+	.venv/bin/mypy src tests $(wildcard benchmarks/*.py)
 
 bench: $(READY)  ## measure speed and memory
 	.venv/bin/python benchmarks/run.py $(ARGS)
@@ -45,11 +45,11 @@ clean:  ## remove .venv, caches and builds; runs/ and the downloaded weights sta
 define install
 @if [ -e .venv/.unfinished ] || ! .venv/bin/python -c '' 2>/dev/null; then \
 	$(PYTHON) -c '$(CHECK_PYTHON)' && echo "Making .venv with $(PYTHON)" && \
-	rm -rf .venv && mkdir .venv && touch .venv/.unfinished && $(PYTHON) -m venv .venv; \
+	rm -rf $(READY) $(DEV_READY) .venv/bin .venv && mkdir .venv && touch .venv/.unfinished && $(PYTHON) -m venv .venv; \
 fi
 @echo "Installing the packages of constraints.txt into .venv (the first time takes minutes)"
 @trap 'exit 130' INT TERM; touch .venv/.unfinished; \
-.venv/bin/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[$(1)]'; \
+.venv/bin/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[$(1)]'; \
 status=$$?; rm -f .venv/.unfinished; exit $$status
 endef
 
