@@ -3,7 +3,7 @@
 Importing this package fetches nothing and imports neither torch nor any of the wheels, whose data alone are read.
 """
 
-from mint.assets.store import cache_folder, fetch, fetched_folder, resolve, verify
+from mint.assets.store import build_once, cache_folder, fetch, fetched_folder, resolve, verify
 from mint.assets.table import ASSETS, Asset, AssetFile
 
-__all__ = ["ASSETS", "Asset", "AssetFile", "cache_folder", "fetch", "fetched_folder", "resolve", "verify"]
+__all__ = ["ASSETS", "Asset", "AssetFile", "build_once", "cache_folder", "fetch", "fetched_folder", "resolve", "verify"]
