@@ -19,9 +19,6 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result")
 
-AUDIO_SUFFIXES = {".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".au", ".caf", ".w64"}
-"""Of the files that are taken from a folder; a file given by name is always tried."""
-
 
 class EachClip:
     """Goes through audio files one by one: a bad one is reported on stderr and the others are still done."""
@@ -98,16 +95,15 @@ def audio_below(paths: Iterable[str]) -> list[str]:
     Raises:
         MintError: a folder without any.
     """
+    from mint.data.corpora.folder import SUFFIXES
+
     files: dict[str, None] = {}
     for path in paths:
         found = [path]
         if Path(path).is_dir():
-            found = sorted(str(file) for file in Path(path).rglob("*") if _is_audio(file))
+            below = (file for file in Path(path).rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
+            found = sorted(str(file) for file in below if not file.name.startswith("."))
             if not found:
                 raise MintError(f"no audio files below {path!r}; give files or a folder that holds some")
         files.update(dict.fromkeys(found))
     return list(files)
-
-
-def _is_audio(path: Path) -> bool:
-    return path.suffix.lower() in AUDIO_SUFFIXES and not path.name.startswith(".") and path.is_file()
