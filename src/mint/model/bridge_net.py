@@ -39,6 +39,27 @@ class AudioKeysValues:
         """The audio of other rows [N] of the batch, in their order."""
         return AudioKeysValues(tuple((keys[rows], values[rows]) for keys, values in self.pairs), self.mask[rows])
 
+    @staticmethod
+    def join(parts: Sequence[AudioKeysValues]) -> AudioKeysValues:
+        """Several batches as one, padded to the longest."""
+        longest = max(part.mask.shape[1] for part in parts)
+        padded = [part._pad(longest) for part in parts]
+        pairs = tuple(
+            (torch.cat([keys for keys, _ in block]), torch.cat([values for _, values in block]))
+            for block in zip(*(part.pairs for part in padded), strict=True)
+        )
+        return AudioKeysValues(pairs, torch.cat([part.mask for part in padded]))
+
+    def _pad(self, length: int) -> AudioKeysValues:
+        missing = length - self.mask.shape[1]
+        if not missing:
+            return self
+        pairs = tuple(
+            (functional.pad(keys, (0, 0, 0, missing)), functional.pad(values, (0, 0, 0, missing)))
+            for keys, values in self.pairs
+        )
+        return AudioKeysValues(pairs, functional.pad(self.mask, (0, missing)))
+
 
 class BridgeNet(nn.Module):
     """Queries and text in one stack.

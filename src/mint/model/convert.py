@@ -113,7 +113,7 @@ def _copy(bridge: BridgeNet, wanted: Mapping[str, str], weights: Mapping[str, Te
     if not copied:
         found = ", ".join(list(weights)[:3]) or "nothing"
         raise MintError(
-            f"the checkpoint has none of Bridge-Net's tensors but {found}, ...; give one of BERT, BLIP-2 or InstructBLIP"
+            f"the checkpoint has nothing for Bridge-Net but {found}, ...; give one of BERT, BLIP-2 or InstructBLIP"
         )
     for name in copied:
         target, source = state[name], weights[wanted[name]]

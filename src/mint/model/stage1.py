@@ -2,7 +2,9 @@
 
 Wires the three objectives to Bridge-Net. As in the published code, ALM's batch is the pairs themselves, each text with
 a hard negative clip, and each clip with a hard negative text. The audio's keys and values are projected once for all
-passes, and the queries' own pass serves ALC and ATG; the losses and gradients equal those of separate passes.
+passes, and the queries' own pass serves ALC and ATG; the losses and gradients equal those of separate passes. With
+several ranks, ALC and ALM work on the global batch (see `gather.py`): a rank's losses are weighted so that their mean
+over ranks, and that of their gradients, is what one process with the whole batch would have.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mint.model import masks
+from mint.model import gather, masks
 from mint.model.bridge_net import AudioKeysValues, BridgeNet
 from mint.model.objectives.alc import alc_loss, similarity
 from mint.model.objectives.alm import MATCHED, alm_loss, draw_negatives, pair_noise, same_caption
@@ -20,6 +22,8 @@ from mint.types import BridgeOutput
 
 TEMPERATURE_RANGE = (0.001, 0.5)
 """The learnable temperature is kept in here (BLIP-2 leaves it free)."""
+PADDING = -1
+"""Token id of padding in captions that are compared or travel between ranks."""
 
 
 class Stage1(nn.Module):
@@ -57,7 +61,7 @@ class Stage1(nn.Module):
         self.alc, self.alm, self.atg = alc, alm, atg
         self.audio_projection = nn.Linear(bridge.width, shared_width)
         self.text_projection = nn.Linear(bridge.width, shared_width)
-        self.temperature = nn.Parameter(torch.tensor(temperature))
+        self.temperature = nn.Parameter(torch.tensor([temperature]))  # [1]: FSDP takes no scalars
         self.matching_head = nn.Linear(bridge.width, 2)
         self.language_head = LanguageHead(width=bridge.width, vocab_size=bridge.word_embeddings.num_embeddings)
 
@@ -74,20 +78,26 @@ class Stage1(nn.Module):
             draws: [B] int64, a number of each example's own that seeds its negatives.
 
         Returns:
-            `loss`, the sum of the objectives that are on, and each of them by name.
+            `loss`, the sum of the objectives that are on, and each of them by name. With several ranks their mean over
+            ranks is the loss of the global batch.
         """
         audio = self.bridge.project_audio(audio_features, audio_mask)
         queries = self.bridge.encode_queries(audio, keep_keys_values=self.atg)
         losses: dict[str, Tensor] = {}
         if self.alc or self.alm:
-            scores = self._scores(queries, text_ids, text_mask)
-            if self.alc:
-                targets = torch.arange(scores.shape[0], device=scores.device)
-                losses["alc"] = alc_loss(scores, scores.T, targets, self.label_smoothing)
-            if self.alm:
-                losses["alm"] = self._matching(audio, text_ids, text_mask, scores, draws)
+            own = gather.own_columns(len(text_ids), text_ids.device)
+            audio_to_text, text_to_audio = self._scores(queries, text_ids, text_mask)
+        if self.alc:
+            weight = gather.share(len(text_ids), text_ids.device)
+            losses["alc"] = weight * alc_loss(audio_to_text, text_to_audio, own, self.label_smoothing)
+        if self.alm:
+            captions = gather.all_rows(text_ids.masked_fill(~text_mask, PADDING), fill=PADDING)  # [G, L]
+            clips, texts, valid = self._negatives(audio_to_text, text_to_audio, captions, own, draws)
+            wrong_audio = self._audio_of(clips, audio, audio_features, audio_mask)
+            losses["alm"] = self._matching(audio, wrong_audio, captions[own], captions[texts], valid)
         if self.atg:
-            losses["atg"] = self._generation(queries, text_ids, text_mask)
+            weight = gather.share(text_mask[:, 1:].sum(), text_ids.device)
+            losses["atg"] = weight * self._generation(queries, text_ids, text_mask)
         return {"loss": torch.stack(list(losses.values())).sum(), **losses}
 
     def embed_audio(self, features: Tensor, mask: Tensor) -> Tensor:
@@ -112,22 +122,47 @@ class Stage1(nn.Module):
         assert queries.queries is not None
         return functional.normalize(self.audio_projection(queries.queries), dim=-1)
 
-    def _scores(self, queries: BridgeOutput, ids: Tensor, mask: Tensor) -> Tensor:
-        """Similarities over temperature, clips by texts [B, B]."""
-        temperature = self.temperature.clamp(*TEMPERATURE_RANGE)
-        return similarity(self._shared_queries(queries), self.embed_text(ids, mask)) / temperature
+    def _scores(self, queries: BridgeOutput, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Similarities over temperature [B, G]: this rank's clips by all texts, and its texts by all clips."""
+        clips, texts = self._shared_queries(queries), self.embed_text(ids, mask)
+        all_clips, all_texts = gather.all_rows(clips), gather.all_rows(texts)
+        self.temperature.data.clamp_(*TEMPERATURE_RANGE)
+        return similarity(clips, all_texts) / self.temperature, similarity(all_clips, texts).T / self.temperature
 
-    def _matching(self, audio: AudioKeysValues, ids: Tensor, mask: Tensor, scores: Tensor, draws: Tensor) -> Tensor:
-        batch = ids.shape[0]
-        forbidden = same_caption(ids, ids)
-        clips, clips_valid = draw_negatives(scores.T, forbidden, pair_noise(draws, draws, salt=1))
-        texts, texts_valid = draw_negatives(scores, forbidden, pair_noise(draws, draws, salt=2))
-        own = torch.arange(batch, device=ids.device)
-        audio_rows = torch.cat([own, clips, own])
-        text_rows = torch.cat([own, own, texts])
-        logits = self.match(audio.select(audio_rows), ids[text_rows], mask[text_rows])
-        labels = (torch.arange(3 * batch, device=ids.device) < batch).long() * MATCHED
-        return alm_loss(logits, labels, torch.cat([torch.ones_like(clips_valid), clips_valid, texts_valid]))
+    def _negatives(
+        self, audio_to_text: Tensor, text_to_audio: Tensor, captions: Tensor, own: Tensor, draws: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Hard negatives among all captions [G, L] and their clips.
+
+        Returns:
+            clips [B] for the own texts, texts [B] for the own clips, and which of [own pairs; texts with those clips;
+            clips with those texts] are valid, [3 B] bool.
+        """
+        all_draws = gather.all_rows(draws)
+        forbidden = same_caption(captions[own], captions)
+        clips, clips_valid = draw_negatives(text_to_audio, forbidden, pair_noise(draws, all_draws, salt=1))
+        texts, texts_valid = draw_negatives(audio_to_text, forbidden, pair_noise(draws, all_draws, salt=2))
+        return clips, texts, torch.cat([torch.ones_like(clips_valid), clips_valid, texts_valid])
+
+    def _audio_of(self, clips: Tensor, audio: AudioKeysValues, features: Tensor, mask: Tensor) -> AudioKeysValues:
+        """Clips of the global batch; another rank's are fetched as frozen features and projected here."""
+        if gather.world_size() == 1:
+            return audio.select(clips)
+        return self.bridge.project_audio(*gather.fetch_rows(clips, features, mask))
+
+    def _matching(
+        self,
+        audio: AudioKeysValues,
+        wrong_audio: AudioKeysValues,
+        captions: Tensor,
+        wrong_captions: Tensor,
+        valid: Tensor,
+    ) -> Tensor:
+        """Loss of B pairs, B texts with a wrong clip and B clips with a wrong text."""
+        ids = torch.cat([captions, captions, wrong_captions])
+        logits = self.match(AudioKeysValues.join([audio, wrong_audio, audio]), ids.clamp(min=0), ids != PADDING)
+        labels = (torch.arange(len(ids), device=ids.device) < len(captions)).long() * MATCHED
+        return gather.share(valid.sum(), ids.device) * alm_loss(logits, labels, valid)
 
     def _generation(self, queries: BridgeOutput, ids: Tensor, mask: Tensor) -> Tensor:
         output = self.bridge.continue_text(queries, decoder_input(ids, self.dec_token), mask)

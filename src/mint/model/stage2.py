@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
-from mint.model import masks
-from mint.model.bridge_net import BridgeNet
+from mint.model import gather, masks
+from mint.model.bridge_net import Block, BridgeNet
 from mint.model.freeze import Frozen
 
 if TYPE_CHECKING:
@@ -36,8 +36,8 @@ class Stage2(nn.Module):
         self.bridge = bridge
         self.projection = nn.Linear(bridge.width, language.width)
         self.instruction_aware = instruction_aware
-        if not instruction_aware:
-            drop_text_side(bridge)
+        for module in unused_text_side(bridge, instruction_aware):
+            module.requires_grad_(False)
         self._language = Frozen(language)
 
     @property
@@ -67,10 +67,12 @@ class Stage2(nn.Module):
             labels: [B, L''] likewise, -100 where nothing is to be predicted.
 
         Returns:
-            `loss`, the mean over the answers' tokens.
+            `loss`, the mean over the answers' tokens; with several ranks weighted, so that the mean over ranks is the
+            mean over all tokens.
         """
         soft_prompt = self.soft_prompt(audio_features, audio_mask, instruction_ids, instruction_mask)
-        return {"loss": self.language.loss(soft_prompt, prompt_ids, prompt_mask, labels)}
+        weight = gather.share((labels != -100).sum(), labels.device)
+        return {"loss": weight * self.language.loss(soft_prompt, prompt_ids, prompt_mask, labels)}
 
     def soft_prompt(
         self, audio_features: Tensor, audio_mask: Tensor, instruction_ids: Tensor, instruction_mask: Tensor
@@ -86,9 +88,9 @@ class Stage2(nn.Module):
         return self.projection(output.queries)
 
 
-def drop_text_side(bridge: BridgeNet) -> None:
-    """Freeze what only text passes use, for a stage 2 that gives Bridge-Net no text."""
-    unused = [bridge.word_embeddings, bridge.position_embeddings, *(block.text_feed_forward for block in bridge.blocks)]
-    for module in unused:
-        assert isinstance(module, nn.Module)
-        module.requires_grad_(False)
+def unused_text_side(bridge: BridgeNet, instruction_aware: bool) -> list[nn.Module]:
+    """What of Bridge-Net stage 2 makes no use of: the last text outputs, or, without instruction, the text side."""
+    feed_forwards = [block.text_feed_forward for block in bridge.blocks if isinstance(block, Block)]
+    if instruction_aware:
+        return [feed_forwards[-1]]
+    return [bridge.word_embeddings, bridge.position_embeddings, *feed_forwards]

@@ -39,13 +39,13 @@ def pair_noise(rows: Tensor, columns: Tensor, salt: int) -> Tensor:
         columns: [G] int64 draw numbers of the columns' examples.
         salt: separates the draws of the two directions.
     """
-    bits = _mix(_mix(rows + salt)[:, None] ^ columns[None, :])
+    bits = _mix((_mix(rows) + salt)[:, None] ^ columns[None, :])
     uniform = ((bits >> 11) & ((1 << 52) - 1)).double() / (1 << 52)
     return -torch.log(-torch.log(uniform.clamp(1e-12, 1 - 1e-12))).float()
 
 
 def same_caption(ids: Tensor, all_ids: Tensor) -> Tensor:
-    """[B, G] bool: which token sequences [B, L] and [G, L] are equal (both padded alike)."""
+    """[B, G] bool: which token sequences [B, L] and [G, L] are equal; padding has one value everywhere."""
     return (ids[:, None, :] == all_ids[None, :, :]).all(dim=-1)
 
 
