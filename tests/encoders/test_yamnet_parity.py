@@ -139,8 +139,8 @@ def test_with_the_graphs_rounding_the_outputs_are_the_graphs() -> None:
     print(
         f"outputs equal: {float((steps.abs() < 0.5).float().mean()):.4%}, largest {float(steps.abs().max()):.0f} steps"
     )
-    assert float((steps.abs() < 0.5).float().mean()) > 0.9  # the others: a value at a rounding boundary, in one or both
-    assert float(steps.abs().max()) < 2.5
+    assert float((steps.abs() < 0.5).float().mean()) > 0.8  # the others: a value at a rounding boundary, in one or both
+    assert float(steps.abs().max()) < 3.5  # one bias that is 5 % off: 34 % equal, 8 steps; one padding: 8 %, 60 steps
 
 
 @pytest.mark.parametrize("name", list(PROGRAMS))
