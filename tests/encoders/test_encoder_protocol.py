@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 
 from mint.encoders.tiny import TinyEncoder
 from mint.encoders.yamnet import PATCHES_AT_ONCE, YamNet
-from mint.types import AudioEncoder
+from mint.types import AudioEncoder, MintError
 
 LENGTHS = (1, 399, 5120, 5121, 15361, 15600, 15601, 40000)
 
@@ -142,3 +143,9 @@ def test_class_scores_do_not_see_padding() -> None:
     for index, clip in enumerate(clips()):
         alone = random_yamnet().class_scores(clip.unsqueeze(0), torch.tensor([len(clip)]))
         torch.testing.assert_close(scores[index : index + 1], alone, rtol=0, atol=1e-5)
+
+
+def test_a_folder_without_the_weights_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "model.onnx").touch()
+    with pytest.raises(MintError, match="holds no model.data; the weights of YAMNet are `asset:yamnet`"):
+        YamNet.from_folder(tmp_path)

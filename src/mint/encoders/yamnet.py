@@ -19,6 +19,7 @@ from torch.nn import functional
 
 from mint.encoders.log_mel import DESCRIPTION, HOP, SAMPLE_RATE, WINDOW, LogMel
 from mint.encoders.onnx_weights import read_initialisers
+from mint.types import MintError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -65,8 +66,15 @@ class YamNet(nn.Module):
 
     @classmethod
     def from_folder(cls, folder: str | Path) -> YamNet:
-        """Read the weights of the `yamnet` asset: model.onnx, model.data and yamnet_class_map.csv."""
+        """Read the weights of the `yamnet` asset: model.onnx, model.data and yamnet_class_map.csv.
+
+        Raises:
+            MintError: the folder lacks one of them.
+        """
         folder = Path(folder)
+        for name in ("model.onnx", "model.data", "yamnet_class_map.csv"):
+            if not (folder / name).is_file():
+                raise MintError(f"{folder} holds no {name}; the weights of YAMNet are `asset:yamnet`")
         with (folder / "yamnet_class_map.csv").open(encoding="utf-8", newline="") as lines:
             names = [row["display_name"] for row in csv.DictReader(lines)]
         digest = hashlib.sha256((folder / "model.onnx").read_bytes() + (folder / "model.data").read_bytes())
