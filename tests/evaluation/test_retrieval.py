@@ -61,6 +61,8 @@ def test_more_captions_than_ranks() -> None:
     queries, texts = unit(3, 2, 6), unit(60, 6, seed=1)
     owner = torch.arange(60) % 3
     assert_equals_naive(retrieve(queries, texts, owner), full(queries, texts), owner)
+    indifferent = retrieve(queries, texts, owner, reranker=lambda clips, texts: torch.ones(len(clips)), top=60)
+    assert_equals_naive(indifferent, full(queries, texts), owner)
 
 
 def test_perfect_model() -> None:
@@ -80,14 +82,21 @@ def test_constant_scores_find_nothing() -> None:
             assert ranks.average_precision(10).sum() == 0
 
 
+def test_what_ties_at_the_cut_is_not_re_ranked() -> None:
+    queries, texts = unit(1, 1, 32).repeat(50, 4, 1), unit(1, 32, seed=1).repeat(50, 1)
+    found = retrieve(queries, texts, torch.arange(50), reranker=lambda clips, texts: 1.0 * (clips == texts), top=12)
+    assert found.text_to_audio.recall(10).sum() == 0
+    assert found.audio_to_text.recall(10).sum() == 0
+
+
 def test_memory_stays_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "CELLS", 300)
     seen: list[int] = []
     original = module._ranks
 
-    def spy(scores: Tensor, right: Tensor, wrong: Tensor, most: int) -> Tensor:
-        seen.append(scores.numel())
-        return original(scores, right, wrong, most)
+    def spy(own: Tensor, wrong: Tensor, most: int) -> Tensor:
+        seen.append(wrong.numel())
+        return original(own, wrong, most)
 
     monkeypatch.setattr(module, "_ranks", spy)
     retrieve(unit(100, 2, 4), unit(100, 4, seed=1), torch.arange(100))

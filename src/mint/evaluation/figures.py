@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 NOT_LOSSES = ("step", "epoch", "learning_rate", "grad_norm", "total_flos", "seconds")
 """Keys of a log record that are no loss."""
 WIDTH, HEIGHT = 480, 260
-LEFT, RIGHT, TOP, BOTTOM = 46, 10, 10, 40
+LEFT, RIGHT, TOP, BOTTOM = 46, 18, 10, 40
 COLOURS = 6
 
 
@@ -80,17 +80,16 @@ def interval_figure(cells: Mapping[str, Row], colours: Mapping[str, int]) -> Mar
     rows = list(cells.values())
     if any(row.metric in NOT_SHARES for row in rows):
         return Markup("")
-    parts = ['<line class="grid" x1="4" x2="124" y1="100%" y2="100%"/>']
-    parts += [f'<line class="grid" x1="{4 + 30 * part}" x2="{4 + 30 * part}" y1="0" y2="100%"/>' for part in range(5)]
+    parts = [f'<line class="grid" x1="{4 + 24 * part}" x2="{4 + 24 * part}" y1="0" y2="100%"/>' for part in range(5)]
     for place, row in enumerate(rows):
         y = 5 + 8 * place
         low, high = (row.value if end is None else end for end in (row.low, row.high))
         colour = f"s{colours[row.method]}"
-        parts.append(f'<line class="{colour}" x1="{4 + 120 * low:.1f}" x2="{4 + 120 * high:.1f}" y1="{y}" y2="{y}"/>')
-        parts.append(f'<circle class="{colour}" cx="{4 + 120 * row.value:.1f}" cy="{y}" r="3"/>')
+        parts.append(f'<line class="{colour}" x1="{4 + 96 * low:.1f}" x2="{4 + 96 * high:.1f}" y1="{y}" y2="{y}"/>')
+        parts.append(f'<circle class="{colour}" cx="{4 + 96 * row.value:.1f}" cy="{y}" r="3"/>')
     height = 2 + 8 * len(rows)
     return Markup(
-        f'<svg class="dots" aria-hidden="true" width="128" height="{height}" viewBox="0 0 128 {height}">'
+        f'<svg class="dots" aria-hidden="true" width="104" height="{height}" viewBox="0 0 104 {height}">'
         f"{''.join(parts)}</svg>"
     )
 

@@ -24,7 +24,7 @@ from mint.evaluation.similarity import CELLS, check_embeddings, maximum
 from mint.types import MintError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
     from torch import Tensor
 
@@ -128,56 +128,71 @@ def retrieve(
         raise MintError(f"top is {top}; re-rank at least {DEPTH} items")
     check_embeddings(queries, texts)
     owner = owner.to(queries.device)
-    clips, texts_of = torch.unique(owner, return_counts=True)
+    clips, group, texts_of = torch.unique(owner, return_inverse=True, return_counts=True)
+    captions = _grouped(group, texts_of)
     by_text = (
-        (rows, maximum(queries, texts[rows]).T, owner[rows, None] == torch.arange(len(queries), device=owner.device))
-        for rows in _strips(torch.arange(len(texts), device=owner.device), len(queries))
+        (rows, maximum(queries, texts[rows]).T, owner[rows, None])
+        for rows in torch.arange(len(texts), device=owner.device).split(_strip(len(queries)))
     )
-    by_clip = ((rows, maximum(queries[rows], texts), rows[:, None] == owner) for rows in _strips(clips, len(texts)))
-    most = min(int(texts_of.max()), DEPTH)
+    by_clip = (
+        (clips[rows], maximum(queries[clips[rows]], texts), captions[rows])
+        for rows in torch.arange(len(clips), device=owner.device).split(_strip(len(texts)))
+    )
     return Retrieval(
-        Ranks(_best(by_text, 1, reranker, top, rows_are_texts=True), torch.ones_like(owner), owner, len(queries)),
-        Ranks(_best(by_clip, most, reranker, top, rows_are_texts=False), texts_of, clips, len(texts)),
+        Ranks(_best(by_text, reranker, top, rows_are_texts=True), torch.ones_like(owner), owner, len(queries)),
+        Ranks(_best(by_clip, reranker, top, rows_are_texts=False), texts_of, clips, len(texts)),
     )
 
 
-def _strips(rows: Tensor, items: int) -> Sequence[Tensor]:
-    return rows.split(max(1, CELLS // items))
+def _strip(items: int) -> int:
+    return max(1, CELLS // items)
+
+
+def _grouped(group: Tensor, sizes: Tensor) -> Tensor:
+    """The members of each group [G, K], -1 after the last, from the group of each member [M] and its size [G]."""
+    members = torch.argsort(group, stable=True)
+    first = sizes.cumsum(0) - sizes
+    place = torch.arange(len(group), device=group.device) - first[group[members]]
+    table = torch.full((len(sizes), int(sizes.max())), -1, dtype=torch.int64, device=group.device)
+    table[group[members], place] = members
+    return table
 
 
 def _best(
-    strips: Iterable[tuple[Tensor, Tensor, Tensor]],
-    most: int,
-    reranker: Reranker | None,
-    top: int,
-    *,
-    rows_are_texts: bool,
+    strips: Iterable[tuple[Tensor, Tensor, Tensor]], reranker: Reranker | None, top: int, *, rows_are_texts: bool
 ) -> Tensor:
-    """Ranks of the right items [R, most] from strips of (queries [B], scores [B, I], what is right [B, I])."""
+    """Ranks of the right items, from strips of (query [B], scores [B, I], its right items [B, K], -1: no more)."""
     best = []
-    for rows, scores, right in strips:
+    for query, scores, right in strips:
+        most = min(right.shape[1], DEPTH)
         if reranker is None:
-            best.append(_ranks(scores, right, ~right, most))
+            there, index = right >= 0, torch.where(right >= 0, right, right[:, :1])
+            own = scores.gather(1, index).masked_fill(~there, -torch.inf)
+            best.append(_ranks(own, scores.scatter(1, index, -torch.inf), most))
             continue
         kept = scores.topk(min(top + 1, scores.shape[1]), dim=1)
         values, candidates = kept.values[:, :top], kept.indices[:, :top]
-        found = right.gather(1, candidates)
+        found = (candidates[:, :, None] == right[:, None, :]).any(dim=2)
         clear = values > kept.values[:, top:] + TIE if kept.values.shape[1] > top else torch.ones_like(found)
-        asked = rows[:, None].expand_as(candidates)
+        asked = query[:, None].expand_as(candidates)
         clips, texts = (candidates, asked) if rows_are_texts else (asked, candidates)
         match = reranker(clips.flatten(), texts.flatten()).to(values).view_as(values)
         if not torch.isfinite(match).all():
             raise MintError("the re-ranker gave NaN or infinite match scores; the model's weights are broken")
-        best.append(_ranks(match + values, found & clear, ~found, most))
+        final = match + values
+        own = final.masked_fill(~(found & clear), -torch.inf)
+        best.append(_ranks(own, final.masked_fill(found, -torch.inf), most))
     return torch.cat(best)
 
 
-def _ranks(scores: Tensor, right: Tensor, wrong: Tensor, most: int) -> Tensor:
-    """Ranks of the `most` best right items of each row [B, most]: what is wrong and no worse stands before them."""
-    own = scores.masked_fill(~right, -torch.inf).topk(min(most, scores.shape[1]), dim=1).values
-    others = scores.masked_fill(~wrong, -torch.inf)
-    ranks = torch.full((len(scores), most), NEVER, dtype=torch.int64, device=scores.device)
-    for place in range(own.shape[1]):
-        ahead = (others >= own[:, place, None] - TIE).sum(dim=1)
+def _ranks(own: Tensor, wrong: Tensor, most: int) -> Tensor:
+    """Ranks of the `most` best right items [B, most], given scores of right items [B, K] and of wrong ones [B, I].
+
+    Whatever is wrong and no worse stands before them; a score of minus infinity is no item.
+    """
+    own = own.topk(most, dim=1).values
+    ranks = torch.empty(own.shape, dtype=torch.int64, device=own.device)
+    for place in range(most):
+        ahead = (wrong >= own[:, place, None] - TIE).sum(dim=1)
         ranks[:, place] = torch.where(own[:, place].isfinite(), ahead + place + 1, NEVER)
     return ranks
