@@ -1,0 +1,82 @@
+"""`mint data list | prepare CORPUS --output PATH [--source PATH] | validate FILE`: corpora and manifests."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import argparse
+
+    from mint.cli import Subparsers
+
+
+def add_parser(subparsers: Subparsers) -> None:
+    """Add the verb."""
+    parser = subparsers.add_parser("data", help="list, prepare or validate corpora and manifests", description=__doc__)
+    actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
+
+    action = actions.add_parser("list", help="show the corpora that can be prepared")
+    action.add_argument("--json", action="store_true", help="print JSON")
+    action.set_defaults(run=run_list)
+
+    action = actions.add_parser("prepare", help="make the manifests of a corpus")
+    action.add_argument("corpus", metavar="CORPUS", help="a name that `mint data list` shows")
+    action.add_argument("--source", type=Path, metavar="PATH", help="where the files of the corpus lie")
+    action.add_argument("--output", type=Path, metavar="PATH", required=True, help="folder, or the manifest's file")
+    action.add_argument("--seed", type=int, default=0, help="of splits, captions and renderings (default: 0)")
+    action.set_defaults(run=run_prepare)
+
+    action = actions.add_parser("validate", help="check a manifest and its audio")
+    action.add_argument("manifest", type=Path, metavar="FILE", help="a JSON Lines manifest")
+    action.add_argument("--json", action="store_true", help="print JSON")
+    action.set_defaults(run=run_validate)
+
+
+def run_list(args: argparse.Namespace) -> int:
+    """Print the table of corpora."""
+    from mint.data.corpora import CORPORA
+
+    if args.json:
+        rows = [{"name": name, "about": row.about, "needs_source": row.needs_source} for name, row in CORPORA.items()]
+        print(json.dumps(rows, indent=2))
+        return 0
+    for name, row in CORPORA.items():
+        print(f"{name:<12} {row.about}{' (needs --source)' if row.needs_source else ''}")
+    return 0
+
+
+def run_prepare(args: argparse.Namespace) -> int:
+    """Make the manifests and print where they are and what they hold."""
+    from collections import Counter
+
+    from mint.data.corpora import prepare
+    from mint.data.corpora.folder import read_skipped
+    from mint.data.manifest import read_manifest
+
+    for manifest in prepare(args.corpus, args.source, args.output, args.seed):
+        sizes = Counter(example.split for example in read_manifest(manifest))
+        print(f"{manifest}: {', '.join(f'{count} {split}' for split, count in sizes.items())}")
+        skipped = read_skipped(manifest)
+        for one in skipped[:10]:
+            print(f"  skipped: {one['reason']}")
+        if skipped:
+            print(f"  {len(skipped)} skipped in all, listed in {manifest.with_name('skipped.jsonl')}")
+    return 0
+
+
+def run_validate(args: argparse.Namespace) -> int:
+    """Print what is wrong with a manifest; exit code 1 if anything is."""
+    from dataclasses import asdict
+
+    from mint.data.validate import find_problems
+
+    problems = list(find_problems(args.manifest))
+    if args.json:
+        print(json.dumps([asdict(problem) for problem in problems], indent=2))
+        return 1 if problems else 0
+    for problem in problems:
+        print(f"{problem.file}:{problem.line}  {problem.message}")
+    print(f"{args.manifest}: {len(problems) or 'no'} problem{'s' * (len(problems) != 1)}")
+    return 1 if problems else 0

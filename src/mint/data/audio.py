@@ -1,0 +1,173 @@
+"""Audio files and arrays -> mono float32 at the rate an encoder wants.
+
+libsndfile decodes (wav, flac, ogg, opus, mp3, aiff, ...) and only the part that is wanted; soxr resamples. Clips longer
+than the paper's 30 s (section 3.2) are read as evenly spaced windows, so that a file of hours costs bounded work.
+Shapes: S samples; arrays are float32 in [-1, 1].
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+import soxr
+from numpy.typing import NDArray
+
+from mint.types import Clip, MintError
+
+Samples = NDArray[np.float32]
+
+AudioSource = str | Path | Clip | tuple[Any, int]
+"""A file, or samples with their rate in Hz: [S], [channels, S] or [S, channels]."""
+
+
+def probe(path: str | Path) -> tuple[float, int, int]:
+    """Length in seconds, rate in Hz and number of channels, from the header alone.
+
+    Raises:
+        MintError: the file is missing, empty or not audio.
+    """
+    with _opened(Path(path)) as file:
+        return file.frames / file.samplerate, file.samplerate, file.channels
+
+
+def load_audio(path: str | Path, rate: int, start: float = 0.0, duration: float | None = None) -> Samples:
+    """Decode part of a file.
+
+    Args:
+        path: any file that libsndfile reads, at any rate, with any number of channels (they are averaged).
+        rate: Hz of the result.
+        start: seconds into the file.
+        duration: seconds; None: to the end. A file that ends earlier gives what there is.
+
+    Returns:
+        [S], S at least 1.
+
+    Raises:
+        MintError: missing file, empty file, not audio, no samples, NaN or infinite samples, or a start past the end.
+    """
+    path = Path(path)
+    if not start >= 0 or (duration is not None and not duration > 0):
+        raise MintError(f"{path}: start {start} and duration {duration}; give start >= 0 and duration > 0 in seconds")
+    with _opened(path) as file:
+        first = round(start * file.samplerate)
+        if first >= file.frames:
+            seconds = file.frames / file.samplerate
+            raise MintError(f"{path}: start {start} s is past the end ({seconds:.2f} s); give a smaller start")
+        file.seek(first)
+        count = -1 if duration is None else max(1, round(duration * file.samplerate))
+        samples = file.read(count, dtype="float32", always_2d=True)
+        return _finished(samples.mean(axis=1), file.samplerate, rate, str(path))
+
+
+def as_clip(audio: AudioSource, rate: int) -> Samples:
+    """Bring a file or an array to one form.
+
+    Args:
+        audio: a path, a `Clip` or (samples, rate). In a 2-D array the shorter side is taken to be the channels;
+            integer samples are scaled by the range of their type.
+        rate: Hz of the result.
+
+    Returns:
+        [S].
+
+    Raises:
+        MintError: as `load_audio`; or an array without a rate, of more than two dimensions, or empty.
+    """
+    if isinstance(audio, str | Path):
+        return load_audio(audio, rate)
+    if isinstance(audio, Clip):
+        audio = (audio.samples, audio.rate)
+    if not (isinstance(audio, tuple) and len(audio) == 2 and isinstance(audio[1], int | np.integer) and audio[1] > 0):
+        raise MintError(f"audio is {type(audio).__name__}; give a path or (samples, rate), such as (array, 16000)")
+    samples = np.asarray(audio[0])
+    if samples.ndim not in (1, 2):
+        raise MintError(f"audio has the shape {samples.shape}; give [samples], [channels, samples] or its transpose")
+    if np.issubdtype(samples.dtype, np.integer):
+        info = np.iinfo(samples.dtype)
+        half = (float(info.max) - info.min + 1) / 2  # int16: 32768, centred on 0; uint8: 128, centred on 128
+        samples = (samples.astype(np.float32) - (info.min + half)) / half
+    if samples.ndim == 2:
+        samples = samples.mean(axis=int(samples.shape[0] > samples.shape[1]))
+    return _finished(samples.astype(np.float32), int(audio[1]), rate, f"audio of shape {np.shape(audio[0])}")
+
+
+def windows(seconds: float, max_seconds: float = 30.0, max_windows: int = 10) -> list[tuple[float, float]]:
+    """Evenly spaced (start, length) in seconds that cover a clip, or sample it where it is very long.
+
+    A clip of at most `max_seconds` is one window. A longer one has ceil(seconds / max_seconds) windows, at most
+    `max_windows`, the first at the beginning and the last at the end.
+    """
+    if seconds <= max_seconds:
+        return [(0.0, seconds)]
+    count = min(max_windows, math.ceil(seconds / max_seconds))
+    if count == 1:
+        return [(0.0, max_seconds)]
+    step = (seconds - max_seconds) / (count - 1)
+    return [(index * step, max_seconds) for index in range(count)]
+
+
+def load_windows(
+    audio: AudioSource, rate: int, max_seconds: float = 30.0, max_windows: int = 10
+) -> Iterator[Samples]:  # yields [S]
+    """Yield the `windows` of a file or array, one in memory at a time; of a file no other part is decoded.
+
+    Raises:
+        MintError: as `as_clip`.
+    """
+    if isinstance(audio, str | Path):
+        for start, length in windows(probe(audio)[0], max_seconds, max_windows):
+            yield load_audio(audio, rate, start, length)
+    else:
+        samples = as_clip(audio, rate)
+        for start, length in windows(len(samples) / rate, max_seconds, max_windows):
+            first = round(start * rate)
+            yield samples[first : first + round(length * rate)]
+
+
+def check_audio(path: str | Path, start: float = 0.0, duration: float | None = None) -> None:
+    """Decode the windows of a clip and throw them away.
+
+    Raises:
+        MintError: as `load_audio`.
+    """
+    seconds, rate, _ = probe(path)
+    there = seconds - start if duration is None else min(duration, seconds - start)
+    for offset, length in windows(max(there, 1 / rate)):
+        load_audio(path, rate, start + offset, length)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[soundfile.SoundFile]:
+    """Open a file; libsndfile's errors, also those of reading, become one line with a cure."""
+    if not path.is_file():
+        raise MintError(f"{path}: no such audio file; check the path")
+    if path.stat().st_size == 0:
+        raise MintError(f"{path}: the file is empty (0 bytes); fetch or export it again")
+    try:
+        with soundfile.SoundFile(path) as file:
+            if file.frames == 0:
+                raise MintError(f"{path}: the file holds no samples; fetch or export it again")
+            yield file
+    except (soundfile.SoundFileError, TypeError):  # TypeError: headerless .raw, whose rate nobody knows
+        raise MintError(
+            f"{path}: not audio that libsndfile can decode (wav, flac, ogg, opus, mp3, aiff); "
+            f"convert it, for instance with `ffmpeg -i {path.name} {path.stem}.flac`"
+        ) from None
+
+
+def _finished(samples: NDArray[Any], source_rate: int, rate: int, name: str) -> Samples:
+    """Check and resample [S]."""
+    if samples.size == 0:
+        raise MintError(f"{name}: it holds no samples; give at least one")
+    if not np.isfinite(samples).all():
+        raise MintError(f"{name}: it holds NaN or infinite samples; export it again, for instance as 16-bit flac")
+    if source_rate != rate:
+        resampled = soxr.resample(samples, source_rate, rate, "HQ")
+        samples = resampled if resampled.size else samples[:1]  # a clip of one sample may round to none
+    return np.ascontiguousarray(samples, dtype=np.float32)
