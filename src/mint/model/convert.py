@@ -102,6 +102,7 @@ def load_bert(bridge: BridgeNet, weights: Mapping[str, Tensor]) -> LoadReport:
     wanted = {}
     for name in bridge.state_dict():
         source = qformer_name(name.replace("query_feed_forward", "text_feed_forward"))
+        source = source.replace(".attention.attention.", ".attention.self.")
         wanted[name] = source.replace("embeddings.layernorm", "embeddings.LayerNorm")
     return _copy(bridge, wanted, plain)
 
