@@ -1,0 +1,197 @@
+"""Bridge-Net: shared passes equal joint ones, and what lies under a mask never matters."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+
+from mint.model import masks
+from mint.model.bridge_net import AudioKeysValues, BridgeNet
+from mint.types import MintError
+from tiny_models import present, tiny_batch, tiny_bridge
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+close = partial(torch.testing.assert_close, atol=1e-5, rtol=0.0)
+BATCH = tiny_batch()
+FEATURES, AUDIO_MASK, IDS, TEXT_MASK = (BATCH[k] for k in ("audio_features", "audio_mask", "text_ids", "text_mask"))
+MASKS = [masks.unimodal, masks.bidirectional, masks.causal]
+
+
+def pair(bridge: BridgeNet, mask: object, features: Tensor, audio_mask: Tensor, ids: Tensor, real: Tensor) -> Tensor:
+    """All outputs [B, Q + L, D] of a joint pass."""
+    audio = bridge.project_audio(features, audio_mask)
+    output = bridge.encode_pair(audio, ids, mask(bridge.num_queries, real))  # type: ignore[operator]
+    return torch.cat([present(output.queries), present(output.text)], dim=1)
+
+
+@pytest.fixture(params=[1, 2, 3, 4])
+def any_bridge(request: pytest.FixtureRequest) -> BridgeNet:
+    """Cross-attention in all blocks, every second, every third, the first alone."""
+    return tiny_bridge(cross_attention_every=request.param)
+
+
+def test_unimodal_pass_equals_separate_passes(any_bridge: BridgeNet) -> None:
+    audio = any_bridge.project_audio(FEATURES, AUDIO_MASK)
+    joint = any_bridge.encode_pair(audio, IDS, masks.unimodal(any_bridge.num_queries, TEXT_MASK))
+    close(any_bridge.encode_queries(audio).queries, joint.queries)
+    close(any_bridge.encode_text(IDS, TEXT_MASK).text, joint.text)
+
+
+def test_text_continued_on_queries_equals_causal_pass(any_bridge: BridgeNet) -> None:
+    audio = any_bridge.project_audio(FEATURES, AUDIO_MASK)
+    joint = any_bridge.encode_pair(audio, IDS, masks.causal(any_bridge.num_queries, TEXT_MASK))
+    queries = any_bridge.encode_queries(audio, keep_keys_values=True)
+    close(queries.queries, joint.queries)
+    close(any_bridge.continue_text(queries, IDS, TEXT_MASK).text, joint.text)
+
+
+def test_keys_and_values_are_kept_only_where_asked_for(bridge: BridgeNet) -> None:
+    audio = bridge.project_audio(FEATURES, AUDIO_MASK)
+    assert not bridge.encode_queries(audio).keys_values
+    assert len(bridge.encode_queries(audio, keep_keys_values=True).keys_values) == 3
+
+
+@pytest.mark.parametrize(("every", "count"), [(1, 3), (2, 2), (3, 1)])
+def test_blocks_that_cross_attend(every: int, count: int) -> None:
+    bridge = tiny_bridge(cross_attention_every=every)
+    assert len(bridge.project_audio(FEATURES, AUDIO_MASK).pairs) == count
+    assert [block.cross_attention is not None for block in bridge.blocks] == [i % every == 0 for i in range(3)]
+
+
+def test_audio_reaches_queries_and_no_lone_text(bridge: BridgeNet) -> None:
+    one, other = (bridge.project_audio(FEATURES * scale, AUDIO_MASK) for scale in (1.0, -1.0))
+    first, second = (present(bridge.encode_queries(audio).queries) for audio in (one, other))
+    assert (first - second).abs().amax(dim=(1, 2)).min() > 0.1
+
+
+@pytest.mark.parametrize("mask", MASKS)
+def test_text_padding_changes_nothing(bridge: BridgeNet, mask: object) -> None:
+    real = torch.cat([TEXT_MASK.new_ones(4, 3), TEXT_MASK], dim=1)
+    short = pair(bridge, mask, FEATURES, AUDIO_MASK, IDS, TEXT_MASK)
+    garbage = IDS.masked_fill(~TEXT_MASK, 17)
+    longer = torch.cat([garbage, torch.full((4, 5), 23)], dim=1)
+    longer_mask = torch.cat([TEXT_MASK, torch.zeros(4, 5, dtype=torch.bool)], dim=1)
+    padded = pair(bridge, mask, FEATURES, AUDIO_MASK, longer, longer_mask)
+    close(padded[:, : short.shape[1]][real], short[real])
+
+
+def test_text_padding_changes_no_text_pass(bridge: BridgeNet) -> None:
+    longer = torch.cat([IDS.masked_fill(~TEXT_MASK, 17), torch.full((4, 5), 23)], dim=1)
+    longer_mask = torch.cat([TEXT_MASK, torch.zeros(4, 5, dtype=torch.bool)], dim=1)
+    queries = bridge.encode_queries(bridge.project_audio(FEATURES, AUDIO_MASK), keep_keys_values=True)
+    for one, other in (
+        (bridge.encode_text(IDS, TEXT_MASK), bridge.encode_text(longer, longer_mask)),
+        (bridge.continue_text(queries, IDS, TEXT_MASK), bridge.continue_text(queries, longer, longer_mask)),
+    ):
+        close(present(other.text)[:, :6][TEXT_MASK], present(one.text)[TEXT_MASK])
+
+
+@pytest.mark.parametrize("mask", MASKS)
+def test_audio_padding_changes_nothing(bridge: BridgeNet, mask: object) -> None:
+    short = pair(bridge, mask, FEATURES, AUDIO_MASK, IDS, TEXT_MASK)
+    garbage = torch.where(AUDIO_MASK[..., None], FEATURES, torch.tensor(1e4))
+    longer = torch.cat([garbage, torch.full((4, 9, 10), -1e4)], dim=1)
+    longer_mask = torch.cat([AUDIO_MASK, torch.zeros(4, 9, dtype=torch.bool)], dim=1)
+    close(pair(bridge, mask, longer, longer_mask, IDS, TEXT_MASK), short)
+
+
+@pytest.mark.parametrize("mask", MASKS)
+def test_a_clip_alone_equals_the_clip_in_a_batch(bridge: BridgeNet, mask: object) -> None:
+    together = pair(bridge, mask, FEATURES, AUDIO_MASK, IDS, TEXT_MASK)
+    for row in range(4):
+        frames, tokens = int(AUDIO_MASK[row].sum()), int(TEXT_MASK[row].sum())
+        alone = pair(
+            bridge,
+            mask,
+            FEATURES[row : row + 1, :frames],
+            AUDIO_MASK[row : row + 1, :frames],
+            IDS[row : row + 1, :tokens],
+            TEXT_MASK[row : row + 1, :tokens],
+        )
+        close(together[row, : 3 + tokens], alone[0])
+
+
+def test_one_audio_token_gives_its_value_to_every_query(bridge: BridgeNet) -> None:
+    """Attention over one token is that token, so whatever the queries ask, they are given the same."""
+    one_frame = FEATURES[:, :1]
+    output = bridge.encode_queries(bridge.project_audio(one_frame, torch.ones(4, 1, dtype=torch.bool))).queries
+    repeated = bridge.encode_queries(
+        bridge.project_audio(one_frame.expand(-1, 5, -1), torch.ones(4, 5, dtype=torch.bool))
+    ).queries
+    close(output, repeated)
+
+
+def test_a_clip_without_a_real_frame_is_finite_and_leaves_the_others_alone(bridge: BridgeNet) -> None:
+    empty = AUDIO_MASK.clone()
+    empty[1] = False
+    features = FEATURES.clone().requires_grad_()
+    output = present(bridge.encode_queries(bridge.project_audio(features, empty)).queries)
+    whole = present(bridge.encode_queries(bridge.project_audio(FEATURES, AUDIO_MASK)).queries)
+    assert output.isfinite().all()
+    close(output[[0, 2, 3]], whole[[0, 2, 3]])
+    output.square().sum().backward()
+    assert present(features.grad).isfinite().all()
+
+
+def test_selected_and_joined_audio_is_that_of_the_rows(bridge: BridgeNet) -> None:
+    audio = bridge.project_audio(FEATURES, AUDIO_MASK)
+    rows = torch.tensor([2, 0, 0])
+    selected = bridge.encode_queries(audio.select(rows)).queries
+    close(selected, bridge.encode_queries(bridge.project_audio(FEATURES[rows], AUDIO_MASK[rows])).queries)
+    short = bridge.project_audio(FEATURES[:2, :2], AUDIO_MASK[:2, :2])
+    joined = bridge.encode_queries(AudioKeysValues.join([short, audio])).queries
+    separate = [present(bridge.encode_queries(part).queries) for part in (short, audio)]
+    close(joined, torch.cat(separate))
+
+
+def test_queries_have_no_position_and_text_starts_at_the_first(bridge: BridgeNet) -> None:
+    audio = bridge.project_audio(FEATURES, AUDIO_MASK)
+    before = present(bridge.encode_queries(audio).queries)
+    order = torch.tensor([2, 0, 1])
+    bridge.queries.data = bridge.queries.data[:, order]
+    after = bridge.encode_queries(audio).queries
+    close(after, before[:, order])
+    words = bridge.word_embeddings(IDS) + bridge.position_embeddings(torch.arange(6))
+    close(bridge.embed_text(IDS), bridge.embedding_norm(words))
+
+
+def test_dropout_is_active_in_training_alone() -> None:
+    bridge = tiny_bridge(dropout=0.5)
+    first, second = (present(bridge.encode_text(IDS, TEXT_MASK).text) for _ in range(2))
+    assert torch.equal(first, second)
+    bridge.train()
+    first, second = (present(bridge.encode_text(IDS, TEXT_MASK).text) for _ in range(2))
+    assert (first - second).abs().max() > 0.1
+
+
+def test_new_weights_are_berts() -> None:
+    torch.manual_seed(0)
+    bridge = BridgeNet(
+        vocab_size=500,
+        width=64,
+        num_layers=2,
+        num_heads=4,
+        intermediate=128,
+        max_positions=50,
+        audio_width=32,
+        num_queries=20,
+    )
+    for name, parameter in bridge.named_parameters():
+        if name.endswith("bias"):
+            assert (parameter == 0).all(), name
+        elif "norm" in name:
+            assert (parameter == 1).all(), name
+        else:
+            assert abs(float(parameter.detach().std()) - 0.02) < 0.002, name
+
+
+def test_errors_name_value_and_cure(bridge: BridgeNet) -> None:
+    with pytest.raises(MintError, match="text of 13 tokens is longer than the 12 positions"):
+        bridge.encode_text(torch.ones(1, 13, dtype=torch.long), torch.ones(1, 13, dtype=torch.bool))
+    with pytest.raises(MintError, match="width 16 is not a multiple of num_heads 3; choose one that divides it"):
+        tiny_bridge(num_heads=3)
