@@ -150,7 +150,7 @@ def test_missing_soundfont(tmp_path: Path) -> None:
 class TestGenuineSoundFont:
     """With the SoundFont that the quickstart fetches."""
 
-    @pytest.fixture(scope="class")
+    @pytest.fixture
     def general_midi(self) -> Path:
         from mint.assets import fetch
 

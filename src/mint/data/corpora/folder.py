@@ -101,12 +101,11 @@ def _from_folder(source: Path) -> Iterator[Recording]:
     """One sub-folder per label (or per split, then per label), else labels from file names."""
     if not source.is_dir():
         raise MintError(f"{source}: no such folder or table; check the path")
-    folders = [path for path in sorted(source.iterdir()) if path.is_dir() and _audio_files(path)]
+    folders = [folder for folder in _sub_folders(source) if _audio_files(folder)]
     splits = [ALIASES.get(folder.name.lower(), folder.name.lower()) for folder in folders]
     if folders and all(split in SPLITS for split in splits):
         for folder, split in zip(folders, splits, strict=True):
-            labelled = [path for path in sorted(folder.iterdir()) if path.is_dir()]
-            yield from (replace(recording, split=split) for recording in _labelled(labelled, source))
+            yield from (replace(recording, split=split) for recording in _labelled(_sub_folders(folder), source))
     elif folders:
         yield from _labelled(folders, source)
     else:
@@ -119,6 +118,10 @@ def _labelled(folders: Sequence[Path], source: Path) -> Iterator[Recording]:
     for folder in folders:
         for path in _audio_files(folder):
             yield Recording(path.relative_to(source).as_posix(), path, _clean(folder.name), _description(path))
+
+
+def _sub_folders(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.is_dir() and path.name[0] != ".")
 
 
 def _audio_files(folder: Path) -> list[Path]:
