@@ -14,6 +14,7 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from mint.evaluation.metrics import accuracy, mean_average_precision, scored_classes
 from mint.types import MintError
@@ -169,6 +170,8 @@ def _fit_class(scaled: Floats, positive: Bools, listened: Bools, strength: float
 
 def _fit(scaled: Floats, labels: Any, strength: float) -> Any:
     model = LogisticRegression(C=strength, max_iter=MAX_ITERATIONS)
-    with warnings.catch_warnings():  # a weak penalty may still creep on separable data; the ranking has long settled
+    with threadpool_limits(1), warnings.catch_warnings():
+        # One thread is faster on matrices of this size, and the result does not depend on the number of cores. A weak
+        # penalty may still creep on separable data when the iterations end; the ranking has long settled.
         warnings.simplefilter("ignore", ConvergenceWarning)
         return model.fit(scaled, labels)
