@@ -113,7 +113,7 @@ def infinite_samples(path: Path) -> None:
         (lambda path: None, "no such audio file; check the path"),
         (lambda path: path.mkdir(), "no such audio file; check the path"),
         (empty_file, r"the file is empty \(0 bytes\); fetch or export it again"),
-        (text_file, "not audio that libsndfile can decode .*; convert it"),
+        (text_file, "not audio that can be decoded .*; give wav, flac"),
         (no_samples, "the file holds no samples; fetch or export it again"),
         (nan_samples, "NaN or infinite samples; export it again"),
         (infinite_samples, "NaN or infinite samples; export it again"),
@@ -126,6 +126,24 @@ def test_bad_files_are_refused(tmp_path: Path, make: object, message: str) -> No
         with pytest.raises(MintError, match=rf"bad\.wav: .*{message}") as caught:
             read()
         assert "\n" not in str(caught.value)
+
+
+def test_damaged_file_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "cut.flac", np.random.default_rng(0).uniform(-0.5, 0.5, 50000), 16000)
+    path.write_bytes(path.read_bytes()[:40000])
+    with pytest.raises(MintError, match=r"cut\.flac: not audio that can be decoded .*ffmpeg -i cut\.flac"):
+        load_audio(path, 16000)
+
+
+def test_a_flac_stream_of_unknown_length_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "stream.flac", tone(1.0, 16000), 16000)
+    data = bytearray(path.read_bytes())
+    data[21] &= 0xF0  # STREAMINFO's 36 bits of the number of samples
+    data[22:26] = bytes(4)
+    path.write_bytes(data)
+    for read in (lambda: load_audio(path, 16000), lambda: check_audio(path), lambda: probe(path)):
+        with pytest.raises(MintError, match=r"stream\.flac: the header does not say how long it is .*ffmpeg"):
+            read()
 
 
 def test_headerless_file_is_refused(tmp_path: Path) -> None:

@@ -25,6 +25,9 @@ Samples = NDArray[np.float32]
 AudioSource = str | Path | Clip | tuple[Any, int]
 """A file, or samples with their rate in Hz: [S], [channels, S] or [S, channels]."""
 
+UNKNOWN_FRAMES = 1 << 60
+"""libsndfile gives the largest integer as the length of a FLAC stream that does not state it."""
+
 
 def probe(path: str | Path) -> tuple[float, int, int]:
     """Length in seconds, rate in Hz and number of channels, from the header alone.
@@ -149,15 +152,18 @@ def _opened(path: Path) -> Iterator[soundfile.SoundFile]:
         raise MintError(f"{path}: no such audio file; check the path")
     if path.stat().st_size == 0:
         raise MintError(f"{path}: the file is empty (0 bytes); fetch or export it again")
+    cure = f"make it anew, for instance with `ffmpeg -i {path.name} {path.stem}-new.flac`"
     try:
         with soundfile.SoundFile(path) as file:
             if file.frames == 0:
                 raise MintError(f"{path}: the file holds no samples; fetch or export it again")
+            if file.frames > UNKNOWN_FRAMES:
+                raise MintError(f"{path}: the header does not say how long it is (a stream was saved); {cure}")
             yield file
-    except (soundfile.SoundFileError, TypeError):  # TypeError: headerless .raw, whose rate nobody knows
+    except (soundfile.SoundFileError, TypeError) as error:  # TypeError: headerless .raw, whose rate nobody knows
+        reason = getattr(error, "error_string", str(error)).rstrip(".")
         raise MintError(
-            f"{path}: not audio that libsndfile can decode (wav, flac, ogg, opus, mp3, aiff); "
-            f"convert it, for instance with `ffmpeg -i {path.name} {path.stem}.flac`"
+            f"{path}: not audio that can be decoded ({reason}); give wav, flac, ogg, opus, mp3 or aiff, or {cure}"
         ) from None
 
 
