@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -121,9 +121,8 @@ def clip_key(example: Example) -> str:
 def fill_cache(
     cache: FeatureCache,
     encoder: AudioEncoder,
-    examples: Sequence[Example],
+    examples: Iterable[Example],
     max_seconds: float,
-    progress: Callable[[Iterable[Example]], Iterable[Example]] = iter,
 ) -> tuple[dict[str, str], list[Skipped]]:
     """Encode the clips that are not in the cache yet.
 
@@ -132,16 +131,15 @@ def fill_cache(
         encoder: the frozen encoder.
         examples: clips; those that cannot be decoded are skipped.
         max_seconds: longest window.
-        progress: wraps the examples, for a progress bar.
 
     Returns:
-        Key of each usable clip by example id, and the skipped clips with the reason.
+        Key of each usable clip by `unique_id`, and the skipped clips with the reason.
     """
     keys: dict[str, str] = {}
     skipped: list[Skipped] = []
     pending: list[tuple[str, list[Tensor]]] = []
     waiting: set[str] = set()
-    for example in progress(examples):
+    for example in examples:
         try:
             key = clip_key(example)
             if key not in cache and key not in waiting:
@@ -150,7 +148,7 @@ def fill_cache(
         except MintError as error:
             skipped.append(Skipped(example.id, str(example.audio), str(error)))
             continue
-        keys[f"{example.corpus}/{example.id}"] = key
+        keys[unique_id(example)] = key
         if len(pending) == CLIPS_PER_SHARD:
             cache.write(pending)
             pending, waiting = [], set()
@@ -172,6 +170,11 @@ def encode_file(encoder: AudioEncoder, example: Example, max_seconds: float) -> 
         encode_samples(encoder, load_audio(example.audio, encoder.sample_rate, example.start + start, seconds))
         for start, seconds in windows(length, max_seconds)
     ]
+
+
+def unique_id(example: Example) -> str:
+    """Names an example among all corpora."""
+    return f"{example.corpus}/{example.id}"
 
 
 def encode_samples(encoder: AudioEncoder, samples: Any) -> Tensor:

@@ -9,65 +9,20 @@ from __future__ import annotations
 import json
 import platform
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import save_file
-from torch import Tensor
-from tqdm.auto import tqdm
 from transformers.trainer_utils import get_last_checkpoint
 
-from mint.assets import cache_folder
 from mint.builders import build_language, build_stage1, build_stage2, build_tokenizer
 from mint.config import Recipe, save_recipe
-from mint.data.cache import FeatureCache, Skipped, fill_cache
 from mint.data.collate import Stage1Collator, Stage2Collator
-from mint.data.manifest import read_manifest
+from mint.data.features import Features
 from mint.data.mixture import caption_items, instruction_items
 from mint.training.trainer import build_trainer
-from mint.types import AudioEncoder, Example, MintError
-
-
-@dataclass(frozen=True)
-class Features:
-    """The frozen features of a set of examples, on disk."""
-
-    cache: FeatureCache
-    keys: dict[str, str]
-    """Key in the cache by example id; an example that could not be decoded has none."""
-    skipped: list[Skipped]
-
-    def has(self, example: Example) -> bool:
-        """Whether the example could be decoded."""
-        return _unique(example) in self.keys
-
-    def draw(self, example: Example, number: int) -> Tensor:
-        """One window [T, D], chosen by a number."""
-        return self.cache.read_window(self.keys[_unique(example)], number)
-
-    def windows(self, example: Example) -> list[Tensor]:
-        """All windows of a clip, [T, D] each."""
-        return self.cache.read(self.keys[_unique(example)])
-
-
-def read_examples(manifests: Sequence[str]) -> list[Example]:
-    """All examples of the manifests."""
-    if not manifests:
-        raise MintError("data.manifests is empty; name at least one manifest (JSON Lines)")
-    return [example for manifest in manifests for example in read_manifest(Path(manifest))]
-
-
-def prepare_features(encoder: AudioEncoder, examples: Sequence[Example], max_seconds: float) -> Features:
-    """Encode what is not in the cache yet, with a progress bar."""
-    cache = FeatureCache(cache_folder() / "features", encoder.identity)
-    keys, skipped = fill_cache(
-        cache, encoder, examples, max_seconds, lambda clips: tqdm(clips, desc="features", unit="clip", mininterval=2.0)
-    )
-    if skipped:
-        tqdm.write(f"{len(skipped)} of {len(examples)} clips skipped; the first: {skipped[0].reason}")
-    return Features(cache, keys, skipped)
+from mint.types import AudioEncoder, Example
 
 
 def train(recipe: Recipe, output: Path, examples: Sequence[Example], features: Features, encoder: AudioEncoder) -> Path:
@@ -125,7 +80,3 @@ def save_run(
     half_written = output / "model.safetensors.tmp"
     save_file(weights, half_written)
     half_written.replace(output / "model.safetensors")
-
-
-def _unique(example: Example) -> str:
-    return f"{example.corpus}/{example.id}"

@@ -1,0 +1,59 @@
+"""The examples of some manifests with their frozen features, read from the cache that is filled where needed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from mint.assets import cache_folder
+from mint.data.cache import FeatureCache, Skipped, fill_cache, unique_id
+from mint.data.manifest import read_manifest
+from mint.types import AudioEncoder, Example, MintError
+
+
+@dataclass(frozen=True)
+class Features:
+    """The frozen features of a set of examples, on disk."""
+
+    cache: FeatureCache
+    keys: dict[str, str]
+    """Key in the cache by `unique_id`; an example that could not be decoded has none."""
+    skipped: list[Skipped]
+
+    def has(self, example: Example) -> bool:
+        """Whether the example could be decoded."""
+        return unique_id(example) in self.keys
+
+    def draw(self, example: Example, number: int) -> Tensor:
+        """One window [T, D], chosen by a number: the random crop of training."""
+        return self.cache.read_window(self.keys[unique_id(example)], number)
+
+    def windows(self, example: Example) -> list[Tensor]:
+        """All windows of a clip, [T, D] each."""
+        return self.cache.read(self.keys[unique_id(example)])
+
+    def mean(self, example: Example) -> Tensor:
+        """Mean over all frames of a clip, [D]: what the linear probe sees."""
+        return torch.cat(self.windows(example)).mean(dim=0)
+
+
+def read_examples(manifests: Sequence[str | Path]) -> list[Example]:
+    """All examples of the manifests."""
+    if not manifests:
+        raise MintError("data.manifests is empty; name at least one manifest (JSON Lines)")
+    return [example for manifest in manifests for example in read_manifest(manifest)]
+
+
+def prepare_features(encoder: AudioEncoder, examples: Sequence[Example], max_seconds: float = 30.0) -> Features:
+    """Encode what is not in the cache yet, with a progress bar; what cannot be decoded is skipped and counted."""
+    cache = FeatureCache(cache_folder() / "features", f"{encoder.identity}; windows of {max_seconds:g} s")
+    bar = tqdm(examples, desc="features", unit="clip", mininterval=1.0)
+    keys, skipped = fill_cache(cache, encoder, bar, max_seconds)
+    if skipped:
+        tqdm.write(f"{len(skipped)} of {len(examples)} clips skipped; the first: {skipped[0].reason}")
+    return Features(cache, keys, skipped)
