@@ -1,4 +1,4 @@
-"""Fixtures that several folders share; the models behind them are in `tiny_models.py`."""
+"""Fixtures that several folders share; the models behind them are in `tiny_models.py` and `tiny_languages.py`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tiny_models import tiny_bridge, tiny_language
+from tiny_languages import tiny_language
+from tiny_models import tiny_bridge
 
 if TYPE_CHECKING:
     from mint.language.causal import CausalLanguageModel

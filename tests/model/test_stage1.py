@@ -176,9 +176,9 @@ def test_losses_at_random_initialisation() -> None:
     sizes = {**BRIDGE, "vocab_size": 1000, "width": 128, "num_heads": 8, "intermediate": 256, "num_layers": 4}
     stage = Stage1(bridge=BridgeNet(**sizes), dec_token=999).eval()
     losses = stage(**tiny_batch(batch=32))
-    assert float(losses["alc"]) == pytest.approx(math.log(32), rel=0.1)
-    assert float(losses["alm"]) == pytest.approx(math.log(2), rel=0.1)
-    assert float(losses["atg"]) == pytest.approx(math.log(1000), rel=0.1)
+    assert losses["alc"].item() == pytest.approx(math.log(32), rel=0.1)
+    assert losses["alm"].item() == pytest.approx(math.log(2), rel=0.1)
+    assert losses["atg"].item() == pytest.approx(math.log(1000), rel=0.1)
 
 
 @pytest.mark.parametrize(("start", "kept"), [(2.0, 0.5), (-1.0, 0.001), (0.07, 0.07)])

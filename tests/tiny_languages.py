@@ -1,0 +1,81 @@
+"""Tiny frozen language models with random weights, and tokenizers built on the spot."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import (
+    AutoModelForCausalLM,
+    GPT2Config,
+    LlamaConfig,
+    OPTConfig,
+    PreTrainedTokenizerFast,
+    Qwen2Config,
+)
+from tiny_models import randomise
+
+from mint.language.causal import CausalLanguageModel
+from mint.model.freeze import freeze
+
+FAMILIES = ("llama", "qwen2", "gpt2", "opt")
+SENTENCES = (
+    "This is a sound of a dog barking in the rain.",
+    "Generate audio caption: a cat sings and a bird answers",
+    "The genre of this music is rock, jazz or drum and bass",
+    "Identify the instruments in this segment of music: guitar, bass guitar, piano",
+)
+
+
+def byte_tokenizer(texts: tuple[str, ...] = SENTENCES) -> PreTrainedTokenizerFast:
+    """Byte-level BPE as GPT-2, Qwen, OPT and SmolLM have it: a space belongs to the word after it."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    special = ["<|end|>", "<|pad|>"]
+    tokenizer.train_from_iterator(
+        texts,
+        trainers.BpeTrainer(vocab_size=330, special_tokens=special, initial_alphabet=alphabet, show_progress=False),
+    )
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=special[0], pad_token=special[1])  # type: ignore[no-untyped-call]
+
+
+def piece_tokenizer(texts: tuple[str, ...] = SENTENCES) -> PreTrainedTokenizerFast:
+    """SentencePiece's way, as Llama 2 has it: every text starts with a space of its own."""
+    tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always")
+    tokenizer.decoder = decoders.Metaspace(prepend_scheme="always")
+    special = ["</s>", "<pad>", "<unk>"]
+    tokenizer.train_from_iterator(
+        texts, trainers.BpeTrainer(vocab_size=120, special_tokens=special, show_progress=False)
+    )
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=special[0], pad_token=special[1])  # type: ignore[no-untyped-call]
+
+
+def tiny_language(family: str = "llama", seed: int = 0, tokenizer: Any = None) -> CausalLanguageModel:
+    """A frozen causal language model with random weights over a tiny tokenizer."""
+    tokenizer = tokenizer or byte_tokenizer()
+    common: dict[str, Any] = {
+        "vocab_size": len(tokenizer),
+        "bos_token_id": None,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+    sizes: dict[str, Any] = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
+    configs = {
+        "llama": lambda: LlamaConfig(**common, **sizes, intermediate_size=48, num_key_value_heads=2),
+        "qwen2": lambda: Qwen2Config(**common, **sizes, intermediate_size=48, num_key_value_heads=2),
+        "gpt2": lambda: GPT2Config(**common, n_embd=32, n_layer=2, n_head=4, n_positions=256),
+        "opt": lambda: OPTConfig(
+            **common,
+            **sizes,
+            ffn_dim=48,
+            max_position_embeddings=256,
+            word_embed_proj_dim=20,  # as OPT-350M: the embeddings are narrower than the blocks
+        ),
+    }
+    model = AutoModelForCausalLM.from_config(configs[family]())  # type: ignore[no-untyped-call]
+    randomise(model, seed)
+    freeze(model)
+    return CausalLanguageModel(model, tokenizer, identity=f"tiny {family}")
