@@ -112,7 +112,6 @@ PROGRAMS = (
     Program(43, "contrabass", "string", 28, 60),
     Program(44, "tremolo ensemble", "string", 40, 88),
     Program(45, "pizzicato ensemble", "string", 40, 88),
-    Program(46, "harp", "string", 36, 90),
     Program(48, "bowed ensemble", "string", 40, 88),
     Program(49, "slow ensemble", "string", 40, 88, unseen=True),
     Program(110, "fiddle", "string", 55, 88),
