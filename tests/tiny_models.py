@@ -37,7 +37,8 @@ def randomise(module: nn.Module, seed: int = 0, std: float = 0.3) -> None:
     generator = torch.Generator().manual_seed(seed)
     for name, parameter in module.named_parameters():
         noise = torch.randn(parameter.shape, generator=generator) * std
-        parameter.copy_(noise + 1 if "norm" in name.lower() and name.endswith("weight") else noise)
+        norm = "norm" in name.lower() or ".ln_" in name  # GPT-2's
+        parameter.copy_(noise + 1 if norm and name.endswith("weight") else noise)
 
 
 def tiny_batch(
