@@ -204,3 +204,15 @@ def test_embeddings_and_matching_are_those_of_the_losses() -> None:
     torch.testing.assert_close(stage(**batch)["loss"], expected)
     audio = stage.bridge.project_audio(batch["audio_features"], batch["audio_mask"])
     assert stage.match(audio, batch["text_ids"], batch["text_mask"]).shape == (4, 2)
+
+
+def test_bfloat16_autocast_gives_nearly_the_same_losses() -> None:
+    stage, batch = make_stage(), tiny_batch(batch=6)
+    with torch.autocast("cpu", torch.bfloat16):
+        losses = stage(**batch)
+    losses["loss"].backward()
+    expected = stage(**batch)
+    for name in ("alc", "atg"):
+        torch.testing.assert_close(losses[name], expected[name], atol=0.0, rtol=0.05)
+    for name, parameter in stage.named_parameters():
+        assert present(parameter.grad).isfinite().all(), name
