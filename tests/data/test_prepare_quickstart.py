@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +145,15 @@ def test_of_two_clips_that_sound_alike_the_held_out_one_stays(
 def test_missing_soundfont(tmp_path: Path) -> None:
     with pytest.raises(MintError, match=r"nope\.sf2: no readable SoundFont"):
         prepare_quickstart(tmp_path / "out", tmp_path / "nope.sf2", scale=SCALE, progress=False)
+
+
+def test_missing_renderer(font: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def version(name: str) -> str:
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, "version", version)
+    with pytest.raises(MintError, match=r"midirenderer is not installed; `pip install mint-audio\[quickstart\]`"):
+        prepare_quickstart(tmp_path / "out", font, scale=SCALE, progress=False)
 
 
 @pytest.mark.slow

@@ -12,10 +12,10 @@ import json
 import multiprocessing
 import os
 import shutil
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
-from importlib import metadata
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 from mint.data.corpora import chords, ensembles, notes, percussion
 from mint.data.corpora.plan import Plan
-from mint.data.corpora.soundfont import GAIN, RATE, read_soundfont, render
+from mint.data.corpora.soundfont import GAIN, RATE, read_soundfont, render, renderer_version
 from mint.data.manifest import write_manifest
 from mint.data.templates import join_labels
 from mint.types import Example, MintError
@@ -65,7 +65,9 @@ def prepare_quickstart(
     if not scale > 0:
         raise MintError(f"scale is {scale}; give a number above 0, such as 1 or 0.05")
     output.mkdir(parents=True, exist_ok=True)
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:  # starts when used
+    with ProcessPoolExecutor(  # starts its processes when it is first used; an interruption is this process's to handle
+        workers, multiprocessing.get_context("spawn"), signal.signal, (signal.SIGINT, signal.SIG_IGN)
+    ) as pool:
         run = functools.partial(pool.map, chunksize=8) if workers > 1 else map
         return [_prepare(name, output, soundfont.absolute(), seed, scale, run, progress) for name in CORPORA]
 
@@ -90,7 +92,7 @@ def _stamp(plans: Sequence[Plan], font: Path) -> str:
     return json.dumps(
         {
             "soundfont": hashlib.sha256(read_soundfont(font)).hexdigest(),
-            "renderer": metadata.version("midirenderer"),
+            "renderer": renderer_version(),
             "gain": GAIN,
             "plans": hashlib.sha256(json.dumps([asdict(plan) for plan in plans]).encode()).hexdigest(),
         }

@@ -12,6 +12,7 @@ import io
 import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -56,12 +57,10 @@ def render(soundfont: Path, notes: Iterable[Note], seconds: float) -> Samples:
         [S] mono at 16 kHz, `seconds` long exactly, whatever still sounds at the end is cut.
 
     Raises:
-        MintError: the SoundFont is missing or broken, or midirenderer is not installed.
+        MintError: the SoundFont is missing or broken.
     """
-    try:
-        from midirenderer import render_wave_from
-    except ImportError:
-        raise MintError("midirenderer is not installed; `pip install mint-audio[quickstart]` brings it") from None
+    from midirenderer import render_wave_from
+
     try:
         wave = render_wave_from(read_soundfont(soundfont), midi_file(notes, seconds))
     except RuntimeError as error:
@@ -71,6 +70,18 @@ def render(soundfont: Path, notes: Iterable[Note], seconds: float) -> Samples:
     size = round(seconds * RATE)
     mono = np.pad(mono[:size], (0, max(0, size - len(mono))))
     return np.asarray(mono * min(1.0, PEAK / max(float(np.abs(mono).max()), 1e-9)), dtype=np.float32)
+
+
+def renderer_version() -> str:
+    """The version of midirenderer, an optional dependency.
+
+    Raises:
+        MintError: it is not installed.
+    """
+    try:
+        return metadata.version("midirenderer")
+    except metadata.PackageNotFoundError:
+        raise MintError("midirenderer is not installed; `pip install mint-audio[quickstart]` brings it") from None
 
 
 @functools.cache
