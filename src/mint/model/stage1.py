@@ -27,7 +27,7 @@ PADDING = -1
 
 
 class Stage1(nn.Module):
-    """Bridge-Net with the heads of stage 1.
+    """Bridge-Net with the heads of stage 1; those of an objective that is off are not trained.
 
     Args:
         bridge: the stack.
@@ -64,6 +64,11 @@ class Stage1(nn.Module):
         self.temperature = nn.Parameter(torch.tensor([temperature]))  # [1]: FSDP takes no scalars
         self.matching_head = nn.Linear(bridge.width, 2)
         self.language_head = LanguageHead(width=bridge.width, vocab_size=bridge.word_embeddings.num_embeddings)
+        self.audio_projection.requires_grad_(alc)
+        self.text_projection.requires_grad_(alc)
+        self.temperature.requires_grad_(alc)
+        self.matching_head.requires_grad_(alm)
+        self.language_head.requires_grad_(atg)
 
     def forward(
         self, audio_features: Tensor, audio_mask: Tensor, text_ids: Tensor, text_mask: Tensor, draws: Tensor
