@@ -1,15 +1,22 @@
-"""From recipes to objects: the only place that maps names to classes. Late imports: parts load alone."""
+"""From recipes to objects, and from finished runs back: the only place that maps names to classes.
+
+Imports are late, so that parts load alone.
+"""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
+from torch import nn
 
 from mint.assets import resolve
-from mint.config import BridgeConfig, EncoderConfig, LanguageConfig, Recipe
+from mint.config import BridgeConfig, EncoderConfig, LanguageConfig, Recipe, load_recipe
 from mint.model.bridge_net import BridgeNet
 from mint.model.convert import LoadReport, load_bert
 from mint.model.freeze import freeze
@@ -19,89 +26,204 @@ if TYPE_CHECKING:
     from mint.model.stage1 import Stage1
     from mint.model.stage2 import Stage2
 
+TINY = "tiny"
+"""Family, or weights, of random models for tests."""
 
-def build_encoder(config: EncoderConfig) -> AudioEncoder:
-    """The frozen audio encoder."""
-    if config.family == "tiny":
+Stage = TypeVar("Stage", bound=nn.Module)
+
+
+def build_encoder(config: EncoderConfig, device: torch.device | str = "cpu") -> AudioEncoder:
+    """The frozen audio encoder, on its device."""
+    if config.family == TINY:
         from mint.encoders.tiny import TinyEncoder
 
-        return TinyEncoder()
+        return TinyEncoder().to(device)
     from mint.encoders.yamnet import YamNet
 
-    return YamNet.from_folder(Path(resolve(config.weights)))
+    return YamNet.from_folder(Path(resolve(config.weights))).to(device)
 
 
 def build_tokenizer(config: BridgeConfig) -> Any:
     """Bridge-Net's tokenizer: that of the checkpoint it starts from."""
+    if config.weights == TINY:
+        from mint.language.tiny import tiny_bert_tokenizer
+
+        return tiny_bert_tokenizer()
     from transformers import AutoTokenizer
 
     return AutoTokenizer.from_pretrained(resolve(config.weights), revision=config.revision)
 
 
-def build_bridge(config: BridgeConfig, audio_width: int, vocab_size: int) -> tuple[BridgeNet, LoadReport]:
-    """Bridge-Net, started from a BERT checkpoint (paper, section 2.1).
+def bridge_sizes(config: BridgeConfig, audio_width: int, vocab_size: int) -> dict[str, Any]:
+    """The arguments of `BridgeNet`: the recipe's, and those of the configuration of its BERT checkpoint.
 
     Args:
         config: its recipe.
         audio_width: of the frozen features.
         vocab_size: of the tokenizer; [DEC] is added after it.
 
-    Returns:
-        The stack and what the checkpoint gave.
+    Raises:
+        MintError: the checkpoint has fewer blocks than the recipe wants.
     """
-    from transformers import AutoConfig, AutoModel
+    return {
+        **_bert_sizes(config),
+        "vocab_size": vocab_size + 1,
+        "num_layers": config.num_layers,
+        "audio_width": audio_width,
+        "num_queries": config.num_queries,
+        "cross_attention_every": config.cross_attention_every,
+        "dropout": config.dropout,
+    }
 
-    source = resolve(config.weights)
-    sizes = AutoConfig.from_pretrained(source, revision=config.revision)
-    if config.num_layers > sizes.num_hidden_layers:
-        raise MintError(
-            f"bridge.num_layers is {config.num_layers}, but {config.weights} has {sizes.num_hidden_layers} blocks; "
-            "choose as many or fewer"
-        )
-    bridge = BridgeNet(
-        vocab_size=vocab_size + 1,
-        width=sizes.hidden_size,
-        num_layers=config.num_layers,
-        num_heads=sizes.num_attention_heads,
-        intermediate=sizes.intermediate_size,
-        max_positions=sizes.max_position_embeddings,
-        audio_width=audio_width,
-        num_queries=config.num_queries,
-        cross_attention_every=config.cross_attention_every,
-        dropout=config.dropout,
-        layer_norm_eps=sizes.layer_norm_eps,
+
+def build_bridge(config: BridgeConfig, audio_width: int, vocab_size: int) -> tuple[BridgeNet, LoadReport]:
+    """Bridge-Net, started from a BERT checkpoint (paper, section 2.1), and what the checkpoint gave.
+
+    Arguments and errors are those of `bridge_sizes`.
+    """
+    bridge = BridgeNet(**bridge_sizes(config, audio_width, vocab_size))
+    if config.weights == TINY:
+        return bridge, LoadReport(copied=(), new=tuple(bridge.state_dict()), left=())
+    from transformers import AutoModel
+
+    bert = AutoModel.from_pretrained(
+        resolve(config.weights), revision=config.revision, dtype=torch.float32, add_pooling_layer=False
     )
-    bert = AutoModel.from_pretrained(source, revision=config.revision, dtype=torch.float32, add_pooling_layer=False)
     return bridge, load_bert(bridge, bert.state_dict())
 
 
 def build_language(config: LanguageConfig, device: torch.device | str = "cpu") -> LanguageModel:
     """The frozen language model, on its device."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
     from mint.language.causal import CausalLanguageModel
 
-    source = resolve(config.weights)
-    if list(Path(source).glob("*.gguf")):
-        from mint.language.gguf import converted
+    model: Any
+    tokenizer: Any
+    if config.family == TINY:
+        from mint.language.tiny import tiny_language
 
-        source = str(converted(Path(source)))
-    model = AutoModelForCausalLM.from_pretrained(source, revision=config.revision, dtype=torch.float32)
-    tokenizer = AutoTokenizer.from_pretrained(source, revision=config.revision)
+        model, tokenizer = tiny_language()
+        identity = "tiny: two random Llama blocks, seed 0"
+    else:
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        source = resolve(config.weights)
+        if list(Path(source).glob("*.gguf")):
+            from mint.language.gguf import converted
+
+            source = str(converted(Path(source)))
+        model = AutoModelForCausalLM.from_pretrained(source, revision=config.revision, dtype=torch.float32)
+        tokenizer = AutoTokenizer.from_pretrained(source, revision=config.revision)
+        identity = f"{config.weights}@{config.revision or 'local'}"
     freeze(model.to(device))
-    return CausalLanguageModel(model, tokenizer, identity=f"{config.weights}@{config.revision or 'local'}")
+    return CausalLanguageModel(model, tokenizer, identity=identity)
 
 
 def build_stage1(recipe: Recipe, audio_width: int, vocab_size: int) -> Stage1:
     """Stage 1's model, its new weights drawn by the recipe's seed."""
+    torch.manual_seed(recipe.seed)
+    bridge, _ = build_bridge(recipe.bridge, audio_width, vocab_size)
+    return _stage1(recipe, bridge)
+
+
+def build_stage2(recipe: Recipe, audio_width: int, vocab_size: int, language: LanguageModel) -> Stage2:
+    """Stage 2's model; Bridge-Net from the stage-1 run that the recipe names, else from its BERT checkpoint.
+
+    Raises:
+        MintError: the stage-1 run is not finished, or its Bridge-Net has other sizes than the recipe's.
+    """
+    torch.manual_seed(recipe.seed)
+    if recipe.start is None:
+        bridge, _ = build_bridge(recipe.bridge, audio_width, vocab_size)
+    else:
+        bridge = BridgeNet(**bridge_sizes(recipe.bridge, audio_width, vocab_size))
+        weights = load_weights(Path(recipe.start))
+        inner = {name.removeprefix("bridge."): weight for name, weight in weights.items() if name.startswith("bridge.")}
+        _load(bridge, inner, f"start: {recipe.start}")
+    return _stage2(recipe, bridge, language)
+
+
+def load_stage1(run: Path) -> Stage1:
+    """The model of a finished stage-1 run, without a look at the BERT that it started from.
+
+    Raises:
+        MintError: the run is not finished, or its files do not fit together.
+    """
+    return _load_run(run, _stage1)
+
+
+def load_stage2(run: Path, language: LanguageModel) -> Stage2:
+    """The model of a finished stage-2 run before its language model; errors as `load_stage1`."""
+    return _load_run(run, lambda recipe, bridge: _stage2(recipe, bridge, language))
+
+
+def load_weights(run: Path) -> dict[str, torch.Tensor]:
+    """The trained weights of a finished run.
+
+    Raises:
+        MintError: the folder holds none, or the file is damaged.
+    """
+    path = run / "model.safetensors"
+    if not path.is_file():
+        raise MintError(
+            f"{run} holds no model.safetensors; give the folder of a finished run (DIR/stage1 or DIR/stage2), "
+            "or finish this one with `mint train ... --resume`"
+        )
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise MintError(f"{path} is damaged ({error}); train again, or copy it again from its origin") from None
+
+
+def load_record(run: Path) -> dict[str, Any]:
+    """What `run.json` of a finished run says.
+
+    Raises:
+        MintError: it is missing or broken.
+    """
+    path = run / "run.json"
+    try:
+        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise MintError(f"cannot read {path} ({error}); copy the whole folder of the run again") from None
+    return record
+
+
+def load_tokenizer(run: Path) -> Any:
+    """Bridge-Net's tokenizer of a finished run."""
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(run / "tokenizer")
+
+
+def _bert_sizes(config: BridgeConfig) -> dict[str, Any]:
+    if config.weights == TINY:
+        from mint.language.tiny import TINY_BERT
+
+        return TINY_BERT
+    from transformers import AutoConfig
+
+    bert = AutoConfig.from_pretrained(resolve(config.weights), revision=config.revision)
+    if config.num_layers > bert.num_hidden_layers:
+        raise MintError(
+            f"bridge.num_layers is {config.num_layers}, but {config.weights} has {bert.num_hidden_layers} blocks; "
+            "choose as many or fewer"
+        )
+    return {
+        "width": bert.hidden_size,
+        "num_heads": bert.num_attention_heads,
+        "intermediate": bert.intermediate_size,
+        "max_positions": bert.max_position_embeddings,
+        "layer_norm_eps": bert.layer_norm_eps,
+    }
+
+
+def _stage1(recipe: Recipe, bridge: BridgeNet) -> Stage1:
     from mint.model.stage1 import Stage1
 
     assert recipe.objectives is not None
-    torch.manual_seed(recipe.seed)
-    bridge, _ = build_bridge(recipe.bridge, audio_width, vocab_size)
     return Stage1(
         bridge=bridge,
-        dec_token=vocab_size,
+        dec_token=bridge.word_embeddings.num_embeddings - 1,
         shared_width=recipe.objectives.shared_width,
         temperature=recipe.objectives.temperature,
         label_smoothing=recipe.objectives.label_smoothing,
@@ -111,27 +233,26 @@ def build_stage1(recipe: Recipe, audio_width: int, vocab_size: int) -> Stage1:
     )
 
 
-def build_stage2(recipe: Recipe, audio_width: int, vocab_size: int, language: LanguageModel) -> Stage2:
-    """Stage 2's model; Bridge-Net from the stage-1 run that the recipe names, else from its BERT checkpoint."""
+def _stage2(recipe: Recipe, bridge: BridgeNet, language: LanguageModel) -> Stage2:
     from mint.model.stage2 import Stage2
 
-    torch.manual_seed(recipe.seed)
-    bridge, _ = build_bridge(recipe.bridge, audio_width, vocab_size)
-    if recipe.start is not None:
-        weights = load_weights(Path(recipe.start))
-        bridge.load_state_dict({name[7:]: tensor for name, tensor in weights.items() if name.startswith("bridge.")})
     return Stage2(bridge=bridge, language=language, instruction_aware=recipe.instruction_aware)
 
 
-def load_weights(run: Path) -> dict[str, torch.Tensor]:
-    """The trained weights of a finished run.
+def _load_run(run: Path, make: Callable[[Recipe, BridgeNet], Stage]) -> Stage:
+    weights = load_weights(run)
+    with torch.device("meta"):  # no time is spent on random weights: the run's own take their place
+        model = make(load_recipe(run / "recipe.yaml"), BridgeNet(**load_record(run)["bridge"]))
+    _load(model, weights, str(run), assign=True)
+    return model.eval()
 
-    Raises:
-        MintError: the folder holds none.
-    """
-    path = run / "model.safetensors"
-    if not path.is_file():
+
+def _load(module: nn.Module, weights: dict[str, torch.Tensor], source: str, assign: bool = False) -> None:
+    """Load weights that must be exactly the module's."""
+    try:
+        module.load_state_dict(weights, assign=assign)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split("\n\t", maxsplit=1)[-1].splitlines()[0].split())
         raise MintError(
-            f"{run} holds no model.safetensors; give the folder of a finished run (DIR/stage1 or DIR/stage2)"
-        )
-    return load_file(path)
+            f"{source} does not fit the recipe: {reason}; give the bridge section of its own recipe"
+        ) from None

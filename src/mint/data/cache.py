@@ -5,28 +5,36 @@ keyed by the SHA-256 of its file's bytes and by its place in the file; the encod
 preprocessing) names the folder. So a changed file or encoder is a miss, never a wrong hit. Shards are safetensors files
 that are written beside their place and renamed: a reader sees whole shards only, and two writers never meet.
 
-Features are kept in float16; a clip longer than a window is kept as several windows.
+Features have the precision of float16, whether they come from the disk or straight from the encoder: a hit, a miss and
+use without a cache give the same tensor. A clip longer than a window is kept as several windows.
 """
 
 from __future__ import annotations
 
 import hashlib
+import itertools
+import time
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from mint.data.audio import load_audio, probe, windows
 from mint.types import AudioEncoder, Example, MintError
 
 CLIPS_PER_SHARD = 256
+NUMBERS_PER_SHARD = 1 << 25
+"""64 MiB in float16: bounds the memory where clips are long."""
+ABANDONED_SECONDS = 24 * 60 * 60.0
+"""A half-written shard that is older than this belongs to no living writer."""
 
 
 @dataclass(frozen=True)
@@ -38,18 +46,41 @@ class Skipped:
     reason: str
 
 
+@dataclass(frozen=True)
+class Filled:
+    """What filling a cache came to."""
+
+    keys: dict[str, str]
+    """Key of each usable clip by `unique_id`."""
+    skipped: list[Skipped]
+    encoded: int
+    """Clips that were not in the cache before."""
+
+
 class FeatureCache:
     """The features of one encoder below `root`.
 
     Args:
         root: folder of all caches.
         identity: the encoder's.
+
+    Raises:
+        MintError: the folder cannot be made.
     """
 
     def __init__(self, root: Path, identity: str) -> None:
         self.folder = root / hashlib.sha256(identity.encode()).hexdigest()[:16]
-        self.folder.mkdir(parents=True, exist_ok=True)
-        (self.folder / "encoder.txt").write_text(identity + "\n", encoding="utf-8")
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            (self.folder / "encoder.txt").write_text(identity + "\n", encoding="utf-8")
+        except OSError as error:
+            raise MintError(
+                f"cannot keep features in {self.folder}: {error}; set MINT_CACHE to a folder with space"
+            ) from None
+        for path in self.folder.glob("*.tmp"):
+            with suppress(FileNotFoundError):  # its writer has finished
+                if path.stat().st_mtime < time.time() - ABANDONED_SECONDS:
+                    path.unlink()
         self._shards: set[str] = set()
         self._places: dict[str, tuple[Any, int]] = {}
         self.refresh()
@@ -64,8 +95,9 @@ class FeatureCache:
         try:
             shard: Any = safe_open(path, framework="pt")
             names = list(shard.keys())
-        except Exception:  # what does not open, whatever the reason, is not a shard
-            path.rename(path.with_suffix(".damaged"))
+        except (OSError, SafetensorError):
+            with suppress(FileNotFoundError):  # another process has set it aside
+                path.rename(path.with_suffix(".damaged"))
             return
         self._shards.add(path.name)
         for name in names:
@@ -86,11 +118,15 @@ class FeatureCache:
         tensor: Tensor = shard.get_tensor(_window_name(key, choice % count, count))
         return tensor.float()
 
-    def write(self, clips: Sequence[tuple[str, list[Tensor]]]) -> None:
-        """Write clips, given as (key, windows), into a shard of their own."""
+    def write(self, clips: Mapping[str, Sequence[Tensor]]) -> None:
+        """Write clips, windows [T, D] by key, into a shard of their own.
+
+        Raises:
+            MintError: the disk is full or the folder cannot be written to; earlier shards are untouched.
+        """
         tensors = {
             _window_name(key, index, len(parts)): part.to(torch.float16).contiguous()
-            for key, parts in clips
+            for key, parts in clips.items()
             for index, part in enumerate(parts)
         }
         place = self.folder / f"{uuid.uuid4().hex}.safetensors"
@@ -98,7 +134,7 @@ class FeatureCache:
         try:
             save_file(tensors, half_written)
             half_written.replace(place)
-        except OSError as error:
+        except (OSError, SafetensorError) as error:
             half_written.unlink(missing_ok=True)
             raise MintError(
                 f"cannot write features to {self.folder}: {error}; free some space and start again"
@@ -112,18 +148,17 @@ def clip_key(example: Example) -> str:
     Raises:
         MintError: the file is missing or cannot be read.
     """
-    key = _file_digest(str(example.audio))
+    try:
+        state = example.audio.stat()
+        key = _file_digest(str(example.audio), state.st_mtime_ns, state.st_size)
+    except OSError as error:
+        raise MintError(f"cannot read {example.audio}: {error.strerror}; check the path in the manifest") from None
     if example.start or example.duration is not None:
         key += f"@{example.start:.3f}+{'' if example.duration is None else f'{example.duration:.3f}'}"
     return key
 
 
-def fill_cache(
-    cache: FeatureCache,
-    encoder: AudioEncoder,
-    examples: Iterable[Example],
-    max_seconds: float,
-) -> tuple[dict[str, str], list[Skipped]]:
+def fill_cache(cache: FeatureCache, encoder: AudioEncoder, examples: Iterable[Example], max_seconds: float) -> Filled:
     """Encode the clips that are not in the cache yet.
 
     Args:
@@ -132,43 +167,41 @@ def fill_cache(
         examples: clips; those that cannot be decoded are skipped.
         max_seconds: longest window.
 
-    Returns:
-        Key of each usable clip by `unique_id`, and the skipped clips with the reason.
+    Raises:
+        MintError: the features cannot be written.
     """
     keys: dict[str, str] = {}
     skipped: list[Skipped] = []
-    pending: list[tuple[str, list[Tensor]]] = []
-    waiting: set[str] = set()
+    pending: dict[str, list[Tensor]] = {}
+    encoded = numbers = 0
     for example in examples:
         try:
             key = clip_key(example)
-            if key not in cache and key not in waiting:
-                pending.append((key, encode_file(encoder, example, max_seconds)))
-                waiting.add(key)
+            if key not in cache and key not in pending:
+                pending[key] = encode_file(encoder, example, max_seconds)
+                numbers += sum(window.numel() for window in pending[key])
+                encoded += 1
         except MintError as error:
             skipped.append(Skipped(example.id, str(example.audio), str(error)))
             continue
         keys[unique_id(example)] = key
-        if len(pending) == CLIPS_PER_SHARD:
+        if len(pending) == CLIPS_PER_SHARD or numbers > NUMBERS_PER_SHARD:
             cache.write(pending)
-            pending, waiting = [], set()
+            pending, numbers = {}, 0
     if pending:
         cache.write(pending)
-    return keys, skipped
+    return Filled(keys, skipped, encoded)
 
 
 def encode_file(encoder: AudioEncoder, example: Example, max_seconds: float) -> list[Tensor]:
     """Decode a clip and encode it window by window: [T, D] each."""
-    length = example.duration
-    if length is None:
-        length = max(probe(example.audio)[0] - example.start, 0.0)
-    if length <= max_seconds:
-        return [
-            encode_samples(encoder, load_audio(example.audio, encoder.sample_rate, example.start, example.duration))
-        ]
+    length = probe(example.audio)[0] - example.start
+    if example.duration is not None:
+        length = min(length, example.duration)
+    parts = windows(length, max_seconds) if length > max_seconds else [(0.0, example.duration)]
     return [
         encode_samples(encoder, load_audio(example.audio, encoder.sample_rate, example.start + start, seconds))
-        for start, seconds in windows(length, max_seconds)
+        for start, seconds in parts
     ]
 
 
@@ -178,10 +211,10 @@ def unique_id(example: Example) -> str:
 
 
 def encode_samples(encoder: AudioEncoder, samples: Any) -> Tensor:
-    """Encode one waveform [S] (NumPy, the encoder's rate): its real tokens [T, D]."""
-    waveform = torch.from_numpy(samples)[None]
-    features, mask = encoder.encode(waveform, torch.tensor([waveform.shape[1]]))
-    return features[0][mask[0]].float().cpu()
+    """Encode one waveform [S] (NumPy, the encoder's rate): its real tokens [T, D], float32 as float16 holds them."""
+    waveform = torch.from_numpy(samples)[None].to(_device(encoder))
+    features, mask = encoder.encode(waveform, torch.tensor([waveform.shape[1]], device=waveform.device))
+    return features[0][mask[0]].cpu().to(torch.float16).float()
 
 
 def _window_name(key: str, index: int, count: int) -> str:
@@ -189,9 +222,13 @@ def _window_name(key: str, index: int, count: int) -> str:
 
 
 @lru_cache(maxsize=1 << 16)
-def _file_digest(path: str) -> str:
-    try:
-        with Path(path).open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()[:32]
-    except OSError as error:
-        raise MintError(f"cannot read {path}: {error.strerror}; check the path in the manifest") from None
+def _file_digest(path: str, modified: int, size: int) -> str:
+    """Digest of a file's bytes, computed again once its time or size is another."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:32]
+
+
+def _device(encoder: AudioEncoder) -> torch.device:
+    """Where an encoder's weights are."""
+    tensors = itertools.chain(encoder.parameters(), encoder.buffers()) if isinstance(encoder, nn.Module) else iter(())
+    return next(tensors, torch.empty(0)).device

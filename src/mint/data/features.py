@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,8 @@ class Features:
     keys: dict[str, str]
     """Key in the cache by `unique_id`; an example that could not be decoded has none."""
     skipped: list[Skipped]
+    encoded: int = 0
+    """Clips that were not in the cache before."""
 
     def has(self, example: Example) -> bool:
         """Whether the example could be decoded."""
@@ -52,8 +55,8 @@ def read_examples(manifests: Sequence[str | Path]) -> list[Example]:
 def prepare_features(encoder: AudioEncoder, examples: Sequence[Example], max_seconds: float = 30.0) -> Features:
     """Encode what is not in the cache yet, with a progress bar; what cannot be decoded is skipped and counted."""
     cache = FeatureCache(cache_folder() / "features", f"{encoder.identity}; windows of {max_seconds:g} s")
-    bar = tqdm(examples, desc="features", unit="clip", mininterval=1.0)
-    keys, skipped = fill_cache(cache, encoder, bar, max_seconds)
-    if skipped:
-        tqdm.write(f"{len(skipped)} of {len(examples)} clips skipped; the first: {skipped[0].reason}")
-    return Features(cache, keys, skipped)
+    bar = tqdm(examples, desc="features", unit="clip", mininterval=1.0 if sys.stderr.isatty() else 30.0)
+    filled = fill_cache(cache, encoder, bar, max_seconds)
+    if filled.skipped:
+        tqdm.write(f"{len(filled.skipped)} of {len(examples)} clips skipped; the first: {filled.skipped[0].reason}")
+    return Features(cache, filled.keys, filled.skipped, filled.encoded)

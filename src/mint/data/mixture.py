@@ -74,7 +74,9 @@ class ItemDataset(Dataset[dict[str, object]]):
         index, number = draw
         item = self.items[index]
         return {
-            "features": self.features(item.example, number),
+            "features": self.features(
+                item.example, number // len(item.answers)
+            ),  # the window regardless of the caption
             "prompt": item.prompt,
             "answer": item.answers[number % len(item.answers)],
             "draw": number,
@@ -91,7 +93,7 @@ class MixtureSampler(Sampler[Draw]):
         seed: of the order.
 
     Raises:
-        MintError: a weight names no task, or is negative, or nothing is left to draw.
+        MintError: a weight names no task, or is negative, or nothing is left to draw, or the epoch is empty.
     """
 
     def __init__(
@@ -107,6 +109,8 @@ class MixtureSampler(Sampler[Draw]):
         if min(shares.values(), default=0.0) < 0 or not sum(shares.values()):
             raise MintError(f"data.mixture gives {shares}; weights must not be negative, and one must be positive")
         self.length = len(tasks) if length is None else length
+        if self.length < 1:
+            raise MintError(f"data.examples_per_epoch is {length}; it must be at least 1")
         self.counts = _apportion(shares, self.length)
         self.seed = seed
         self.epoch = 0

@@ -2,27 +2,67 @@
 
 A run's folder holds `recipe.yaml` (resolved), `model.safetensors` (the trained weights only), `tokenizer/`
 (Bridge-Net's), `history.json` (the losses) and `run.json` (what it was trained with), beside the Trainer's checkpoints.
+A run that was interrupted goes on from its last whole checkpoint, to the same weights as without the interruption.
 """
 
 from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Sequence
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import save_file
-from transformers.trainer_utils import get_last_checkpoint
+from torch import Tensor, nn
+from transformers import TrainerState
 
-from mint.builders import build_language, build_stage1, build_stage2, build_tokenizer
-from mint.config import Recipe, save_recipe
+import mint
+from mint.builders import bridge_sizes, build_language, build_stage1, build_stage2, build_tokenizer, load_weights
+from mint.config import Recipe, load_recipe, recipe_to_dict, save_recipe
 from mint.data.collate import Stage1Collator, Stage2Collator
 from mint.data.features import Features
 from mint.data.mixture import caption_items, instruction_items
-from mint.training.trainer import build_trainer
-from mint.types import AudioEncoder, Example
+from mint.model.freeze import count_by_module
+from mint.training.checkpoints import STATE, checkpoints, last_checkpoint
+from mint.training.stop import EXIT_CODE, StopOnTerm
+from mint.training.trainer import StageTrainer, build_trainer, training_arguments
+from mint.types import AudioEncoder, Example, LanguageModel, MintError
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """All that a run needs, built and not started."""
+
+    trainer: StageTrainer
+    model: nn.Module
+    tokenizer: Any
+    language: LanguageModel | None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run would do."""
+
+    parameters: list[tuple[str, int, int]]
+    """Module, its trained and its frozen parameters."""
+    draws_per_epoch: int
+    steps_per_epoch: int
+    steps: int
+
+
+def is_finished(output: Path) -> bool:
+    """Whether a folder holds a finished run: the weights are written last."""
+    return (output / "model.safetensors").is_file()
+
+
+def has_begun(output: Path) -> bool:
+    """Whether a folder holds a run, finished or interrupted."""
+    return is_finished(output) or bool(checkpoints(output))
 
 
 def train(recipe: Recipe, output: Path, examples: Sequence[Example], features: Features, encoder: AudioEncoder) -> Path:
@@ -37,12 +77,54 @@ def train(recipe: Recipe, output: Path, examples: Sequence[Example], features: F
 
     Returns:
         The folder.
+
+    Raises:
+        MintError: the folder holds a run of another recipe, or the recipe cannot be trained.
+        SystemExit: 143, after a checkpoint, if the process was sent SIGTERM.
     """
-    output.mkdir(parents=True, exist_ok=True)
+    if has_begun(output):
+        _refuse_other_recipe(recipe, output)
+    if is_finished(output):
+        return output
     learnt = [example for example in examples if example.split == "train" and features.has(example)]
+    prepared = prepare(recipe, output, learnt, features.draw, encoder)
+    trainer, stop = prepared.trainer, StopOnTerm()
+    trainer.add_callback(stop)
+    with trainer.args.main_process_first(local=False):
+        output.mkdir(parents=True, exist_ok=True)
+        checkpoint = last_checkpoint(output)
+        if trainer.is_world_process_zero():
+            save_recipe(recipe, output / "recipe.yaml")
+    with stop.listening():
+        run_trainer(prepared, checkpoint)
+    finished = trainer.state.global_step >= trainer.state.max_steps
+    if finished and trainer.is_world_process_zero():
+        save_run(output, recipe, prepared, encoder, features)
+    if stop.asked:
+        print(f"SIGTERM: stopped at step {trainer.state.global_step} with a checkpoint in {output}", file=sys.stderr)
+        raise SystemExit(EXIT_CODE)
+    return output
+
+
+def prepare(
+    recipe: Recipe,
+    output: Path,
+    learnt: Sequence[Example],
+    draw: Callable[[Example, int], Tensor],
+    encoder: AudioEncoder,
+) -> Prepared:
+    """Build the models and the trainer of a run.
+
+    Args:
+        recipe: the run.
+        output: its folder.
+        learnt: examples to train on.
+        draw: (example, number) to a window of its features [T, D].
+        encoder: the frozen encoder, for its width.
+    """
+    arguments = training_arguments(recipe, output)
     tokenizer = build_tokenizer(recipe.bridge)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    frozen = {"encoder": encoder.identity}
+    language = None
     model: Any
     collator: Any
     if recipe.stage == 1:
@@ -50,33 +132,83 @@ def train(recipe: Recipe, output: Path, examples: Sequence[Example], features: F
         items, collator = caption_items(learnt), Stage1Collator(tokenizer, recipe.bridge.max_text_tokens)
     else:
         assert recipe.language is not None
-        language = build_language(recipe.language, device)
+        language = build_language(recipe.language, arguments.device)
         model = build_stage2(recipe, encoder.width, len(tokenizer), language)
         items = instruction_items(learnt)
         collator = Stage2Collator(tokenizer, recipe.bridge.max_text_tokens, language)
-        frozen["language"] = language.identity
-    trainer = build_trainer(recipe, model, items, features.draw, collator, output)
-    trainer.train(resume_from_checkpoint=get_last_checkpoint(str(output)))  # type: ignore[no-untyped-call]
-    if trainer.is_world_process_zero():
-        save_run(output, recipe, model, tokenizer, trainer.state.log_history, frozen)
-    return output
+    trainer = build_trainer(recipe, arguments, model, items, draw, collator)
+    return Prepared(trainer, model, tokenizer, language)
 
 
-def save_run(
-    output: Path,
-    recipe: Recipe,
-    model: torch.nn.Module,
-    tokenizer: Any,
-    history: list[dict[str, Any]],
-    frozen: dict[str, str],
-) -> None:
+def run_trainer(prepared: Prepared, checkpoint: Path | None) -> None:
+    """Train from a checkpoint to the end; one that is at the end already gives its weights and history."""
+    trainer = prepared.trainer
+    if checkpoint is not None:
+        state = TrainerState.load_from_json(str(checkpoint / STATE))
+        if state.global_step >= trainer.total_steps():  # the Trainer would train one more
+            prepared.model.load_state_dict(load_weights(checkpoint))
+            trainer.state = state
+            return
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+
+
+def plan(recipe: Recipe, examples: Sequence[Example], encoder: AudioEncoder) -> Plan:
+    """What training a recipe would do: builds its models, and trains nothing."""
+    learnt = [example for example in examples if example.split == "train"]
+    with tempfile.TemporaryDirectory() as folder:
+        prepared = prepare(recipe, Path(folder), learnt, _no_features, encoder)
+    trainer = prepared.trainer
+    parameters = list(count_by_module(prepared.model))
+    held = {"audio encoder": encoder, "language model": getattr(prepared.language, "model", None)}
+    for name, module in held.items():
+        if isinstance(module, nn.Module):
+            parameters.append((name, 0, sum(parameter.numel() for parameter in module.parameters())))
+    return Plan(parameters, len(trainer.mixture_sampler), trainer.steps_per_epoch(), trainer.total_steps())
+
+
+def save_run(output: Path, recipe: Recipe, prepared: Prepared, encoder: AudioEncoder, features: Features) -> None:
     """Write a finished run; `model.safetensors` comes last, so that a folder that has it is whole."""
-    save_recipe(recipe, output / "recipe.yaml")
+    tokenizer = prepared.tokenizer
     tokenizer.save_pretrained(output / "tokenizer")
-    (output / "history.json").write_text(json.dumps(history, indent=1), encoding="utf-8")
-    record = {"frozen": frozen, "python": platform.python_version(), "torch": torch.__version__}
+    frozen = {"encoder": encoder.identity}
+    if prepared.language is not None:
+        frozen["language"] = prepared.language.identity
+    record = {
+        "bridge": bridge_sizes(recipe.bridge, encoder.width, len(tokenizer)),
+        "frozen": frozen,
+        "skipped": [asdict(one) for one in features.skipped],
+        "mint": mint.__version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+    }
     (output / "run.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
-    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    (output / "history.json").write_text(json.dumps(prepared.trainer.state.log_history, indent=1), encoding="utf-8")
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in prepared.model.state_dict().items()}
     half_written = output / "model.safetensors.tmp"
     save_file(weights, half_written)
     half_written.replace(output / "model.safetensors")
+
+
+def _refuse_other_recipe(recipe: Recipe, output: Path) -> None:
+    path = output / "recipe.yaml"
+    if not path.is_file():
+        return
+    begun, wanted = _flat(recipe_to_dict(load_recipe(path))), _flat(recipe_to_dict(recipe))
+    for key in [*wanted, *begun]:
+        if begun.get(key) != wanted.get(key):
+            raise MintError(
+                f"{output} holds a run with {key} {begun.get(key)!r}, not {wanted.get(key)!r}; "
+                "choose another folder, or give the recipe that it began with"
+            )
+
+
+def _flat(values: dict[str, Any], place: str = "") -> dict[str, Any]:
+    """Dotted keys of nested values."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= _flat(value, f"{place}{key}.") if isinstance(value, dict) else {f"{place}{key}": value}
+    return flat
+
+
+def _no_features(example: Example, number: int) -> Tensor:
+    raise AssertionError("a plan reads no features")

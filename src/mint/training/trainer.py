@@ -31,6 +31,7 @@ DEFAULTS: dict[str, Any] = {
     "learning_rate": 1e-4,  # paper, section 3.2
     "report_to": ["tensorboard"],
     "logging_steps": 10,
+    "logging_nan_inf_filter": False,  # a loss that is not finite is to be seen
     "save_total_limit": 2,
     "dataloader_pin_memory": torch.cuda.is_available(),
 }
@@ -47,6 +48,15 @@ class StageTrainer(Trainer):
         self.remove_callback(ProgressCallback)
         self.remove_callback(PrinterCallback)
         self.add_callback(LossProgress())
+        self.add_callback(EpochOfSampler(sampler))
+
+    def steps_per_epoch(self) -> int:
+        """Optimiser steps that an epoch has."""
+        return int(self.set_initial_training_values(self.args, self.get_train_dataloader())[1])
+
+    def total_steps(self) -> int:
+        """Optimiser steps that the whole run has."""
+        return int(self.set_initial_training_values(self.args, self.get_train_dataloader())[6])
 
     def compute_loss(  # type: ignore[override]  # the Trainer gives a token count that the stage models do not need
         self, model: Any, inputs: Any, return_outputs: bool = False, **_: Any
@@ -72,6 +82,17 @@ class StageTrainer(Trainer):
 
     def _get_train_sampler(self, *_: Any) -> MixtureSampler:
         return self.mixture_sampler
+
+
+class EpochOfSampler(TrainerCallback):
+    """Tells the sampler its epoch: with several ranks the Trainer's own way does not reach it in a resumed epoch."""
+
+    def __init__(self, sampler: MixtureSampler) -> None:
+        self.sampler = sampler
+
+    def on_epoch_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """A whole number and, where the run was interrupted, the part of the epoch that is done."""
+        self.sampler.set_epoch(int(state.epoch or 0))
 
 
 class LossProgress(TrainerCallback):
@@ -129,17 +150,20 @@ def training_arguments(recipe: Recipe, output: Path) -> TrainingArguments:
 
 
 def build_trainer(
-    recipe: Recipe, model: Any, items: Sequence[Item], features: Any, collator: Any, output: Path
+    recipe: Recipe, arguments: TrainingArguments, model: Any, items: Sequence[Item], features: Any, collator: Any
 ) -> StageTrainer:
     """A trainer of a stage model on items.
 
     Args:
         recipe: the run.
+        arguments: from `training_arguments`.
         model: `Stage1` or `Stage2`.
         items: what is learnt.
         features: (example, draw number) to frozen features [T, D].
         collator: of the stage.
-        output: folder of the run.
+
+    Raises:
+        MintError: there are no items, or the mixture does not fit them.
     """
     if not items:
         raise MintError(f"recipe {recipe.name}: nothing to train on; the manifests have no usable training example")
@@ -150,7 +174,7 @@ def build_trainer(
         model=model,
         dataset=ItemDataset(items, features),
         sampler=sampler,
-        args=training_arguments(recipe, output),
+        args=arguments,
         data_collator=collator,
     )
 

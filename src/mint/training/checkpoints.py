@@ -1,0 +1,59 @@
+"""The Trainer's checkpoints in a run's folder: which of them can be gone on from.
+
+The Trainer writes a checkpoint file by file into its final place, `trainer_state.json` last, so that a kill or a full
+disk leaves a folder that looks like a checkpoint and is none. Such a one is set aside, and the one before it serves.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import zipfile
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+
+STATE = "trainer_state.json"
+NEEDED = ("model.safetensors", "optimizer.pt", "scheduler.pt", STATE)
+DAMAGED = ".damaged"
+
+
+def checkpoints(output: Path) -> list[Path]:
+    """The checkpoints of a run, the newest first."""
+    found = [path for path in output.glob("checkpoint-*") if re.fullmatch(r"checkpoint-\d+", path.name)]
+    return sorted(found, key=lambda path: int(path.name.partition("-")[2]), reverse=True)
+
+
+def last_checkpoint(output: Path) -> Path | None:
+    """The newest whole checkpoint; newer ones that are damaged are renamed to `checkpoint-N.damaged`."""
+    for path in checkpoints(output):
+        if is_whole(path):
+            return path
+        aside = path.with_name(path.name + DAMAGED)
+        shutil.rmtree(aside, ignore_errors=True)
+        path.rename(aside)
+    return None
+
+
+def is_whole(checkpoint: Path) -> bool:
+    """Whether every file that the Trainer needs is there and every file opens and passes its own checks."""
+    files = [path for path in checkpoint.iterdir() if path.is_file()]
+    sharded = len(files) < len(list(checkpoint.iterdir()))  # FSDP and DeepSpeed write folders of their own
+    names = {path.name for path in files}
+    return names >= ({STATE} if sharded else set(NEEDED)) and all(_opens(path) for path in files)
+
+
+def _opens(path: Path) -> bool:
+    try:
+        if path.suffix == ".safetensors":
+            with safe_open(path, framework="pt"):  # compares the header with the length of the file
+                return True
+        if path.suffix in (".pt", ".pth", ".bin"):
+            with zipfile.ZipFile(path) as archive:  # torch.save writes zip archives with check sums
+                return archive.testzip() is None
+        if path.name == STATE:
+            return isinstance(json.loads(path.read_text(encoding="utf-8"))["global_step"], int)
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError, zipfile.BadZipFile):
+        return False
+    return True
