@@ -105,9 +105,9 @@ class Stage1(nn.Module):
             losses["atg"] = weight * self._generation(queries, text_ids, text_mask)
         return {"loss": torch.stack(list(losses.values())).sum(), **losses}
 
-    def embed_audio(self, features: Tensor, mask: Tensor) -> Tensor:
+    def embed_audio(self, audio_features: Tensor, audio_mask: Tensor) -> Tensor:
         """Clips in the shared space: [B, Q, E], L2-normalised."""
-        audio = self.bridge.project_audio(features, mask)
+        audio = self.bridge.project_audio(audio_features, audio_mask)
         return self._shared_queries(self.bridge.encode_queries(audio))
 
     def embed_text(self, ids: Tensor, mask: Tensor) -> Tensor:
