@@ -1,0 +1,270 @@
+"""Evaluation of trained stages on held-out clips, with the baselines beside them (paper, sections 3.3 and 4).
+
+Closed-set tasks: vocabulary ranking with stage 2, similarity ranking with stage 1, a linear probe on the same frozen
+features, the majority class and chance, all on the same clips. Retrieval with stage 1, captioning with stage 2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.metrics import confusion_matrix
+from tqdm.auto import tqdm
+
+from mint.data.features import Features
+from mint.evaluation import predict, probe, rows
+from mint.evaluation.caption_metrics import names_label, score_captions
+from mint.evaluation.report import Confusion, SimilarityMap
+from mint.evaluation.results import Row
+from mint.evaluation.retrieval import retrieve
+from mint.evaluation.similarity import similarity
+from mint.evaluation.vocabulary import Scoring, finish_scores
+from mint.model.stage1 import Stage1
+from mint.model.stage2 import Stage2
+from mint.types import CAPTION_PROMPT, Example, MintError
+
+HELD_OUT = ("test", "unseen")
+RETRIEVAL_CLIPS = 200
+CAPTIONED_CLIPS = 320
+SHOWN = 16
+"""Clips and captions in the similarity map."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The stages of a run, and Bridge-Net's tokenizer."""
+
+    stage1: Stage1 | None
+    stage2: Stage2 | None
+    tokenizer: Any
+    max_tokens: int
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What stage 2 said of one clip of a closed-set task."""
+
+    example: Example
+    predicted: str
+    margin: float
+    """Log-likelihood of the prediction above that of the true label; 0 where it is right."""
+
+
+@dataclass
+class Evaluation:
+    """What was measured, and what a report shows of it."""
+
+    rows: list[Row] = field(default_factory=list)
+    confusions: list[Confusion] = field(default_factory=list)
+    similarities: list[SimilarityMap] = field(default_factory=list)
+    predictions: list[Prediction] = field(default_factory=list)
+    captions: list[tuple[Example, str]] = field(default_factory=list)
+    not_computed: dict[str, str] = field(default_factory=dict)
+
+
+def evaluate(
+    trained: Trained,
+    examples: Sequence[Example],
+    features: Features,
+    *,
+    tasks: Sequence[str] | None = None,
+    scoring: Scoring = "sum",
+    seed: int = 0,
+) -> Evaluation:
+    """Measure the tasks of the examples.
+
+    Args:
+        trained: the stages; a missing one leaves its columns empty.
+        examples: of all splits; those of `train` and `validation` serve the probe.
+        features: of the examples.
+        tasks: which ones: those of the examples, `retrieval`, `captioning`; None: all that there are.
+        scoring: of vocabulary ranking.
+        seed: of the choice of clips and of the bootstrap.
+
+    Raises:
+        MintError: an unknown task, or one without a held-out clip.
+    """
+    usable = [example for example in examples if features.has(example)]
+    closed = list(dict.fromkeys(example.task for example in usable if example.labels))
+    known = [*closed, "retrieval", "captioning"]
+    for task in tasks or ():
+        if task not in known:
+            raise MintError(f"no task {task!r} in these manifests; there is {', '.join(known)}")
+    evaluation = Evaluation()
+    for task in closed:
+        if tasks is None or task in tasks:
+            _closed_set(
+                evaluation, trained, [e for e in usable if e.task == task and e.labels], features, scoring, seed
+            )
+    captioned = [example for example in usable if example.captions and example.split == "test"]
+    if trained.stage1 is not None and captioned and (tasks is None or "retrieval" in tasks):
+        _retrieval(evaluation, trained, _draw(captioned, RETRIEVAL_CLIPS, seed), features, seed)
+    if trained.stage2 is not None and captioned and (tasks is None or "captioning" in tasks):
+        _captioning(evaluation, trained, _draw(captioned, CAPTIONED_CLIPS, seed), features, seed)
+    if not evaluation.rows:
+        raise MintError("nothing to evaluate: the manifests have no usable clip in the splits test or unseen")
+    return evaluation
+
+
+def _closed_set(
+    evaluation: Evaluation,
+    trained: Trained,
+    examples: Sequence[Example],
+    features: Features,
+    scoring: Scoring,
+    seed: int,
+) -> None:
+    """One task with a list of labels, one or many a clip."""
+    labels = sorted({label for example in examples for label in example.labels})
+    truth = {split: _truth([e for e in examples if e.split == split], labels) for split in SPLITS}
+    single = all(len(example.labels) == 1 for example in examples)
+    fitted = _fit_probe(examples, truth, features, single)
+    for split in HELD_OUT:
+        held_out = [example for example in examples if example.split == split]
+        if not held_out:
+            continue
+        place: dict[str, Any] = {"task": examples[0].task, "split": split}
+        scores = _all_scores(trained, held_out, features, labels, scoring)
+        if fitted is not None:
+            scores["probe"] = fitted.scores(_pooled(held_out, features))
+        if single:
+            wanted = truth[split].argmax(axis=1)
+            if len(truth["train"]):
+                scores["majority"] = probe.majority_scores(truth["train"].argmax(axis=1), len(held_out), len(labels))
+            for method, values in scores.items():
+                evaluation.rows += rows.accuracy_rows(values, wanted, **place, method=method, seed=seed)
+            evaluation.rows += rows.chance_accuracy_rows(wanted, len(labels), **place)
+            if "stage2" in scores:
+                _keep_predictions(evaluation, held_out, scores["stage2"], wanted, labels)
+        else:
+            for method, values in scores.items():
+                evaluation.rows += rows.multilabel_rows(values, truth[split], **place, method=method, seed=seed)
+            evaluation.rows += rows.chance_multilabel_rows(truth[split], **place)
+
+
+SPLITS = ("train", "validation", *HELD_OUT)
+
+
+def _truth(examples: Sequence[Example], labels: Sequence[str]) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """[N, C] bool."""
+    return np.array([[label in example.labels for label in labels] for example in examples], dtype=bool)
+
+
+def _pooled(examples: Sequence[Example], features: Features) -> np.ndarray[Any, np.dtype[np.float32]]:
+    return np.stack([features.mean(example).numpy() for example in examples])
+
+
+def _fit_probe(
+    examples: Sequence[Example], truth: dict[str, Any], features: Features, single: bool
+) -> probe.Probe | None:
+    """The linear probe, where there is a training and a validation split."""
+    parts = [[example for example in examples if example.split == split] for split in ("train", "validation")]
+    if not all(parts):
+        return None
+    train, validation = (_pooled(part, features) for part in parts)
+    if single:
+        labels = [truth[split].argmax(axis=1) for split in ("train", "validation")]
+        return probe.fit_probe(train, labels[0], validation, labels[1], truth["train"].shape[1])
+    return probe.fit_multilabel_probe(train, truth["train"], validation, truth["validation"])
+
+
+def _all_scores(
+    trained: Trained, examples: Sequence[Example], features: Features, labels: Sequence[str], scoring: Scoring
+) -> dict[str, Any]:
+    """Scores [N, C] of the trained stages."""
+    clips = [features.windows(example) for example in examples]
+    prompt = examples[0].prompt or ""
+    scores: dict[str, Any] = {}
+    if trained.stage2 is not None:
+        sums, counts = predict.rank_vocabulary(
+            trained.stage2,
+            trained.tokenizer,
+            clips,
+            prompt,
+            labels,
+            trained.max_tokens,
+            progress=_bar(f"{examples[0].task}, {examples[0].split}"),
+        )
+        scores["stage2"] = finish_scores(sums, counts, scoring).cpu().numpy()
+    if trained.stage1 is not None:
+        texts = predict.embed_texts(
+            trained.stage1, trained.tokenizer, [f"{prompt} {label}" for label in labels], trained.max_tokens
+        )
+        scores["stage1"] = similarity(predict.embed_clips(trained.stage1, clips), texts).cpu().numpy()
+    return scores
+
+
+def _keep_predictions(
+    evaluation: Evaluation, examples: Sequence[Example], scores: Any, wanted: Any, labels: Sequence[str]
+) -> None:
+    chosen = scores.argmax(axis=1)
+    counts = confusion_matrix(wanted, chosen, labels=range(len(labels)))
+    evaluation.confusions.append(Confusion(f"{examples[0].task}, {examples[0].split}", labels, counts))
+    for row, example in enumerate(examples):
+        margin = float(scores[row, chosen[row]] - scores[row, wanted[row]])
+        evaluation.predictions.append(Prediction(example, labels[chosen[row]], margin))
+
+
+def _draw(examples: Sequence[Example], count: int, seed: int) -> list[Example]:
+    """At most `count` of the examples, drawn without looking at them."""
+    order = np.random.default_rng(seed).permutation(len(examples))[:count]
+    return [examples[index] for index in order]
+
+
+def _retrieval(
+    evaluation: Evaluation, trained: Trained, examples: Sequence[Example], features: Features, seed: int
+) -> None:
+    assert trained.stage1 is not None
+    captions = [(clip, text) for clip, example in enumerate(examples) for text in example.captions]
+    queries = predict.embed_clips(trained.stage1, [features.windows(example) for example in examples])
+    texts = predict.embed_texts(trained.stage1, trained.tokenizer, [text for _, text in captions], trained.max_tokens)
+    found = retrieve(queries, texts, torch.tensor([clip for clip, _ in captions]))
+    evaluation.rows += rows.retrieval_rows(found, task="retrieval", split="test", method="stage1", seed=seed)
+    evaluation.rows += rows.chance_retrieval_rows(found, task="retrieval", split="test")
+    first = [next(index for index, (clip, _) in enumerate(captions) if clip == shown) for shown in range(len(examples))]
+    first = first[:SHOWN]
+    evaluation.similarities.append(
+        SimilarityMap(
+            "Held-out clips and their captions",
+            [example.id for example in examples[:SHOWN]],
+            [captions[index][1] for index in first],
+            similarity(queries[:SHOWN], texts[first]).cpu().numpy(),
+            list(range(len(first))),
+        )
+    )
+
+
+def _captioning(
+    evaluation: Evaluation, trained: Trained, examples: Sequence[Example], features: Features, seed: int
+) -> None:
+    assert trained.stage2 is not None
+    generated = predict.generate(
+        trained.stage2,
+        trained.tokenizer,
+        [features.windows(example) for example in examples],
+        CAPTION_PROMPT,
+        trained.max_tokens,
+        progress=_bar("captions"),
+    )
+    evaluation.captions += zip(examples, generated, strict=True)
+    scored = score_captions(generated, [example.captions for example in examples])
+    evaluation.not_computed |= scored.not_computed
+    place: dict[str, Any] = {"split": "test", "method": "stage2", "seed": seed}
+    evaluation.rows += rows.caption_rows(scored, task="captioning", **place)
+    named: dict[str, list[bool]] = {}
+    for example, caption in evaluation.captions:
+        if len(example.labels) == 1:
+            named.setdefault(example.task, []).append(names_label(caption, example.labels[0]))
+    everything = [value for values in named.values() for value in values]
+    if everything:
+        evaluation.rows += rows.share_rows(everything, task="captioning", metric="names_label", **place)
+    for task, values in named.items():
+        evaluation.rows += rows.share_rows(values, task=task, metric="caption_names_label", **place)
+
+
+def _bar(title: str) -> predict.Progress:
+    return lambda batches: tqdm(batches, desc=title, unit="batch", mininterval=1.0)
