@@ -1,0 +1,39 @@
+"""`mint evaluate`: score a finished run on the held-out clips of its manifests, or of others."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+
+    from mint.cli import Subparsers
+
+
+def add_parser(subparsers: Subparsers) -> None:
+    """Register the verb."""
+    parser = subparsers.add_parser("evaluate", help="score a run on held-out clips")
+    parser.add_argument("run_folder", metavar="RUN", type=Path, help="folder with stage1 and stage2, or one of them")
+    parser.add_argument("--task", action="append", metavar="TASK", help="only this task; may be repeated")
+    parser.add_argument(
+        "--manifest", action="append", metavar="FILE", help="evaluate these manifests (default: those of the recipe)"
+    )
+    parser.add_argument(
+        "--scoring", choices=("sum", "mean", "prior"), default="sum", help="of vocabulary ranking (default: sum)"
+    )
+    parser.add_argument("--output", type=Path, help="results file (default: RUN/results-TASKS.json)")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: Namespace) -> int:
+    """Evaluate, write the results file, print its table."""
+    from mint.evaluation.results import markdown_table
+    from mint.evaluation.run import evaluate_run
+
+    results, path = evaluate_run(
+        arguments.run_folder, arguments.task, arguments.manifest, arguments.scoring, arguments.output
+    )
+    print(markdown_table(results.rows))
+    print(f"Written to {path}")
+    return 0

@@ -1,0 +1,90 @@
+"""Evaluation of a finished run, from its folder to a results file."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from mint.builders import build_encoder, build_language, load_stage1, load_stage2, load_tokenizer
+from mint.config import Recipe, load_recipe
+from mint.data.features import prepare_features, read_examples
+from mint.evaluation.results import Results, git_commit, peak_memory_bytes, read_results, write_results
+from mint.evaluation.runner import Trained, evaluate
+from mint.evaluation.vocabulary import Scoring
+from mint.types import MintError
+
+
+def stage_folders(run: Path) -> dict[int, Path]:
+    """The finished stages of a run, given by its folder or by that of one of its stages.
+
+    Raises:
+        MintError: there is none.
+    """
+    places = [run, run / "stage1", run / "stage2", run.parent / "stage1", run.parent / "stage2"]
+    near = places if (run / "recipe.yaml").is_file() else places[:3]
+    found: dict[int, Path] = {}
+    for folder in near:
+        if (folder / "model.safetensors").is_file() and (folder / "recipe.yaml").is_file():
+            found.setdefault(load_recipe(folder / "recipe.yaml").stage, folder)
+    if not found:
+        raise MintError(f"{run} holds no finished run; give a folder with stage1 or stage2 and their model.safetensors")
+    return found
+
+
+def load_trained(run: Path) -> Trained:
+    """The stages of a run, on the accelerator where there is one; errors as `stage_folders`."""
+    folders = stage_folders(run)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    stage1 = load_stage1(folders[1]).to(device) if 1 in folders else None
+    stage2 = None
+    if 2 in folders:
+        language = load_recipe(folders[2] / "recipe.yaml").language
+        assert language is not None
+        stage2 = load_stage2(folders[2], build_language(language, device)).to(device)
+    any_folder = next(iter(folders.values()))
+    recipe = load_recipe(any_folder / "recipe.yaml")
+    return Trained(stage1, stage2, load_tokenizer(any_folder), recipe.bridge.max_text_tokens)
+
+
+def evaluate_run(
+    run: Path,
+    tasks: Sequence[str] | None = None,
+    manifests: Sequence[str] | None = None,
+    scoring: Scoring = "sum",
+    output: Path | None = None,
+) -> tuple[Results, Path]:
+    """Evaluate a run and write a results file.
+
+    Args:
+        run: folder of the run, or of one of its stages.
+        tasks: which; None: all.
+        manifests: what to evaluate on; None: what the recipe names.
+        scoring: of vocabulary ranking.
+        output: results file; None: in the run's folder, named after the tasks.
+
+    Returns:
+        The results and where they were written.
+    """
+    begun = time.perf_counter()
+    folders = stage_folders(run)
+    recipe: Recipe = load_recipe(folders[max(folders)] / "recipe.yaml")
+    examples = read_examples(manifests or recipe.data.manifests)
+    features = prepare_features(build_encoder(recipe.encoder), examples, recipe.data.max_seconds)
+    evaluation = evaluate(load_trained(run), examples, features, tasks=tasks, scoring=scoring, seed=recipe.seed)
+    path = output or run / f"results-{'-'.join(tasks) if tasks else 'all'}.json"
+    write_results(
+        path,
+        evaluation.rows,
+        seconds=round(time.perf_counter() - begun, 1),
+        peak_memory_bytes=peak_memory_bytes(),
+        recipe=recipe.name,
+        commit=git_commit(),
+        seed=recipe.seed,
+        manifests=[str(manifest) for manifest in manifests or recipe.data.manifests],
+        scoring=scoring,
+        not_computed=evaluation.not_computed,
+    )
+    return read_results(path), path

@@ -1,0 +1,239 @@
+"""The whole of MINT on one machine: corpora, frozen features, both stages, evaluation, results and report.
+
+Each step leaves its result in the output folder and is not done twice: an interrupted quickstart that is started again
+goes on where it was.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+
+import torch
+import transformers
+
+import mint
+from mint.assets import fetch
+from mint.builders import build_encoder
+from mint.config import Recipe, load_recipe
+from mint.data.audio import load_audio
+from mint.data.corpora.folder import read_skipped, read_source
+from mint.data.corpora.quickstart import prepare_quickstart
+from mint.data.features import Features, prepare_features, read_examples
+from mint.evaluation.report import Curve, ReportData, Sample, Skipped, write_report
+from mint.evaluation.results import (
+    Results,
+    describe_machine,
+    git_commit,
+    markdown_table,
+    peak_memory_bytes,
+    read_results,
+    write_results,
+)
+from mint.evaluation.run import load_trained
+from mint.evaluation.runner import Evaluation, evaluate
+from mint.training.run import is_finished, train
+from mint.types import Clip, Example, MintError
+
+SMOKE = {"scale": 0.25, "steps": (50, 60)}
+"""A quickstart of minutes that only shows that all parts work together: share of the clips, steps of the stages."""
+PLAYER_RATE, PLAYER_SECONDS = 16_000, 8.0
+PLAYERS = 12
+
+
+@dataclass(frozen=True)
+class Quickstart:
+    """What is run."""
+
+    output: Path
+    source: Path | None = None
+    """A folder, CSV or manifest of recordings; None: the rendered corpora."""
+    seed: int = 0
+    smoke: bool = False
+    overrides: tuple[str, ...] = ()
+    """`key=value` for both recipes."""
+
+    @property
+    def name(self) -> str:
+        """Name of the results' recipe."""
+        kind = "quickstart" if self.source is None else f"quickstart on {self.source.name}"
+        return f"{kind}, smoke" if self.smoke else kind
+
+
+def run(quickstart: Quickstart) -> Results:
+    """Run what is not done yet and return the results; `results.json` and `report.html` are in the output folder."""
+    output = quickstart.output
+    output.mkdir(parents=True, exist_ok=True)
+    _refuse_other_source(quickstart)
+    clock = Clock(output / "seconds.json")
+    with clock.step("data"):
+        manifests = _prepare_data(quickstart)
+        examples = read_examples(manifests)
+    recipes = [_recipe(stage, quickstart, manifests) for stage in (1, 2)]
+    with clock.step("features"):
+        encoder = build_encoder(recipes[0].encoder)
+        features = prepare_features(encoder, examples, recipes[0].data.max_seconds)
+    for recipe in recipes:
+        folder = output / f"stage{recipe.stage}"
+        if not is_finished(folder):
+            with clock.step(f"stage{recipe.stage}"):
+                train(recipe, folder, examples, features, encoder)
+    with clock.step("evaluation"):
+        evaluation = evaluate(load_trained(output), examples, features, seed=quickstart.seed)
+    skipped = _skipped(features, manifests)
+    write_results(
+        output / "results.json",
+        evaluation.rows,
+        seconds=round(clock.total(), 1),
+        peak_memory_bytes=peak_memory_bytes(),
+        recipe=quickstart.name,
+        commit=git_commit(),
+        seed=quickstart.seed,
+        seconds_by_step=clock.seconds,
+        versions={"mint": mint.__version__, "torch": torch.__version__, "transformers": transformers.__version__},
+        clips={split: sum(e.split == split and features.has(e) for e in examples) for split in _splits(examples)},
+        leakage={"held_out_files_that_are_also_trained_on": _shared_files(examples, features)},
+        skipped=[asdict(clip) for clip in skipped],
+        not_computed=evaluation.not_computed,
+    )
+    results = read_results(output / "results.json")
+    write_report(output / "report.html", _report(quickstart, results, evaluation, skipped))
+    return results
+
+
+def summary(quickstart: Quickstart, results: Results) -> str:
+    """What a person reads at the end."""
+    report = quickstart.output / "report.html"
+    return (
+        f"\n{markdown_table(results.rows)}\n"
+        f"{results.seconds / 60:.1f} minutes, {(results.peak_memory_bytes or 0) / 2**30:.1f} GiB of memory at most.\n"
+        f"The report: {report}\n"
+        "On a file of your own:\n" + "\n".join(f"  {command}" for command in _commands(quickstart))
+    )
+
+
+class Clock:
+    """Seconds of each step, kept in a file, so that an interruption loses none."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.seconds: dict[str, float] = json.loads(path.read_text()) if path.exists() else {}
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        """Time a step; what it took before an interruption is added."""
+        begun = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = round(self.seconds.get(name, 0.0) + time.perf_counter() - begun, 1)
+            self.path.write_text(json.dumps(self.seconds), encoding="utf-8")
+
+    def total(self) -> float:
+        """Seconds of all steps."""
+        return sum(self.seconds.values())
+
+
+def _refuse_other_source(quickstart: Quickstart) -> None:
+    """One output folder belongs to one source."""
+    asked = {"source": str(quickstart.source), "seed": quickstart.seed, "smoke": quickstart.smoke}
+    path = quickstart.output / "quickstart.json"
+    if path.exists() and (there := json.loads(path.read_text())) != asked:
+        raise MintError(f"{quickstart.output} holds a quickstart of {there}, not of {asked}; give another --output")
+    path.write_text(json.dumps(asked), encoding="utf-8")
+
+
+def _prepare_data(quickstart: Quickstart) -> list[Path]:
+    folder = quickstart.output / "data"
+    if quickstart.source is not None:
+        return [read_source(quickstart.source, folder, seed=quickstart.seed)]
+    font = fetch("soundfont") / "TimGM6mb.sf2"
+    scale = float(SMOKE["scale"]) if quickstart.smoke else 1.0  # type: ignore[arg-type]
+    return prepare_quickstart(folder, font, seed=quickstart.seed, scale=scale)
+
+
+def _recipe(stage: int, quickstart: Quickstart, manifests: Sequence[Path]) -> Recipe:
+    overrides = list(quickstart.overrides)
+    if quickstart.smoke:
+        overrides.append(f"training.max_steps={SMOKE['steps'][stage - 1]}")  # type: ignore[index]
+    recipe = load_recipe(f"quickstart/stage{stage}", overrides)
+    data = dataclasses.replace(recipe.data, manifests=tuple(str(path) for path in manifests))
+    start = str(quickstart.output / "stage1") if stage == 2 else None
+    return dataclasses.replace(recipe, data=data, start=start, seed=quickstart.seed)
+
+
+def _splits(examples: Sequence[Example]) -> list[str]:
+    return list(dict.fromkeys(example.split for example in examples))
+
+
+def _shared_files(examples: Sequence[Example], features: Features) -> int:
+    """Held-out clips whose bytes are also a training clip."""
+    keys: dict[bool, set[str]] = {True: set(), False: set()}
+    for example in examples:
+        if features.has(example):
+            keys[example.split in ("train", "validation")].add(features.keys[f"{example.corpus}/{example.id}"])
+    return len(keys[True] & keys[False])
+
+
+def _skipped(features: Features, manifests: Sequence[Path]) -> list[Skipped]:
+    unread = [Skipped(clip["audio"], clip["reason"]) for manifest in manifests for clip in read_skipped(manifest)]
+    return unread + [Skipped(clip.audio, clip.reason) for clip in features.skipped]
+
+
+def _report(quickstart: Quickstart, results: Results, evaluation: Evaluation, skipped: Sequence[Skipped]) -> ReportData:
+    histories = [json.loads((quickstart.output / f"stage{n}" / "history.json").read_text()) for n in (1, 2)]
+    losses = ("step", "loss", "alc", "alm", "atg")
+    captions = {example.id: caption for example, caption in evaluation.captions}
+    predictions = {prediction.example.id: prediction.predicted for prediction in evaluation.predictions}
+    wrong = sorted(evaluation.predictions, key=lambda prediction: -prediction.margin)[:PLAYERS]
+    return ReportData(
+        title=f"MINT: {quickstart.name}",
+        results=results,
+        date=datetime.now().astimezone(),
+        machine=describe_machine(),
+        curves=[
+            Curve(f"Stage {stage}", [{k: r[k] for k in losses if k in r} for r in history if "loss" in r])
+            for stage, history in enumerate(histories, start=1)
+        ],
+        confusions=evaluation.confusions,
+        similarities=evaluation.similarities,
+        samples=[_sample(example, predictions, captions) for example, _ in evaluation.captions[:PLAYERS]],
+        mistakes=[_sample(item.example, predictions, captions) for item in wrong if item.margin > 0],
+        skipped=skipped,
+        not_computed=evaluation.not_computed,
+        commands=_commands(quickstart),
+    )
+
+
+def _sample(example: Example, predictions: dict[str, str], captions: dict[str, str]) -> Sample:
+    return Sample(
+        title=example.id,
+        clip=_player_clip(example),
+        predicted=predictions.get(example.id),
+        truth=", ".join(example.labels) if example.labels else None,
+        generated=captions.get(example.id),
+        references=example.captions,
+    )
+
+
+def _player_clip(example: Example) -> Clip | None:
+    seconds = min(example.duration or PLAYER_SECONDS, PLAYER_SECONDS)
+    try:
+        return Clip(load_audio(example.audio, PLAYER_RATE, example.start, seconds), PLAYER_RATE)
+    except MintError:
+        return None
+
+
+def _commands(quickstart: Quickstart) -> list[str]:
+    folder = quickstart.output
+    return [
+        f"mint caption {folder} FILE.wav",
+        f"mint classify {folder} FILE.wav --labels guitar,piano,rain",
+        f'mint search {folder} "a loud drum" FOLDER',
+    ]
