@@ -47,7 +47,7 @@ class BridgeConfig:
     revision: str | None = None
     """Revision of a hub name."""
     num_layers: int = 12
-    """Blocks taken from the checkpoint, from the bottom (paper, section 3.2: 12)."""
+    """Blocks, taken from the checkpoint at even distances, its first and last among them (paper, section 3.2: 12)."""
     num_queries: int = 32
     """Learnable queries (paper, section 3.2: 32)."""
     cross_attention_every: int = 2

@@ -34,11 +34,14 @@ class Item:
 
 
 def caption_items(examples: Sequence[Example]) -> list[Item]:
-    """Stage 1: every clip with its captions, or, where it has none, its prompt and answer as one text."""
+    """Stage 1: every clip with its captions, and its prompt with its answer as one text more.
+
+    The latter is ours (the paper's stage 1 has captions alone): it is the text by which similarity ranking asks.
+    """
     items = []
     for example in examples:
-        texts = example.captions or ((f"{example.prompt} {example.answer}",) if example.answer else ())
-        if texts:
+        question = (f"{example.prompt} {example.answer}",) if example.prompt and example.answer else ()
+        if texts := example.captions + question:
             items.append(Item(example, example.task, CAPTION_PROMPT, texts))
     return items
 

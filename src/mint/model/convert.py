@@ -18,7 +18,7 @@ from torch import Tensor
 from mint.types import MintError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from mint.model.bridge_net import BridgeNet
 
@@ -85,6 +85,10 @@ def load_qformer(bridge: BridgeNet, weights: Mapping[str, Tensor]) -> LoadReport
 def load_bert(bridge: BridgeNet, weights: Mapping[str, Tensor]) -> LoadReport:
     """Start Bridge-Net from a BERT checkpoint (paper, section 2.1): queries and cross-attention stay new.
 
+    A shorter Bridge-Net takes blocks spaced evenly through the checkpoint, not the lowest ones: a text's meaning
+    reaches [CLS] in the last block. Over 200 captions, MiniLM's normalised [CLS] lies 0.56 from its mean after all six
+    blocks, 0.001 after the lowest three, 0.46 after blocks 0, 2 and 5; one [CLS] for all texts stops ALC.
+
     Both feed-forwards of a block start as copies of BERT's one. The names may be those of the first BERT files, which
     call the LayerNorms' weight and bias gamma and beta.
 
@@ -99,12 +103,21 @@ def load_bert(bridge: BridgeNet, weights: Mapping[str, Tensor]) -> LoadReport:
     if token_type is not None:
         positions = "embeddings.position_embeddings.weight"
         plain[positions] = plain[positions] + token_type[0]
+    blocks = spaced_blocks(len(bridge.blocks), plain)
     wanted = {}
     for name in bridge.state_dict():
         source = qformer_name(name.replace("query_feed_forward", "text_feed_forward"))
         source = source.replace(".attention.attention.", ".attention.self.")
+        source = re.sub(r"(?<=^encoder\.layer\.)\d+", lambda found: str(blocks[int(found[0])]), source)
         wanted[name] = source.replace("embeddings.layernorm", "embeddings.LayerNorm")
     return _copy(bridge, wanted, plain)
+
+
+def spaced_blocks(wanted: int, names: Iterable[str]) -> list[int]:
+    """Which of a checkpoint's blocks to take: evenly spaced, the first and the last among them."""
+    numbers = [int(found[1]) for name in names if (found := re.match(r"encoder\.layer\.(\d+)\.", name))]
+    last = max(numbers, default=wanted - 1)
+    return [round(index * last / (wanted - 1)) if wanted > 1 else last for index in range(wanted)]
 
 
 @torch.no_grad()
