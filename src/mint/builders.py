@@ -252,7 +252,7 @@ def _load(module: nn.Module, weights: dict[str, torch.Tensor], source: str, assi
     try:
         module.load_state_dict(weights, assign=assign)
     except RuntimeError as error:
-        reason = " ".join(str(error).split("\n\t", maxsplit=1)[-1].splitlines()[0].split())
+        reason = " ".join(str(error).split("\n\t", maxsplit=1)[-1].splitlines()[0].split()).rstrip(".")
         raise MintError(
             f"{source} does not fit the recipe: {reason}; give the bridge section of its own recipe"
         ) from None

@@ -45,6 +45,7 @@ VERBS = {
     "quickstart": Verb("mint.cli.quickstart", "train, evaluate and report, on rendered clips or your own", AGAIN),
     "assets": Verb("mint.cli.assets", "list, fetch or verify the offline weights", AGAIN),
     "data": Verb("mint.cli.data", "list, prepare or validate corpora and manifests", AGAIN),
+    "cache": Verb("mint.cli.cache", "encode a recipe's clips before training", AGAIN),
     "train": Verb("mint.cli.train", "train one stage from a recipe", RESUME),
     "evaluate": Verb("mint.cli.evaluate", "score a run on held-out clips"),
     "caption": Verb("mint.cli.caption", "describe audio files in words"),

@@ -65,6 +65,17 @@ def has_begun(output: Path) -> bool:
     return is_finished(output) or bool(checkpoints(output))
 
 
+def check(recipe: Recipe, output: Path) -> None:
+    """Refuse now what would otherwise be refused once the features are there, perhaps hours later.
+
+    Raises:
+        MintError: an argument of training that there is not, or a stage 1 to start from that is not finished.
+    """
+    training_arguments(recipe, output)
+    if recipe.start is not None and not is_finished(Path(recipe.start)):
+        raise MintError(f"start: {recipe.start} holds no finished run (no model.safetensors); train its stage 1 first")
+
+
 def train(recipe: Recipe, output: Path, examples: Sequence[Example], features: Features, encoder: AudioEncoder) -> Path:
     """Train a recipe into a folder; a run that was interrupted there goes on where it was, a finished one is kept.
 

@@ -1,0 +1,78 @@
+"""`mint train RECIPE [key=value ...] [--output DIR] [--resume] [--dry-run]`: train one stage from a recipe."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mint.cli._recipe import add_recipe
+from mint.types import MintError
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+
+    from mint.cli import Subparsers
+    from mint.config import Recipe
+
+
+def add_parser(subparsers: Subparsers) -> None:
+    """Add the verb."""
+    parser = subparsers.add_parser("train", description="Train one stage from a recipe.")
+    add_recipe(parser)
+    parser.add_argument("--output", type=Path, metavar="DIR", help="folder of the run (default: runs/NAME)")
+    parser.add_argument("--resume", action="store_true", help="go on with the run that is in the folder, if any")
+    parser.add_argument("--dry-run", action="store_true", help="print what would be trained, and train nothing")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: Namespace) -> int:
+    """Train, or say what would be trained."""
+    from mint.config import load_recipe
+
+    recipe = load_recipe(arguments.recipe, arguments.overrides)
+    if arguments.dry_run:
+        print_plan(recipe)
+        return 0
+    output = arguments.output or Path("runs") / recipe.name
+
+    from mint.training.run import check, has_begun, is_finished
+
+    if is_finished(output) and arguments.resume:
+        print(f"{output}: finished already")
+        return 0
+    if has_begun(output) and not arguments.resume:
+        raise MintError(f"{output} holds a run; go on with it by --resume, or choose another folder by --output")
+    check(recipe, output)
+
+    from mint.builders import build_encoder
+    from mint.data.features import prepare_features, read_examples
+    from mint.training.run import train
+
+    examples = [example for example in read_examples(recipe.data.manifests) if example.split == "train"]
+    encoder = build_encoder(recipe.encoder)
+    features = prepare_features(encoder, examples, recipe.data.max_seconds)
+    train(recipe, output, examples, features, encoder)
+    print(f"{output}: finished")
+    return 0
+
+
+def print_plan(recipe: Recipe) -> None:
+    """Print the resolved recipe, the parameters of each module and the length of the training."""
+    import yaml
+
+    from mint.builders import build_encoder
+    from mint.config import recipe_to_dict
+    from mint.data.features import read_examples
+    from mint.training.run import plan
+
+    planned = plan(recipe, read_examples(recipe.data.manifests), build_encoder(recipe.encoder))
+    trained_in_all = sum(trained for _, trained, _ in planned.parameters)
+    frozen_in_all = sum(frozen for _, _, frozen in planned.parameters)
+    print(yaml.safe_dump(recipe_to_dict(recipe), sort_keys=False))
+    print(f"{'module':<20} {'trained':>15} {'frozen':>15}")
+    for name, trained, frozen in [*planned.parameters, ("all", trained_in_all, frozen_in_all)]:
+        print(f"{name:<20} {trained:>15,} {frozen:>15,}")
+    print(
+        f"\n{planned.draws_per_epoch:,} draws an epoch, {planned.steps_per_epoch:,} steps an epoch, "
+        f"{planned.steps:,} steps in all"
+    )
