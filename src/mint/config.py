@@ -113,6 +113,8 @@ class DataConfig:
     """Weight of each task; a task that is not named has the square root of its size (InstructBLIP)."""
     examples_per_epoch: int | None = None
     """Length of an epoch; None: the number of training examples."""
+    group_by_length: bool = False
+    """Batches hold texts of like length, which saves padding; not where they are each other's negatives (stage 1)."""
     max_seconds: float = 30.0
     """Longest window of audio (paper, section 3.2: 30)."""
 

@@ -22,6 +22,10 @@ Draw = tuple[int, int]
 """Index of an item, and the number of this draw of it."""
 
 
+BATCHES_SORTED = 16
+"""Batches among which items are sorted by size."""
+
+
 @dataclass(frozen=True)
 class Item:
     """Something to learn: what to say about a clip when asked."""
@@ -94,13 +98,22 @@ class MixtureSampler(Sampler[Draw]):
         weights: of the tasks that the recipe names; the others have the square root of their size.
         length: draws an epoch; None: the number of items.
         seed: of the order.
+        sizes: about how long each item's text is; given, batches hold items of like size, which saves padding.
+        batch_size: of the global batch; read only with `sizes`.
 
     Raises:
         MintError: a weight names no task, or is negative, or nothing is left to draw, or the epoch is empty.
     """
 
     def __init__(
-        self, tasks: Sequence[str], weights: Mapping[str, float], length: int | None = None, seed: int = 0
+        self,
+        tasks: Sequence[str],
+        weights: Mapping[str, float],
+        length: int | None = None,
+        seed: int = 0,
+        *,
+        sizes: Sequence[int] | None = None,
+        batch_size: int = 1,
     ) -> None:
         self.groups = {task: np.flatnonzero([other == task for other in tasks]) for task in dict.fromkeys(tasks)}
         unknown = sorted(set(weights) - set(self.groups))
@@ -116,6 +129,8 @@ class MixtureSampler(Sampler[Draw]):
             raise MintError(f"data.examples_per_epoch is {length}; it must be at least 1")
         self.counts = _apportion(shares, self.length)
         self.seed = seed
+        self.sizes = None if sizes is None else np.asarray(sizes)
+        self.batch_size = batch_size
         self.epoch = 0
 
     def __len__(self) -> int:
@@ -131,7 +146,22 @@ class MixtureSampler(Sampler[Draw]):
         generator = np.random.default_rng([self.seed, self.epoch])
         order = generator.permutation(self.length)
         numbers = generator.integers(0, 1 << 62, self.length)
+        if self.sizes is not None:
+            order = self._group_by_size(order, self.sizes[chosen], generator)
         yield from zip(chosen[order].tolist(), numbers.tolist(), strict=True)
+
+    def _group_by_size(self, order: np.ndarray, sizes: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+        """Sort within stretches of some batches, and shuffle each stretch's batches."""
+        stretch = self.batch_size * BATCHES_SORTED
+        batches: list[np.ndarray] = []
+        for first in range(0, len(order), stretch):
+            part = order[first : first + stretch]
+            part = part[np.argsort(sizes[part], kind="stable")]
+            whole = len(part) // self.batch_size
+            cut = [part[index * self.batch_size : (index + 1) * self.batch_size] for index in range(whole)]
+            batches += [cut[index] for index in generator.permutation(whole)]
+            batches.append(part[whole * self.batch_size :])
+        return np.concatenate(batches)
 
     def _draw_task(self, task: str) -> np.ndarray:
         """The task's part of the epoch: a stretch of an endless series of its permutations."""

@@ -168,7 +168,12 @@ def build_trainer(
     if not items:
         raise MintError(f"recipe {recipe.name}: nothing to train on; the manifests have no usable training example")
     sampler = MixtureSampler(
-        [item.task for item in items], recipe.data.mixture, recipe.data.examples_per_epoch, recipe.seed
+        [item.task for item in items],
+        recipe.data.mixture,
+        recipe.data.examples_per_epoch,
+        recipe.seed,
+        sizes=[len(item.prompt) + len(item.answers[0]) for item in items] if recipe.data.group_by_length else None,
+        batch_size=arguments.train_batch_size * arguments.world_size,
     )
     return StageTrainer(
         model=model,
