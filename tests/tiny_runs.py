@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,15 @@ def write_recipe(path: Path, stage: int, manifest: Path, **training: Any) -> Pat
     """The same as a file."""
     path.write_text(yaml.safe_dump(recipe_values(stage, manifest, **training)), encoding="utf-8")
     return path
+
+
+def train_both(folder: Path, **training: Any) -> Path:
+    """A corpus in `folder`, and both stages trained on it, in `folder/run`."""
+    manifest = write_corpus(folder)
+    run = folder / "run"
+    train_recipe(recipe(1, manifest, **training), run / "stage1")
+    train_recipe(replace(recipe(2, manifest, **training), start=str(run / "stage1")), run / "stage2")
+    return run
 
 
 def train_recipe(wanted: Recipe, output: Path) -> Path:

@@ -142,6 +142,40 @@ def build_stage2(recipe: Recipe, audio_width: int, vocab_size: int, language: La
     return _stage2(recipe, bridge, language)
 
 
+def find_stages(run: Path) -> dict[int, Path]:
+    """The folders of a run's finished stages, by stage; all of them have the encoder of the first.
+
+    Args:
+        run: the folder of one stage, or one that holds `stage1` and `stage2`. Of the former the other stage is looked
+            for beside it, and stage 1 also where stage 2 started.
+
+    Raises:
+        MintError: no such folder, or no finished stage in it.
+    """
+    if not run.is_dir():
+        raise MintError(f"no such folder: {str(run)!r}; give the folder of a finished run")
+    places = [run / "stage1", run / "stage2"]
+    if (run / "recipe.yaml").is_file():
+        if not is_finished(run):
+            raise MintError(f"{run} is not finished (no model.safetensors); go on with `mint train ... --resume`")
+        own = load_recipe(run / "recipe.yaml")
+        places = [run, run.parent / f"stage{3 - own.stage}", *([Path(own.start)] if own.start else [])]
+    found: dict[int, tuple[Path, Recipe]] = {}
+    for place in places:
+        if is_finished(place):
+            recipe = load_recipe(place / "recipe.yaml")
+            if all(recipe.encoder == other.encoder for _, other in found.values()):
+                found.setdefault(recipe.stage, (place, recipe))
+    if not found:
+        raise MintError(f"{run} holds no finished run (no model.safetensors); train one with `mint quickstart`")
+    return {stage: found[stage][0] for stage in sorted(found)}
+
+
+def is_finished(run: Path) -> bool:
+    """Whether a folder holds a finished run: the weights are written last."""
+    return (run / "model.safetensors").is_file()
+
+
 def load_stage1(run: Path) -> Stage1:
     """The model of a finished stage-1 run, without a look at the BERT that it started from.
 
@@ -163,7 +197,7 @@ def load_weights(run: Path) -> dict[str, torch.Tensor]:
         MintError: the folder holds none, or the file is damaged.
     """
     path = run / "model.safetensors"
-    if not path.is_file():
+    if not is_finished(run):
         raise MintError(
             f"{run} holds no model.safetensors; give the folder of a finished run (DIR/stage1 or DIR/stage2), "
             "or finish this one with `mint train ... --resume`"

@@ -1,7 +1,8 @@
 """A training run from recipe to finished folder, and back.
 
 A run's folder holds `recipe.yaml` (resolved), `model.safetensors` (the trained weights only), `tokenizer/`
-(Bridge-Net's), `history.json` (the losses) and `run.json` (what it was trained with), beside the Trainer's checkpoints.
+(Bridge-Net's), `history.json` (the losses), `run.json` (what it was trained with) and, if clips could not be used,
+`skipped.jsonl`, beside the Trainer's checkpoints.
 A run that was interrupted goes on from its last whole checkpoint, to the same weights as without the interruption.
 """
 
@@ -22,7 +23,15 @@ from torch import Tensor, nn
 from transformers import TrainerState
 
 import mint
-from mint.builders import bridge_sizes, build_language, build_stage1, build_stage2, build_tokenizer, load_weights
+from mint.builders import (
+    bridge_sizes,
+    build_language,
+    build_stage1,
+    build_stage2,
+    build_tokenizer,
+    is_finished,
+    load_weights,
+)
 from mint.config import Recipe, load_recipe, recipe_to_dict, save_recipe
 from mint.data.collate import Stage1Collator, Stage2Collator
 from mint.data.features import Features
@@ -53,11 +62,6 @@ class Plan:
     draws_per_epoch: int
     steps_per_epoch: int
     steps: int
-
-
-def is_finished(output: Path) -> bool:
-    """Whether a folder holds a finished run: the weights are written last."""
-    return (output / "model.safetensors").is_file()
 
 
 def has_begun(output: Path) -> bool:
@@ -187,12 +191,14 @@ def save_run(output: Path, recipe: Recipe, prepared: Prepared, encoder: AudioEnc
     record = {
         "bridge": bridge_sizes(recipe.bridge, encoder.width, len(tokenizer)),
         "frozen": frozen,
-        "skipped": [asdict(one) for one in features.skipped],
         "mint": mint.__version__,
         "python": platform.python_version(),
         "torch": torch.__version__,
     }
     (output / "run.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
+    if features.skipped:
+        lines = [json.dumps(asdict(one), ensure_ascii=False) + "\n" for one in features.skipped]
+        (output / "skipped.jsonl").write_text("".join(lines), encoding="utf-8")
     (output / "history.json").write_text(json.dumps(prepared.trainer.state.log_history, indent=1), encoding="utf-8")
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in prepared.model.state_dict().items()}
     half_written = output / "model.safetensors.tmp"

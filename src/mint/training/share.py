@@ -1,0 +1,102 @@
+"""Finished runs for others: a folder, or a repository of the Hugging Face hub, that holds what their use needs.
+
+The trained weights alone are shared; the frozen models come from where the recipe says.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from huggingface_hub import HfApi, ModelCardData
+
+from mint.config import Recipe
+from mint.types import MintError
+
+FILES = ("recipe.yaml", "run.json", "model.safetensors")
+CARD = """---
+{metadata}
+---
+
+# {name}
+
+An audio-language model made with MINT: Bridge-Net, trained between a frozen audio encoder and a frozen language model.
+This repository holds the trained weights alone. The frozen models are fetched from where they come from, and have
+licences of their own, as the training data have.
+
+| stage | recipe | audio encoder | Bridge-Net started from | language model |
+|---|---|---|---|---|
+{rows}
+
+```python
+from mint import Mint
+
+mint = Mint.from_pretrained("{name}")
+{lines}
+```
+"""
+LINES = {
+    1: 'mint.search("a loud drum", ["a.wav", "b.wav"])\nmint.embed_audio("rain.wav")',
+    2: 'mint.caption("rain.wav")\nmint.ask("song.mp3", "The genre of this music is")',
+}
+"""What each stage can do."""
+
+
+def save(folders: Mapping[int, Path], recipes: Mapping[int, Recipe], target: Path, name: str | None = None) -> Path:
+    """Copy finished stages into a folder, with a model card.
+
+    Args:
+        folders: of the stages.
+        recipes: of the stages.
+        target: made if it is not there.
+        name: in the card; None: that of the folder.
+
+    Raises:
+        MintError: the folder holds stages or a card already.
+    """
+    for taken in (target / "stage1", target / "stage2", target / "README.md"):
+        if taken.exists():
+            raise MintError(f"{taken} is there already; choose another folder, or remove it first")
+    for stage, folder in folders.items():
+        copy = target / f"stage{stage}"
+        shutil.copytree(folder / "tokenizer", copy / "tokenizer")
+        for file in FILES:
+            shutil.copy2(folder / file, copy / file)
+    (target / "README.md").write_text(model_card(recipes, name or target.resolve().name), encoding="utf-8")
+    return target
+
+
+def push(folders: Mapping[int, Path], recipes: Mapping[int, Recipe], repo: str, private: bool = False) -> str:
+    """Upload finished stages to `user/name` on the hub; returns the address.
+
+    Raises:
+        MintError: the hub refuses, or cannot be reached.
+    """
+    api = HfApi()
+    with tempfile.TemporaryDirectory() as folder:
+        save(folders, recipes, Path(folder), repo)
+        try:
+            address = api.create_repo(repo, private=private, exist_ok=True)
+            api.upload_folder(repo_id=repo, folder_path=folder, commit_message="A model made with MINT")
+        except (OSError, ValueError) as error:
+            reason = " ".join(str(error).split())
+            raise MintError(f"cannot upload to {repo!r} ({reason}); log in with `hf auth login`") from None
+    return str(address)
+
+
+def model_card(recipes: Mapping[int, Recipe], name: str) -> str:
+    """README.md with the metadata that the hub reads."""
+    metadata = ModelCardData(
+        library_name="mint-audio",
+        pipeline_tag="audio-text-to-text" if 2 in recipes else "feature-extraction",
+        tags=["audio", "music", "audio-classification"] + (["audio-captioning"] if 2 in recipes else []),
+    )
+    rows = [
+        f"| {stage} | {recipe.name} | {recipe.encoder.family}, {recipe.encoder.weights} | {recipe.bridge.weights} | "
+        f"{recipe.language.weights if recipe.language else ''} |"
+        for stage, recipe in recipes.items()
+    ]
+    lines = "\n".join(LINES[stage] for stage in recipes)
+    return CARD.format(metadata=metadata.to_yaml(), name=name, rows="\n".join(rows), lines=lines)

@@ -1,0 +1,243 @@
+"""The class `Mint` over tiny models: forms of input, the same answers as in evaluation, long clips, errors."""
+
+from __future__ import annotations
+
+import struct
+import tracemalloc
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from mint import Mint, inference
+from mint.builders import build_encoder
+from mint.data.features import prepare_features, read_examples
+from mint.evaluation import predict
+from mint.inference import Method
+from mint.types import Clip, MintError
+from tiny_runs import LABELS, RATE, train_both
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+NAMES = list(LABELS)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A run of both stages; the clips lie beside it."""
+    folder = tmp_path_factory.mktemp("tiny")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MINT_CACHE", str(folder / "cache"))
+        yield train_both(folder, max_steps=30)
+
+
+@pytest.fixture(scope="module")
+def mint(run: Path) -> Mint:
+    return Mint.from_pretrained(run)
+
+
+@pytest.fixture(scope="module")
+def paths(run: Path) -> list[Path]:
+    """Clips of three lengths."""
+    return sorted(run.parent.glob("*.wav"))[:3]
+
+
+def forms(path: Path) -> list[Any]:
+    """One clip in every form that there is."""
+    samples, rate = soundfile.read(path, dtype="float32")
+    return [path, str(path), (samples, rate), Clip(samples, rate), (np.stack([samples, samples]), rate)]
+
+
+def test_every_form_of_audio_gives_the_same(mint: Mint, paths: list[Path]) -> None:
+    first, *others = [mint.embed_audio(form) for form in forms(paths[0])]
+    assert all(torch.equal(first, other) for other in others)
+    first_text, *other_texts = [mint.caption(form) for form in forms(paths[0])]
+    assert other_texts == [first_text] * len(others)
+
+
+def test_one_gives_one_and_a_list_gives_a_list(mint: Mint, paths: list[Path]) -> None:
+    given: list[Any] = [paths[0], *forms(paths[1])[2:]]
+    assert isinstance(mint.caption(paths[0]), str)
+    assert mint.caption(given) == [mint.caption(one) for one in given]
+    assert mint.ask(given, "The pitch is") == [mint.ask(one, "The pitch is") for one in given]
+    assert mint.embed_audio(given).shape == (4, *mint.embed_audio(paths[0]).shape)
+    assert mint.embed_text(NAMES).shape == (3, *mint.embed_text("low").shape)
+    torch.testing.assert_close(mint.embed_text(NAMES)[1], mint.embed_text(NAMES[1]))
+
+
+@pytest.mark.parametrize("method", ["vocabulary", "similarity"])
+def test_clips_alone_score_as_in_a_list(mint: Mint, paths: list[Path], method: Any) -> None:
+    together = mint.classify(paths, NAMES, method=method)
+    for path, scores in zip(paths, together, strict=True):
+        assert mint.classify(path, NAMES, method=method) == pytest.approx(scores, abs=1e-4)
+        assert list(scores) == NAMES
+
+
+def test_embeddings_have_length_one(mint: Mint, paths: list[Path]) -> None:
+    audio, text = mint.embed_audio(paths), mint.embed_text(NAMES)
+    assert audio.shape == (3, 4, text.shape[1])
+    torch.testing.assert_close(audio.norm(dim=-1), torch.ones(3, 4))
+    torch.testing.assert_close(text.norm(dim=-1), torch.ones(3))
+
+
+def test_search_ranks_by_the_best_query(mint: Mint, paths: list[Path]) -> None:
+    found = mint.search("a high tone", paths)
+    cosines = [float((mint.embed_audio(path) @ mint.embed_text("a high tone")).max()) for path in paths]
+    assert [place for place, _ in found] == sorted(range(3), key=lambda place: -cosines[place])
+    assert [score for _, score in found] == pytest.approx(sorted(cosines, reverse=True), abs=1e-5)
+
+
+def test_similarity_scores_are_those_of_the_contrastive_objective(mint: Mint, run: Path, paths: list[Path]) -> None:
+    from safetensors.torch import load_file
+
+    temperature = load_file(run / "stage1" / "model.safetensors")["temperature"].item()
+    scores = mint.classify(paths[0], NAMES, prompt="The pitch is", method="similarity")
+    cosines = (mint.embed_audio(paths[0]) @ mint.embed_text([f"The pitch is {name}" for name in NAMES]).T).amax(dim=0)
+    assert list(scores.values()) == pytest.approx((cosines / temperature).tolist(), abs=1e-4)
+
+
+def test_the_same_answers_as_in_evaluation(mint: Mint, run: Path, paths: list[Path]) -> None:
+    """Evaluation reads its features from the cache, `Mint` computes them."""
+    examples = [e for e in read_examples([run.parent / "tones.jsonl"]) if e.audio in paths]
+    from mint.builders import build_language, load_stage2, load_tokenizer
+    from mint.config import LanguageConfig, load_recipe
+
+    encoder = build_encoder(load_recipe(run / "stage2" / "recipe.yaml").encoder)
+    features = prepare_features(encoder, examples)
+    clips = [features.windows(example) for example in examples]
+    stage2 = load_stage2(run / "stage2", build_language(LanguageConfig(family="tiny")))
+    tokenizer = load_tokenizer(run / "stage2")
+    sums, counts = predict.rank_vocabulary(stage2, tokenizer, clips, "The pitch is", NAMES, 40)
+    audio = [example.audio for example in examples]
+    found = mint.classify(audio, NAMES, prompt="The pitch is")
+    means = mint.classify(audio, NAMES, prompt="The pitch is", scoring="mean")
+    assert [list(scores.values()) for scores in found] == sums.tolist()
+    assert [list(scores.values()) for scores in means] == (sums / counts).tolist()
+    assert mint.caption(audio) == predict.generate(stage2, tokenizer, clips, "Generate audio caption:", 40)
+
+
+def test_generation_options_reach_the_language_model(mint: Mint, paths: list[Path]) -> None:
+    assert len(mint.caption(paths[0], max_new_tokens=2).encode()) <= 2 < len(mint.caption(paths[0]).encode())
+    with pytest.raises(MintError, match=r"cannot generate with {'num_beans': 3}: .*num_beans"):
+        mint.caption(paths[0], num_beans=3)
+
+
+def sparse_wav(path: Path, seconds: int) -> Path:
+    """Silence whose samples take no room on the disk."""
+    size = seconds * RATE * 2
+    header = struct.pack(
+        "<4sI4s4sIHHIIHH4sI", b"RIFF", 36 + size, b"WAVE", b"fmt ", 16, 1, 1, RATE, 2 * RATE, 2, 16, b"data", size
+    )
+    path.write_bytes(header)
+    with path.open("r+b") as file:
+        file.truncate(len(header) + size)
+    return path
+
+
+def test_three_hours_take_the_memory_of_a_window(mint: Mint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lengths: list[int] = []
+
+    def encode(_: Any, samples: Any) -> Tensor:
+        lengths.append(len(samples))
+        return torch.ones(2, 16)
+
+    monkeypatch.setattr(inference, "encode_samples", encode)
+    path = sparse_wav(tmp_path / "long.wav", 3 * 60 * 60)
+    tracemalloc.start()
+    mint.embed_audio(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert lengths == [30 * RATE] * 10
+    assert peak < 32 * 2**20
+
+
+def test_windows_of_a_long_clip_are_averaged(mint: Mint) -> None:
+    samples = np.random.default_rng(0).uniform(-1, 1, 75 * RATE).astype(np.float32)
+    parts = [samples[round(start * RATE) :][: 30 * RATE] for start in (0, 22.5, 45)]
+    alone = mint.embed_audio([(part, RATE) for part in parts])
+    torch.testing.assert_close(mint.embed_audio((samples, RATE)), functional.normalize(alone.mean(dim=0), dim=-1))
+    scores = torch.tensor([list(one.values()) for one in mint.classify([(part, RATE) for part in parts], NAMES)])
+    assert list(mint.classify((samples, RATE), NAMES).values()) == pytest.approx(scores.mean(dim=0).tolist(), abs=1e-3)
+    assert mint.caption((samples, RATE)) in mint.caption([(part, RATE) for part in parts])
+
+
+def test_embeddings_and_search_need_no_language_model(
+    run: Path, paths: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any) -> None:
+        raise AssertionError("the language model is loaded")
+
+    monkeypatch.setattr(inference, "build_language", refuse)
+    mint = Mint.from_pretrained(run)
+    mint.embed_audio(paths[0])
+    mint.search("a tone", paths)
+    mint.classify(paths[0], NAMES, method="similarity")
+    with pytest.raises(AssertionError, match="is loaded"):
+        mint.caption(paths[0])
+
+
+@pytest.mark.parametrize("stage", [1, 2])
+def test_one_stage_alone(run: Path, paths: list[Path], stage: int, tmp_path: Path) -> None:
+    (tmp_path / f"stage{stage}").symlink_to(run / f"stage{stage}")
+    mint = Mint.from_pretrained(tmp_path)
+    both = Mint.from_pretrained(run)
+    method: Method = "similarity" if stage == 1 else "vocabulary"
+    assert mint.classify(paths, NAMES) == both.classify(paths, NAMES, method=method)
+    if stage == 1:
+        with pytest.raises(MintError, match=r"stage1 is a stage 1 alone; captions, .* need stage 2: train it"):
+            mint.caption(paths[0])
+    else:
+        mint.folders = {2: tmp_path / "stage2"}
+        with pytest.raises(MintError, match="stage2 is a stage 2 alone; embeddings and similarity need stage 1"):
+            mint.search("a tone", paths)
+
+
+def test_moving(mint: Mint, paths: list[Path]) -> None:
+    before = mint.caption(paths[0]), mint.embed_audio(paths[0])
+    assert mint.to("cpu") is mint
+    assert mint.caption(paths[0]) == before[0]
+    assert torch.equal(mint.embed_audio(paths[0]), before[1])
+
+
+@pytest.mark.gpu
+def test_the_accelerator_gives_what_the_cpu_gives(run: Path, paths: list[Path]) -> None:
+    cpu, gpu = Mint.from_pretrained(run).to("cpu"), Mint.from_pretrained(run).to("cuda")
+    torch.testing.assert_close(gpu.embed_audio(paths), cpu.embed_audio(paths), atol=1e-4, rtol=0)
+    for scores, other in zip(gpu.classify(paths, NAMES), cpu.classify(paths, NAMES), strict=True):
+        assert scores == pytest.approx(other, abs=1e-2)
+    assert gpu.caption(paths) == cpu.caption(paths)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda mint, _: mint.caption([]), "the list of audio is empty"),
+        (lambda mint, _: mint.embed_text([]), "the list of texts is empty"),
+        (lambda mint, path: mint.ask(path, " "), "the prompt is ' '; give an instruction"),
+        (lambda mint, path: mint.classify(path, []), "the list of labels is empty"),
+        (lambda mint, path: mint.classify(path, "dog"), "labels are 'dog'; give a list"),
+        (lambda mint, path: mint.classify(path, ["dog", " "]), "give a list of texts"),
+        (lambda mint, path: mint.classify(path, ["dog"], method="guess"), "method is 'guess'; choose one of auto, voc"),
+        (lambda mint, path: mint.classify(path, ["dog"], scoring="max"), "scoring is 'max'; choose one of sum, mean"),
+        (lambda mint, path: mint.classify(path, ["dog"], scoring="prior"), "'prior' compares several clips"),
+        (lambda mint, path: mint.caption(f"{path}.wav"), "dog.wav.wav: no such audio file"),
+        (lambda mint, path: mint.search("a tone", [path]), "dog.wav: not audio that can be decoded"),
+        (lambda mint, _: mint.caption(np.zeros(9)), "audio is ndarray; give a path or"),
+    ],
+)
+def test_mistakes(mint: Mint, tmp_path: Path, call: Any, message: str) -> None:
+    (tmp_path / "dog.wav").write_text("not audio")
+    with pytest.raises(MintError, match=message):
+        call(mint, tmp_path / "dog.wav")
+
+
+def test_prior_compares_the_clips(mint: Mint, paths: list[Path]) -> None:
+    sums = torch.tensor([list(scores.values()) for scores in mint.classify(paths, NAMES)])
+    found = torch.tensor([list(scores.values()) for scores in mint.classify(paths, NAMES, scoring="prior")])
+    torch.testing.assert_close(found, sums - sums.mean(dim=0))
