@@ -29,7 +29,7 @@ from mint.builders import (
     build_stage1,
     build_stage2,
     build_tokenizer,
-    is_finished,
+    is_finished as is_finished,
     load_weights,
 )
 from mint.config import Recipe, load_recipe, recipe_to_dict, save_recipe

@@ -1,0 +1,160 @@
+"""A training run of either stage: what it learns, what it leaves alone, what it leaves behind."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors import safe_open
+from torch import nn
+
+from mint.builders import build_encoder, build_language, is_finished
+from mint.config import LanguageConfig, load_recipe
+from mint.data.features import prepare_features, read_examples
+from mint.language.causal import CausalLanguageModel
+from mint.model.freeze import fingerprint
+from mint.training import run
+from mint.training.run import check, has_begun, plan, train
+from mint.types import MintError
+from tiny_runs import recipe, train_recipe, write_corpus
+
+TRAINED = {
+    1: {"bridge", "audio_projection", "text_projection", "temperature", "matching_head", "language_head"},
+    2: {"bridge", "projection"},
+}
+
+
+def losses(output: Path) -> list[dict[str, float]]:
+    """The records of the history that have a loss."""
+    return [record for record in json.loads((output / "history.json").read_text()) if "loss" in record]
+
+
+def parts(weights: Path) -> set[str]:
+    """First parts of the names in a file of weights."""
+    with safe_open(weights, framework="pt") as file:
+        return {name.partition(".")[0] for name in file.keys()}  # noqa: SIM118
+
+
+@pytest.mark.parametrize("stage", [1, 2])
+def test_a_few_clips_are_learnt(stage: int, tmp_path: Path) -> None:
+    manifest = write_corpus(tmp_path, clips=1)
+    train_recipe(recipe(stage, manifest, max_steps=60, learning_rate=1e-2), tmp_path / "run")
+    values = [record["loss"] for record in losses(tmp_path / "run")]
+    assert len(values) == 60
+    assert all(math.isfinite(value) for value in values)
+    assert np.mean(values[-5:]) < 0.8 * np.mean(values[:5])
+
+
+def test_each_objective_is_logged(corpus: Path, tmp_path: Path) -> None:
+    train_recipe(recipe(1, corpus, max_steps=4, logging_steps=2), tmp_path)
+    records = losses(tmp_path)
+    assert [record["step"] for record in records] == [2, 4]
+    for record in records:
+        assert record["loss"] == pytest.approx(record["alc"] + record["alm"] + record["atg"], rel=1e-5)
+
+
+def test_a_loss_that_is_not_finite_is_seen(corpus: Path, tmp_path: Path) -> None:
+    train_recipe(recipe(1, corpus, max_steps=6, learning_rate=1e30), tmp_path)
+    assert math.isnan(losses(tmp_path)[-1]["loss"])
+
+
+@pytest.mark.parametrize("stage", [1, 2])
+def test_frozen_models_keep_their_bytes(
+    stage: int, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    language = build_language(LanguageConfig(family="tiny"))
+    assert isinstance(language, CausalLanguageModel)
+    monkeypatch.setattr(run, "build_language", lambda *_: language)
+    wanted = recipe(stage, corpus, max_steps=3, weight_decay=0.1)
+    encoder = build_encoder(wanted.encoder)
+    assert isinstance(encoder, nn.Module)
+    before = fingerprint(encoder), fingerprint(language.model)
+    examples = read_examples([corpus])
+    train(wanted, tmp_path, examples, prepare_features(encoder, examples), encoder)
+    assert (fingerprint(encoder), fingerprint(language.model)) == before
+    assert not any(module.training for held in (encoder, language.model) for module in held.modules())
+    assert not any(parameter.requires_grad for parameter in language.model.parameters())
+
+
+@pytest.mark.parametrize("stage", [1, 2])
+def test_only_what_is_trained_is_saved(stage: int, corpus: Path, tmp_path: Path) -> None:
+    train_recipe(recipe(stage, corpus), tmp_path)
+    files = [tmp_path / "model.safetensors", *tmp_path.glob("checkpoint-*/model.safetensors")]
+    assert len(files) == 3
+    assert [parts(file) for file in files] == [TRAINED[stage]] * 3
+
+
+def test_the_folder_of_a_run(corpus: Path, tmp_path: Path) -> None:
+    wanted = recipe(1, corpus)
+    assert not has_begun(tmp_path)
+    assert train_recipe(wanted, tmp_path / "run") == tmp_path / "run"
+    assert is_finished(tmp_path / "run")
+    assert load_recipe(tmp_path / "run" / "recipe.yaml") == wanted
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert record["frozen"] == {"encoder": build_encoder(wanted.encoder).identity}
+    assert record["bridge"]["num_queries"] == 4
+    assert not (tmp_path / "run" / "skipped.jsonl").exists()
+    assert not list((tmp_path / "run").glob("*.tmp"))
+
+
+def test_a_finished_run_is_kept(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    train_recipe(recipe(1, corpus), tmp_path)
+    monkeypatch.setattr(run, "prepare", lambda *_: pytest.fail("the run is trained again"))
+    assert train_recipe(recipe(1, corpus), tmp_path) == tmp_path
+    with pytest.raises(MintError, match=r"holds a run with training.max_steps 3, not 4; choose another folder"):
+        train_recipe(recipe(1, corpus, max_steps=4), tmp_path)
+
+
+def test_a_bad_clip_is_skipped_and_listed(tmp_path: Path) -> None:
+    manifest = write_corpus(tmp_path)
+    (tmp_path / "low1.wav").write_text("not audio")
+    (tmp_path / "high0.wav").unlink()
+    train_recipe(recipe(1, manifest), tmp_path / "run")
+    skipped = [json.loads(line) for line in (tmp_path / "run" / "skipped.jsonl").read_text().splitlines()]
+    assert [one["id"] for one in skipped] == ["low1", "high0"]
+    assert "not audio that can be decoded" in skipped[0]["reason"]
+    assert is_finished(tmp_path / "run")
+
+
+def test_nothing_to_train_on(tmp_path: Path) -> None:
+    manifest = write_corpus(tmp_path)
+    manifest.write_text(manifest.read_text().replace('"train"', '"test"'))
+    with pytest.raises(MintError, match="recipe tiny-stage1: nothing to train on; the manifests have no usable"):
+        train_recipe(recipe(1, manifest), tmp_path / "run")
+    assert not has_begun(tmp_path / "run")
+
+
+def test_mistakes_are_found_before_the_features(corpus: Path, tmp_path: Path) -> None:
+    with pytest.raises(MintError, match=r"unknown key 'training.learning_rat'; did you mean 'learning_rate'\?"):
+        check(recipe(1, corpus, learning_rat=1), tmp_path)
+    with pytest.raises(MintError, match="start: nowhere holds no finished run"):
+        check(replace(recipe(2, corpus), start="nowhere"), tmp_path)
+    check(recipe(2, corpus), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("stage", "training", "draws", "steps_per_epoch", "steps"),
+    [
+        (1, {}, 9, 3, 3),
+        (1, {"max_steps": -1, "num_train_epochs": 5}, 9, 3, 15),
+        (2, {"gradient_accumulation_steps": 2}, 18, 3, 3),
+    ],
+)
+def test_plan(
+    stage: int, training: dict[str, Any], draws: int, steps_per_epoch: int, steps: int, corpus: Path, tmp_path: Path
+) -> None:
+    wanted = recipe(stage, corpus, **training)
+    planned = plan(wanted, read_examples([corpus]), build_encoder(wanted.encoder))
+    assert (planned.draws_per_epoch, planned.steps_per_epoch, planned.steps) == (draws, steps_per_epoch, steps)
+    train_recipe(wanted, tmp_path)
+    assert losses(tmp_path)[-1]["step"] == steps
+    names = {name for name, _, _ in planned.parameters}
+    assert names == TRAINED[stage] | ({"audio encoder", "language model"} if stage == 2 else {"audio encoder"})
+    trained = {name: count for name, count, _ in planned.parameters}
+    assert trained["bridge"] > 0
+    assert trained["audio encoder"] == trained.get("language model", 0) == 0

@@ -1,0 +1,73 @@
+"""What the subclass of the Trainer and its callbacks add."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from transformers import TrainerControl, TrainerState
+
+from mint.data.features import read_examples
+from mint.data.mixture import MixtureSampler
+from mint.training.run import prepare
+from mint.training.trainer import EpochOfSampler, training_arguments
+from mint.types import MintError
+from tiny_runs import recipe
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from mint.types import Example
+
+
+class Width:
+    """As much of an encoder as building the models needs."""
+
+    width = 16
+
+
+def no_features(example: Example, number: int) -> Tensor:
+    raise AssertionError
+
+
+def test_recipe_over_defaults_and_seed_over_both(corpus: Path, tmp_path: Path) -> None:
+    arguments = training_arguments(recipe(1, corpus, warmup_steps=7), tmp_path)
+    assert arguments.warmup_steps == 7
+    assert arguments.lr_scheduler_type == "linear"
+    assert (arguments.output_dir, arguments.seed) == (str(tmp_path), 0)
+
+
+@pytest.mark.parametrize("key", ["seed", "output_dir"])
+def test_what_has_its_home_elsewhere_is_refused(key: str, corpus: Path, tmp_path: Path) -> None:
+    with pytest.raises(MintError, match=f"unknown key 'training.{key}'"):
+        training_arguments(recipe(1, corpus, **{key: 1}), tmp_path)
+
+
+def test_a_value_that_the_trainer_refuses(corpus: Path, tmp_path: Path) -> None:
+    with pytest.raises(MintError, match=r"recipe tiny-stage1: training: .*sometimes"):
+        training_arguments(recipe(1, corpus, save_strategy="sometimes"), tmp_path)
+
+
+def test_decay(corpus: Path, tmp_path: Path) -> None:
+    prepared = prepare(recipe(1, corpus), tmp_path, read_examples([corpus]), no_features, Width())  # type: ignore[arg-type]
+    decayed = set(prepared.trainer.get_decay_parameter_names(prepared.model))
+    assert "bridge.blocks.0.attention.query.weight" in decayed
+    kept = {name for name, parameter in prepared.model.named_parameters() if parameter.ndim < 2} | {"bridge.queries"}
+    assert not decayed & kept
+    assert decayed | kept == {name for name, _ in prepared.model.named_parameters()}
+
+
+@pytest.mark.parametrize(("progress", "epoch"), [(0.0, 0), (0.5, 0), (1.0, 1), (3 + 2 / 7, 3)])
+def test_the_sampler_knows_its_epoch(progress: float, epoch: int, corpus: Path, tmp_path: Path) -> None:
+    sampler = MixtureSampler(["notes"] * 3, {})
+    sampler.set_epoch(9)
+    state = TrainerState(epoch=progress)
+    EpochOfSampler(sampler).on_epoch_begin(training_arguments(recipe(1, corpus), tmp_path), state, TrainerControl())
+    assert sampler.epoch == epoch
+
+
+def test_the_trainer_draws_from_the_mixture(corpus: Path, tmp_path: Path) -> None:
+    prepared = prepare(recipe(2, corpus), tmp_path, read_examples([corpus]), no_features, Width())  # type: ignore[arg-type]
+    batches: Any = prepared.trainer.get_train_dataloader().batch_sampler
+    assert batches.sampler is prepared.trainer.mixture_sampler
