@@ -164,6 +164,8 @@ def _recipe(stage: int, quickstart: Quickstart, manifests: Sequence[Path]) -> Re
         overrides.append(f"training.max_steps={SMOKE['steps'][stage - 1]}")  # type: ignore[index]
     recipe = load_recipe(f"quickstart/stage{stage}", overrides)
     data = dataclasses.replace(recipe.data, manifests=tuple(str(path) for path in manifests))
+    if quickstart.source is not None:  # the recipe weighs the rendered tasks
+        data = dataclasses.replace(data, mixture={})
     start = str(quickstart.output / "stage1") if stage == 2 else None
     return dataclasses.replace(recipe, data=data, start=start, seed=quickstart.seed)
 
