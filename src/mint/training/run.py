@@ -29,8 +29,10 @@ from mint.builders import (
     build_stage1,
     build_stage2,
     build_tokenizer,
-    is_finished as is_finished,
     load_weights,
+)
+from mint.builders import (
+    is_finished as is_finished,
 )
 from mint.config import Recipe, load_recipe, recipe_to_dict, save_recipe
 from mint.data.collate import Stage1Collator, Stage2Collator

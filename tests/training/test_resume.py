@@ -1,0 +1,219 @@
+"""A run that is interrupted and gone on with ends with the weights of one that was not, to the bit."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from mint.config import Recipe, save_recipe
+from mint.training import run
+from mint.training.checkpoints import checkpoints
+from mint.training.stop import StopOnTerm
+from mint.types import MintError
+from tiny_runs import recipe, train_recipe
+
+SLOW_CHILD = """
+import sys, time
+from pathlib import Path
+from mint.config import load_recipe
+from mint.training.trainer import LossProgress
+sys.path.insert(0, sys.argv[1])
+from tiny_runs import train_recipe
+advance = LossProgress.on_step_end
+LossProgress.on_step_end = lambda *args, **kwargs: (time.sleep(0.05), advance(*args, **kwargs))[1]
+train_recipe(load_recipe(sys.argv[2]), Path(sys.argv[3]))
+"""
+"""Trains a recipe with a pause in each step."""
+
+
+class InterruptionError(Exception):
+    pass
+
+
+class AtStep(TrainerCallback):
+    """Does something at the end of a step, before the Trainer saves."""
+
+    def __init__(self, step: int, do: Callable[[], Any]) -> None:
+        self.step = step
+        self.do = do
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        if state.global_step == self.step:
+            self.do()
+
+
+def fall() -> None:
+    raise InterruptionError
+
+
+def train_with(monkeypatch: pytest.MonkeyPatch, callback: TrainerCallback, wanted: Recipe, output: Path) -> None:
+    """Train with one callback more."""
+    prepare = run.prepare
+
+    def prepare_more(*arguments: Any) -> run.Prepared:
+        prepared = prepare(*arguments)
+        prepared.trainer.add_callback(callback)
+        return prepared
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run, "prepare", prepare_more)
+        train_recipe(wanted, output)
+
+
+def same_weights(one: Path, other: Path) -> bool:
+    first, second = load_file(one / "model.safetensors"), load_file(other / "model.safetensors")
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+def steps(output: Path) -> list[int]:
+    """The steps of the history."""
+    return [record["step"] for record in json.loads((output / "history.json").read_text()) if "loss" in record]
+
+
+def eight_steps(stage: int, corpus: Path, **training: Any) -> Recipe:
+    """Nearly three epochs of three steps (stage 1) or two of five (stage 2), with dropout, saved every second step."""
+    return recipe(stage, corpus, max_steps=8, save_steps=2, **training)
+
+
+@pytest.fixture(scope="module")
+def whole(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
+    """Both stages without an interruption."""
+    folder = tmp_path_factory.mktemp("whole")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MINT_CACHE", str(corpus.parent / "cache"))
+        return {stage: train_recipe(eight_steps(stage, corpus), folder / str(stage)) for stage in (1, 2)}
+
+
+@pytest.mark.parametrize("step", [1, 3, 4, 7])
+@pytest.mark.parametrize("stage", [1, 2])
+def test_a_run_that_falls(
+    stage: int, step: int, corpus: Path, whole: dict[int, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = eight_steps(stage, corpus)
+    with pytest.raises(InterruptionError):
+        train_with(monkeypatch, AtStep(step, fall), wanted, tmp_path)
+    assert len(checkpoints(tmp_path)) == min(2, (step - 1) // 2)
+    train_recipe(wanted, tmp_path)
+    assert same_weights(tmp_path, whole[stage])
+    assert steps(tmp_path) == list(range(1, 9))
+
+
+def test_another_seed_ends_elsewhere(corpus: Path, whole: dict[int, Path], tmp_path: Path) -> None:
+    """The equality above is no accident of a model that does not change."""
+    train_recipe(replace(eight_steps(1, corpus), seed=1), tmp_path)
+    assert not same_weights(tmp_path, whole[1])
+
+
+def test_accumulated_gradients(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = eight_steps(1, corpus, gradient_accumulation_steps=2)
+    train_recipe(wanted, tmp_path / "whole")
+    with pytest.raises(InterruptionError):
+        train_with(monkeypatch, AtStep(6, fall), wanted, tmp_path / "fallen")
+    train_recipe(wanted, tmp_path / "fallen")
+    assert same_weights(tmp_path / "fallen", tmp_path / "whole")
+
+
+def test_a_run_that_falls_after_its_last_step(
+    corpus: Path, whole: dict[int, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its last checkpoint is in the middle of an epoch, from which the Trainer by itself would do one step more."""
+    with monkeypatch.context() as patch:
+        patch.setattr(run, "save_run", lambda *_: fall())
+        with pytest.raises(InterruptionError):
+            train_recipe(eight_steps(1, corpus), tmp_path)
+    assert checkpoints(tmp_path)[0].name == "checkpoint-8"
+    train_recipe(eight_steps(1, corpus), tmp_path)
+    assert same_weights(tmp_path, whole[1])
+    assert steps(tmp_path) == list(range(1, 9))
+
+
+def test_a_damaged_checkpoint(
+    corpus: Path, whole: dict[int, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(InterruptionError):
+        train_with(monkeypatch, AtStep(7, fall), eight_steps(1, corpus), tmp_path)
+    weights = tmp_path / "checkpoint-6" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1])
+    train_recipe(eight_steps(1, corpus), tmp_path)
+    assert same_weights(tmp_path, whole[1])
+    assert (tmp_path / "checkpoint-6.damaged").is_dir()
+
+
+def test_another_recipe_is_refused(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(InterruptionError):
+        train_with(monkeypatch, AtStep(3, fall), eight_steps(1, corpus), tmp_path)
+    with pytest.raises(MintError, match=r"holds a run with training.learning_rate 0.003, not 0.1; choose another"):
+        train_recipe(eight_steps(1, corpus, learning_rate=0.1), tmp_path)
+
+
+def test_sigterm_saves_and_stops(
+    corpus: Path, whole: dict[int, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    terminate = AtStep(3, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    with pytest.raises(SystemExit) as stop:
+        train_with(monkeypatch, terminate, eight_steps(1, corpus), tmp_path)
+    assert stop.value.code == 143
+    assert [path.name for path in checkpoints(tmp_path)] == ["checkpoint-3", "checkpoint-2"]
+    assert not (tmp_path / "model.safetensors").exists()
+    assert signal.getsignal(signal.SIGTERM) == before
+    train_recipe(eight_steps(1, corpus), tmp_path)
+    assert same_weights(tmp_path, whole[1])
+
+
+def test_the_second_sigterm_is_not_held_back() -> None:
+    heard: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, _: heard.append(number))
+    try:
+        stop = StopOnTerm()
+        with stop.listening():
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert (stop.asked, heard) == (True, [])
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert heard == [signal.SIGTERM]
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_training_in_a_thread(corpus: Path, tmp_path: Path) -> None:
+    """Signals can be heard in the main thread alone."""
+    thread = threading.Thread(target=train_recipe, args=(recipe(1, corpus), tmp_path))
+    thread.start()
+    thread.join()
+    assert (tmp_path / "model.safetensors").is_file()
+
+
+def test_a_run_that_is_killed(corpus: Path, tmp_path: Path) -> None:
+    """Killed at any moment, also while it writes a checkpoint, twice over."""
+    wanted = recipe(1, corpus, max_steps=16, save_steps=1)
+    save_recipe(wanted, tmp_path / "recipe.yaml")
+    train_recipe(wanted, tmp_path / "whole")
+    output = tmp_path / "killed"
+    for reached in (3, 9):
+        here = str(Path(__file__).parent.parent)
+        child = subprocess.Popen(
+            [sys.executable, "-c", SLOW_CHILD, here, str(tmp_path / "recipe.yaml"), str(output)],
+            stderr=subprocess.DEVNULL,
+        )
+        while not (checkpoints(output) and int(checkpoints(output)[0].name.partition("-")[2]) >= reached):
+            assert child.poll() is None
+            time.sleep(0.001)
+        child.kill()
+        child.wait()
+    assert not (output / "model.safetensors").exists()
+    train_recipe(wanted, output)
+    assert same_weights(output, tmp_path / "whole")
