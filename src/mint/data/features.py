@@ -58,5 +58,6 @@ def prepare_features(encoder: AudioEncoder, examples: Sequence[Example], max_sec
     bar = tqdm(examples, desc="features", unit="clip", mininterval=1.0 if sys.stderr.isatty() else 30.0)
     filled = fill_cache(cache, encoder, bar, max_seconds)
     if filled.skipped:
-        tqdm.write(f"{len(filled.skipped)} of {len(examples)} clips skipped; the first: {filled.skipped[0].reason}")
+        first = filled.skipped[0].reason
+        tqdm.write(f"{len(filled.skipped)} of {len(examples)} clips skipped; the first: {first}", file=sys.stderr)
     return Features(cache, filled.keys, filled.skipped, filled.encoded)

@@ -1,0 +1,142 @@
+"""`mint train` and `mint cache` on tiny models."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from mint.cli import main
+from mint.training.checkpoints import checkpoints, is_whole
+from tiny_runs import write_corpus, write_recipe
+
+
+@pytest.fixture
+def manifest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A corpus in the working directory."""
+    monkeypatch.setenv("MINT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    return write_corpus(tmp_path, clips=2)
+
+
+@pytest.fixture
+def recipe(manifest: Path) -> str:
+    return write_recipe(manifest.parent / "tiny.yaml", 1, manifest).name
+
+
+def error(capsys: pytest.CaptureFixture[str]) -> str:
+    """The last line on standard error."""
+    return capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_run_into_its_default_folder(recipe: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", recipe]) == 0
+    assert capsys.readouterr().out == "runs/tiny-stage1: finished\n"
+    assert Path("runs/tiny-stage1/model.safetensors").is_file()
+
+
+def test_both_stages_and_their_use(recipe: str, manifest: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    second = write_recipe(Path("second.yaml"), 2, manifest).name
+    assert main(["train", recipe, "--output", "run/stage1"]) == 0
+    assert main(["train", second, "--output", "run/stage2", "start=run/stage1"]) == 0
+    capsys.readouterr()
+    assert main(["caption", "run", "low0.wav", "high0.wav"]) == 0
+    assert [line.partition(":")[0] for line in capsys.readouterr().out.splitlines()] == ["low0.wav", "high0.wav"]
+    assert main(["classify", "run", "low0.wav", "--labels", "low,high", "--method", "similarity"]) == 0
+    assert main(["ask", "run/stage2", "low0.wav", "--prompt", "The pitch is"]) == 0
+    assert main(["search", "run/stage1", "a low tone", "."]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 3 + 1 + 9
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["training.max_steps=2", "seed=5", "--output", "out"],
+        ["--output", "out", "training.max_steps=2", "seed=5"],
+        ["training.max_steps=2", "--output", "out", "seed=5"],
+    ],
+)
+def test_overrides_before_and_after_options(recipe: str, arguments: list[str]) -> None:
+    assert main(["train", recipe, *arguments]) == 0
+    saved = yaml.safe_load(Path("out/recipe.yaml").read_text())
+    assert (saved["training"]["max_steps"], saved["seed"]) == (2, 5)
+    assert [path.name for path in checkpoints(Path("out"))] == ["checkpoint-2"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--nonsense=1"], "unrecognized arguments: --nonsense=1"),
+        (["--resume", "nonsense"], "unrecognized arguments: nonsense"),
+        (["nonsense"], "override 'nonsense' has no value; write key=value"),
+        (["trainin.max_steps=2"], "unknown key 'trainin'; did you mean 'training'?"),
+        (["training.max_step=2"], "unknown key 'training.max_step'; did you mean 'max_steps'?"),
+        (["data.manifests=[nowhere.jsonl]"], "nowhere.jsonl: no such manifest"),
+        (["stage=2", "objectives=null", "start=nowhere"], "start: nowhere holds no finished run"),
+        (["data.mixture={noise: 1}"], "data.mixture names 'noise'; the manifests have pitch"),
+        (["data.examples_per_epoch=0"], "data.examples_per_epoch is 0; it must be at least 1"),
+    ],
+)
+def test_mistakes(recipe: str, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", recipe, *arguments]) == 2
+    assert message in error(capsys)
+    assert not Path("runs/tiny-stage1/model.safetensors").exists()
+
+
+def test_a_folder_that_holds_a_run(recipe: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", recipe, "--output", "out", "--resume"]) == 0  # nothing there: from the beginning
+    before = Path("out/model.safetensors").read_bytes()
+    assert main(["train", recipe, "--output", "out"]) == 2
+    assert error(capsys).endswith("out holds a run; go on with it by --resume, or choose another folder by --output")
+    assert main(["train", recipe, "--output", "out", "--resume"]) == 0
+    assert capsys.readouterr().out == "out: finished already\n"
+    Path("out/model.safetensors").unlink()
+    assert main(["train", recipe, "--output", "out"]) == 2
+    assert main(["train", recipe, "--output", "out", "--resume", "seed=1"]) == 2
+    assert "out holds a run with seed 0, not 1" in error(capsys)
+    assert main(["train", recipe, "--output", "out", "--resume"]) == 0
+    assert Path("out/model.safetensors").read_bytes() == before
+
+
+def test_a_dry_run(recipe: str, manifest: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", recipe, "--dry-run", "training.max_steps=7"]) == 0
+    text, table = capsys.readouterr().out.split("\n\n", maxsplit=1)
+    assert yaml.safe_load(text)["training"]["max_steps"] == 7
+    assert table.splitlines()[-1] == "6 draws an epoch, 2 steps an epoch, 7 steps in all"
+    rows = {line[:20].strip(): line[20:].split() for line in table.splitlines()[1:-2]}
+    assert [int(number.replace(",", "")) for number in rows["temperature"]] == [1, 0]
+    totals = [sum(int(row[place].replace(",", "")) for name, row in rows.items() if name != "all") for place in (0, 1)]
+    assert [int(number.replace(",", "")) for number in rows["all"]] == totals
+    assert sorted(path.name for path in manifest.parent.iterdir() if path.is_dir()) == []
+
+
+def test_sigterm(recipe: str) -> None:
+    command = [sys.executable, "-m", "mint", "train", recipe, "--output", "out", "training.max_steps=100000"]
+    child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    while not checkpoints(Path("out")):
+        assert child.poll() is None
+        time.sleep(0.01)
+    child.send_signal(signal.SIGTERM)
+    _, err = child.communicate()
+    assert child.returncode == 143
+    newest = checkpoints(Path("out"))[0]
+    assert f"SIGTERM: stopped at step {newest.name.partition('-')[2]} with a checkpoint in out" in err
+    assert "Traceback" not in err
+    assert is_whole(newest)
+
+
+def test_cache(recipe: str, manifest: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("low1.wav").write_text("not audio")
+    assert main(["cache", recipe]) == 0
+    first, skipped = capsys.readouterr().out.splitlines()
+    assert first.startswith(f"8 encoded, 0 already there, 1 skipped: {manifest.parent / 'cache' / 'features'}")
+    assert skipped.startswith("  skipped low1: ")
+    assert main(["cache", recipe]) == 0
+    assert capsys.readouterr().out.startswith("0 encoded, 8 already there, 1 skipped: ")
+    assert main(["cache", recipe, "data.max_seconds=0.2"]) == 0
+    assert capsys.readouterr().out.startswith("8 encoded, 0 already there, 1 skipped: ")
