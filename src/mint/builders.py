@@ -115,7 +115,7 @@ def build_language(config: LanguageConfig, device: torch.device | str = "cpu") -
         tokenizer = AutoTokenizer.from_pretrained(source, revision=config.revision)
         identity = f"{config.weights}@{config.revision or 'local'}"
     freeze(model.to(device))
-    return CausalLanguageModel(model, tokenizer, identity=identity)
+    return CausalLanguageModel(model, tokenizer, identity=identity, answer_end=config.answer_end)
 
 
 def build_stage1(recipe: Recipe, audio_width: int, vocab_size: int) -> Stage1:

@@ -101,6 +101,8 @@ class LanguageConfig:
     """`asset:NAME`, a local folder or a hub name."""
     revision: str | None = None
     """Revision of a hub name; pinned in the run."""
+    answer_end: str | None = None
+    """Text of one token that ends an answer; None: the tokenizer's end of sequence."""
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -41,7 +41,7 @@ from mint.evaluation.runner import Evaluation, evaluate
 from mint.training.run import is_finished, train
 from mint.types import Clip, Example, MintError
 
-SMOKE = {"scale": 0.25, "steps": (50, 60)}
+SMOKE = {"scale": 0.25, "steps": (50, 110)}
 """A quickstart of minutes that only shows that all parts work together: share of the clips, steps of the stages."""
 PLAYER_RATE, PLAYER_SECONDS = 16_000, 8.0
 PLAYERS = 12
@@ -162,6 +162,7 @@ def _recipe(stage: int, quickstart: Quickstart, manifests: Sequence[Path]) -> Re
     overrides = list(quickstart.overrides)
     if quickstart.smoke:
         overrides.append(f"training.max_steps={SMOKE['steps'][stage - 1]}")  # type: ignore[index]
+        overrides.append("training.per_device_train_batch_size=16")
     recipe = load_recipe(f"quickstart/stage{stage}", overrides)
     data = dataclasses.replace(recipe.data, manifests=tuple(str(path) for path in manifests))
     if quickstart.source is not None:  # the recipe weighs the rendered tasks

@@ -29,7 +29,7 @@ from mint.types import CAPTION_PROMPT, Example, MintError
 
 HELD_OUT = ("test", "unseen")
 RETRIEVAL_CLIPS = 200
-CAPTIONED_CLIPS = 320
+CAPTIONED_CLIPS = 240
 SHOWN = 16
 """Clips and captions in the similarity map."""
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mint.language.candidates import CandidateTree, grow_trees
+from mint.types import MintError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -46,14 +47,19 @@ class CausalLanguageModel:
         model: a transformers causal model, already frozen.
         tokenizer: its tokenizer.
         identity: name and revision.
+        answer_end: text of one token that ends an answer; None: the tokenizer's end of sequence.
+
+    Raises:
+        MintError: `answer_end` is more than one token.
     """
 
-    def __init__(self, model: Any, tokenizer: Any, identity: str) -> None:
+    def __init__(self, model: Any, tokenizer: Any, identity: str, answer_end: str | None = None) -> None:
         self.model = model
         self.tokenizer = tokenizer
         self.identity = identity
-        self.end = int(tokenizer.eos_token_id)
-        self.pad = int(tokenizer.pad_token_id) if tokenizer.pad_token_id is not None else self.end
+        self.stop = int(tokenizer.eos_token_id)
+        self.pad = int(tokenizer.pad_token_id) if tokenizer.pad_token_id is not None else self.stop
+        self.end = self.stop if answer_end is None else self._single_token(answer_end)
         self.embedding: nn.Embedding = model.get_input_embeddings()
         self.width = self.embedding.embedding_dim
         self.decoder = model.get_decoder()
@@ -72,6 +78,12 @@ class CausalLanguageModel:
         labels = torch.tensor([labels + [IGNORED] * (length - len(labels)) for _, labels in rows])
         real = torch.tensor([[True] * len(ids) + [False] * (length - len(ids)) for ids, _ in rows])
         return {"prompt_ids": ids, "prompt_mask": real, "labels": labels}
+
+    def _single_token(self, text: str) -> int:
+        ids = self._tokens(text)
+        if len(ids) != 1:
+            raise MintError(f"language.answer_end {text!r} is {len(ids)} tokens; choose a text of one, such as '\\n'")
+        return ids[0]
 
     def answer_tokens(self, answer: str) -> list[int]:
         """Tokens of a whole answer: a space before it, the end after it."""
@@ -115,7 +127,7 @@ class CausalLanguageModel:
         produced = self.model.generate(
             inputs_embeds=embedded,
             attention_mask=mask.long(),
-            eos_token_id=self.end,
+            eos_token_id=[self.end, self.stop],
             pad_token_id=self.pad,
             **options,
         )
