@@ -13,10 +13,10 @@ from transformers import (
     PreTrainedTokenizerFast,
     Qwen2Config,
 )
-from tiny_models import randomise
 
 from mint.language.causal import CausalLanguageModel
 from mint.model.freeze import freeze
+from tiny_models import randomise
 
 FAMILIES = ("llama", "qwen2", "gpt2", "opt")
 SENTENCES = (
