@@ -26,11 +26,14 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 
 from mint.data.audio import load_audio, probe, windows
 from mint.types import AudioEncoder, Example, MintError
 
 CLIPS_PER_SHARD = 256
+SECONDS_AT_ONCE = 60
+"""Audio that is encoded in one batch."""
 NUMBERS_PER_SHARD = 1 << 25
 """64 MiB in float16: bounds the memory where clips are long."""
 ABANDONED_SECONDS = 24 * 60 * 60.0
@@ -172,37 +175,49 @@ def fill_cache(cache: FeatureCache, encoder: AudioEncoder, examples: Iterable[Ex
     """
     keys: dict[str, str] = {}
     skipped: list[Skipped] = []
+    decoded: dict[str, list[Any]] = {}
     pending: dict[str, list[Tensor]] = {}
-    encoded = numbers = 0
+    encoded = 0
     for example in examples:
         try:
             key = clip_key(example)
-            if key not in cache and key not in pending:
-                pending[key] = encode_file(encoder, example, max_seconds)
-                numbers += sum(window.numel() for window in pending[key])
+            if not (key in cache or key in pending or key in decoded):
+                decoded[key] = decode(example, encoder.sample_rate, max_seconds)
                 encoded += 1
         except MintError as error:
             skipped.append(Skipped(example.id, str(example.audio), str(error)))
             continue
         keys[unique_id(example)] = key
-        if len(pending) == CLIPS_PER_SHARD or numbers > NUMBERS_PER_SHARD:
+        if sum(len(part) for parts in decoded.values() for part in parts) >= SECONDS_AT_ONCE * encoder.sample_rate:
+            pending |= _encode(encoder, decoded)
+            decoded = {}
+        if len(pending) >= CLIPS_PER_SHARD or _numbers(pending) > NUMBERS_PER_SHARD:
             cache.write(pending)
-            pending, numbers = {}, 0
+            pending = {}
+    pending |= _encode(encoder, decoded)
     if pending:
         cache.write(pending)
     return Filled(keys, skipped, encoded)
 
 
-def encode_file(encoder: AudioEncoder, example: Example, max_seconds: float) -> list[Tensor]:
-    """Decode a clip and encode it window by window: [T, D] each."""
+def decode(example: Example, rate: int, max_seconds: float) -> list[Any]:
+    """The windows of a clip, waveforms [S] at `rate`; errors as `load_audio`."""
     length = probe(example.audio)[0] - example.start
     if example.duration is not None:
         length = min(length, example.duration)
     parts = windows(length, max_seconds) if length > max_seconds else [(0.0, example.duration)]
-    return [
-        encode_samples(encoder, load_audio(example.audio, encoder.sample_rate, example.start + start, seconds))
-        for start, seconds in parts
-    ]
+    return [load_audio(example.audio, rate, example.start + start, seconds) for start, seconds in parts]
+
+
+def _encode(encoder: AudioEncoder, clips: Mapping[str, Sequence[Any]]) -> dict[str, list[Tensor]]:
+    """Encode the windows of some clips in one padded batch."""
+    parts = [part for windows_of in clips.values() for part in windows_of]
+    features = iter(encode_batch(encoder, parts) if parts else [])
+    return {key: [next(features) for _ in windows_of] for key, windows_of in clips.items()}
+
+
+def _numbers(clips: Mapping[str, Sequence[Tensor]]) -> int:
+    return sum(part.numel() for parts in clips.values() for part in parts)
 
 
 def unique_id(example: Example) -> str:
@@ -212,9 +227,15 @@ def unique_id(example: Example) -> str:
 
 def encode_samples(encoder: AudioEncoder, samples: Any) -> Tensor:
     """Encode one waveform [S] (NumPy, the encoder's rate): its real tokens [T, D], float32 as float16 holds them."""
-    waveform = torch.from_numpy(samples)[None].to(_device(encoder))
-    features, mask = encoder.encode(waveform, torch.tensor([waveform.shape[1]], device=waveform.device))
-    return features[0][mask[0]].cpu().to(torch.float16).float()
+    return encode_batch(encoder, [samples])[0]
+
+
+def encode_batch(encoder: AudioEncoder, parts: Sequence[Any]) -> list[Tensor]:
+    """Encode waveforms [S] of any lengths together: the real tokens [T, D] of each, as `encode_samples`."""
+    device = _device(encoder)
+    waveforms = pad_sequence([torch.from_numpy(part) for part in parts], batch_first=True).to(device)
+    features, mask = encoder.encode(waveforms, torch.tensor([len(part) for part in parts], device=device))
+    return [row[real].cpu().to(torch.float16).float() for row, real in zip(features, mask, strict=True)]
 
 
 def _window_name(key: str, index: int, count: int) -> str:
