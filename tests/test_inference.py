@@ -11,16 +11,18 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional
 
-from mint import Mint, inference
-from mint.builders import build_encoder
+from mint import Mint, builders, inference
+from mint.builders import build_encoder, build_language, load_stage2, load_tokenizer
+from mint.config import LanguageConfig, load_recipe
 from mint.data.features import prepare_features, read_examples
 from mint.evaluation import predict
 from mint.inference import Method
 from mint.types import Clip, MintError
-from tiny_runs import LABELS, RATE, train_both
+from tiny_runs import LABELS, RATE, train_both, train_recipe, write_corpus
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -94,8 +96,6 @@ def test_search_ranks_by_the_best_query(mint: Mint, paths: list[Path]) -> None:
 
 
 def test_similarity_scores_are_those_of_the_contrastive_objective(mint: Mint, run: Path, paths: list[Path]) -> None:
-    from safetensors.torch import load_file
-
     temperature = load_file(run / "stage1" / "model.safetensors")["temperature"].item()
     scores = mint.classify(paths[0], NAMES, prompt="The pitch is", method="similarity")
     cosines = (mint.embed_audio(paths[0]) @ mint.embed_text([f"The pitch is {name}" for name in NAMES]).T).amax(dim=0)
@@ -105,9 +105,6 @@ def test_similarity_scores_are_those_of_the_contrastive_objective(mint: Mint, ru
 def test_the_same_answers_as_in_evaluation(mint: Mint, run: Path, paths: list[Path]) -> None:
     """Evaluation reads its features from the cache, `Mint` computes them."""
     examples = [e for e in read_examples([run.parent / "tones.jsonl"]) if e.audio in paths]
-    from mint.builders import build_language, load_stage2, load_tokenizer
-    from mint.config import LanguageConfig, load_recipe
-
     encoder = build_encoder(load_recipe(run / "stage2" / "recipe.yaml").encoder)
     features = prepare_features(encoder, examples)
     clips = [features.windows(example) for example in examples]
@@ -241,3 +238,24 @@ def test_prior_compares_the_clips(mint: Mint, paths: list[Path]) -> None:
     sums = torch.tensor([list(scores.values()) for scores in mint.classify(paths, NAMES)])
     found = torch.tensor([list(scores.values()) for scores in mint.classify(paths, NAMES, scoring="prior")])
     torch.testing.assert_close(found, sums - sums.mean(dim=0))
+
+
+@pytest.mark.slow
+def test_the_models_of_the_quickstart(tmp_path: Path) -> None:
+    """Genuine weights, two steps a stage: everything fits together, and a run needs no look at its BERT."""
+    manifest = write_corpus(tmp_path, clips=3, seconds=1.0)
+    changes = [f"data.manifests=[{manifest}]", "data.mixture={}", "training.max_steps=2"]
+    changes += ["training.per_device_train_batch_size=4", "training.report_to=[]", "training.warmup_steps=0"]
+    run = tmp_path / "run"
+    train_recipe(load_recipe("quickstart/stage1", changes), run / "stage1")
+    train_recipe(load_recipe("quickstart/stage2", [*changes, f"start={run / 'stage1'}"]), run / "stage2")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(builders, "bridge_sizes", lambda *_: pytest.fail("BERT's configuration is read"))
+        mint = Mint.from_pretrained(run)
+        clips = sorted(tmp_path.glob("*.wav"))[:2]
+        assert all(caption.strip() for caption in mint.caption(clips, max_new_tokens=5))
+        scores = mint.classify(clips, ["low", "high"])
+        assert all(-100 < score < 0 for one in scores for score in one.values())
+        assert mint.embed_audio(clips).shape == (2, 8, 256)
+    copy = Mint.from_pretrained(mint.save_pretrained(tmp_path / "copy"))
+    assert copy.classify(clips, ["low", "high"]) == scores

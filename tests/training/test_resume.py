@@ -217,3 +217,19 @@ def test_a_run_that_is_killed(corpus: Path, tmp_path: Path) -> None:
     assert not (output / "model.safetensors").exists()
     train_recipe(wanted, output)
     assert same_weights(output, tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_two_ranks_in_the_middle_of_the_second_epoch(corpus: Path, tmp_path: Path) -> None:
+    """Where the Trainer by itself does not tell the sampler its epoch."""
+    training = {"max_steps": 8, "save_steps": 3, "save_total_limit": 9, "ddp_backend": "gloo"}
+    wanted = recipe(1, corpus, **training)
+    save_recipe(replace(wanted, data=replace(wanted.data, examples_per_epoch=32)), tmp_path / "recipe.yaml")
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=0", "-m", "mint"]
+    command = [*launch, "train", str(tmp_path / "recipe.yaml"), "--output"]
+    subprocess.run([*command, str(tmp_path / "whole")], check=True)
+    for name in ("recipe.yaml", "checkpoint-6"):
+        (tmp_path / "resumed").mkdir(exist_ok=True)
+        (tmp_path / "whole" / name).rename(tmp_path / "resumed" / name)
+    subprocess.run([*command, str(tmp_path / "resumed"), "--resume"], check=True)
+    assert same_weights(tmp_path / "resumed", tmp_path / "whole")
