@@ -48,6 +48,10 @@ SMOKE_OVERRIDES: tuple[tuple[str, ...], ...] = (
     ("training.max_steps=200", "data.mixture={notes: 9, percussion: 0, ensembles: 0, chords: 0, captioning: 1}"),
 )
 """Of both recipes; of the tasks, stage 2 then has the time for one, `notes`."""
+PLAYER_RATE, PLAYER_SECONDS = 16_000, 8.0
+"""Hz and longest duration of the report's audio."""
+PLAYERS = 12
+"""Clips in each of the report's sections."""
 
 
 @dataclass(frozen=True)
