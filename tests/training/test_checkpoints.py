@@ -45,7 +45,7 @@ def flip(path: Path) -> None:
 
 def test_the_newest_comes_first(run: Path) -> None:
     (run / "checkpoint-10").mkdir()
-    (run / "checkpoint-9.damaged").mkdir()
+    (run / "damaged-checkpoint-9").mkdir()
     (run / "checkpoint-x").mkdir()
     assert [path.name for path in checkpoints(run)] == ["checkpoint-10", "checkpoint-3", "checkpoint-2"]
     assert checkpoints(run / "nowhere") == []
@@ -62,7 +62,7 @@ def test_whole_ones_are_left_alone(run: Path) -> None:
 def test_a_damaged_one_is_set_aside(run: Path, name: str, harm: Callable[[Path], None]) -> None:
     harm(run / "checkpoint-3" / name)
     assert last_checkpoint(run) == run / "checkpoint-2"
-    assert sorted(path.name for path in run.glob("checkpoint-*")) == ["checkpoint-2", "checkpoint-3.damaged"]
+    assert sorted(path.name for path in run.glob("*checkpoint-*")) == ["checkpoint-2", "damaged-checkpoint-3"]
 
 
 @pytest.mark.parametrize("name", ["optimizer.pt", "rng_state.pth"])
@@ -72,13 +72,13 @@ def test_damage_within_the_archives_of_torch(run: Path, name: str) -> None:
 
 
 def test_all_damaged(run: Path) -> None:
-    (run / "checkpoint-3.damaged").mkdir()
-    (run / "checkpoint-3.damaged" / "old").touch()
+    (run / "damaged-checkpoint-3").mkdir()
+    (run / "damaged-checkpoint-3" / "old").touch()
     for path in checkpoints(run):
         cut(path / "model.safetensors")
     assert last_checkpoint(run) is None
     assert checkpoints(run) == []
-    assert not (run / "checkpoint-3.damaged" / "old").exists()
+    assert not (run / "damaged-checkpoint-3" / "old").exists()
 
 
 def test_sharded_weights_are_accepted_by_their_state(run: Path) -> None:

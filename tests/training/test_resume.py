@@ -150,7 +150,7 @@ def test_a_damaged_checkpoint(
     weights.write_bytes(weights.read_bytes()[:-1])
     train_recipe(eight_steps(1, corpus), tmp_path)
     assert same_weights(tmp_path, whole[1])
-    assert (tmp_path / "checkpoint-6.damaged").is_dir()
+    assert (tmp_path / "damaged-checkpoint-6").is_dir()
 
 
 def test_another_recipe_is_refused(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,8 @@ from safetensors import SafetensorError, safe_open
 
 STATE = "trainer_state.json"
 NEEDED = ("model.safetensors", "optimizer.pt", "scheduler.pt", STATE)
-DAMAGED = ".damaged"
+DAMAGED = "damaged-"
+"""Before the name of what is set aside; the Trainer rotates away whatever is called `checkpoint-N...`."""
 
 
 def checkpoints(output: Path) -> list[Path]:
@@ -26,11 +27,11 @@ def checkpoints(output: Path) -> list[Path]:
 
 
 def last_checkpoint(output: Path) -> Path | None:
-    """The newest whole checkpoint; newer ones that are damaged are renamed to `checkpoint-N.damaged`."""
+    """The newest whole checkpoint; newer ones that are damaged are renamed to `damaged-checkpoint-N`."""
     for path in checkpoints(output):
         if is_whole(path):
             return path
-        aside = path.with_name(path.name + DAMAGED)
+        aside = path.with_name(DAMAGED + path.name)
         shutil.rmtree(aside, ignore_errors=True)
         path.rename(aside)
     return None
