@@ -30,7 +30,7 @@ test-all: $(DEV_READY)  ## those with the genuine weights too
 	OMP_NUM_THREADS=$(OMP_NUM_THREADS) .venv/bin/pytest -n 2 -m 'not gpu' $(ARGS)
 
 lint: $(DEV_READY)  ## style, format and types
-	.venv/bin/ruff check .
+	.venv/bin/ruff check --no-cache .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy src tests $(wildcard benchmarks/*.py)
 

@@ -241,21 +241,22 @@ def test_prior_compares_the_clips(mint: Mint, paths: list[Path]) -> None:
 
 
 @pytest.mark.slow
-def test_the_models_of_the_quickstart(tmp_path: Path) -> None:
+def test_the_models_of_the_quickstart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Genuine weights, two steps a stage: everything fits together, and a run needs no look at its BERT."""
+    monkeypatch.setattr("mint.data.features.cache_folder", lambda: tmp_path / "cache")
     manifest = write_corpus(tmp_path, clips=3, seconds=1.0)
     changes = [f"data.manifests=[{manifest}]", "data.mixture={}", "training.max_steps=2"]
     changes += ["training.per_device_train_batch_size=4", "training.report_to=[]", "training.warmup_steps=0"]
     run = tmp_path / "run"
     train_recipe(load_recipe("quickstart/stage1", changes), run / "stage1")
     train_recipe(load_recipe("quickstart/stage2", [*changes, f"start={run / 'stage1'}"]), run / "stage2")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(builders, "bridge_sizes", lambda *_: pytest.fail("BERT's configuration is read"))
-        mint = Mint.from_pretrained(run)
-        clips = sorted(tmp_path.glob("*.wav"))[:2]
-        assert all(caption.strip() for caption in mint.caption(clips, max_new_tokens=5))
-        scores = mint.classify(clips, ["low", "high"])
-        assert all(-100 < score < 0 for one in scores for score in one.values())
-        assert mint.embed_audio(clips).shape == (2, 8, 256)
+    monkeypatch.setattr(builders, "bridge_sizes", lambda *_: pytest.fail("BERT's configuration is read"))
+    mint = Mint.from_pretrained(run)
+    clips = sorted(tmp_path.glob("*.wav"))[:2]
+    assert mint.caption(clips, max_new_tokens=5) == [mint.caption(clip, max_new_tokens=5) for clip in clips]
+    scores = mint.classify(clips, ["low", "high"])
+    assert all(-100 < score < 0 for one in scores for score in one.values())
+    assert scores[0] != scores[1]
+    assert mint.embed_audio(clips).shape == (2, 8, 256)
     copy = Mint.from_pretrained(mint.save_pretrained(tmp_path / "copy"))
     assert copy.classify(clips, ["low", "high"]) == scores

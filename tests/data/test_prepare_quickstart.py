@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
-from tiny_soundfont import write_soundfont
 
 from mint.data.corpora import quickstart, soundfont
 from mint.data.corpora.plan import Plan
@@ -18,6 +17,7 @@ from mint.data.corpora.quickstart import CORPORA, prepare_quickstart
 from mint.data.corpora.soundfont import Note
 from mint.data.manifest import read_manifest
 from mint.types import MintError
+from tiny_soundfont import write_soundfont
 
 SCALE = 0.001  # one clip of each class and split
 

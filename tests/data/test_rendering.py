@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_soundfont import write_soundfont
 
 from mint.data.corpora.soundfont import RATE, Note, midi_file, read_soundfont, render
 from mint.types import MintError
+from tiny_soundfont import write_soundfont
 
 
 @pytest.fixture(scope="module")

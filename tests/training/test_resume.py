@@ -225,11 +225,11 @@ def test_two_ranks_in_the_middle_of_the_second_epoch(corpus: Path, tmp_path: Pat
     training = {"max_steps": 8, "save_steps": 3, "save_total_limit": 9, "ddp_backend": "gloo"}
     wanted = recipe(1, corpus, **training)
     save_recipe(replace(wanted, data=replace(wanted.data, examples_per_epoch=32)), tmp_path / "recipe.yaml")
-    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=0", "-m", "mint"]
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "mint"]
     command = [*launch, "train", str(tmp_path / "recipe.yaml"), "--output"]
-    subprocess.run([*command, str(tmp_path / "whole")], check=True)
+    subprocess.run([*command, str(tmp_path / "whole")], check=True, timeout=300)
     for name in ("recipe.yaml", "checkpoint-6"):
         (tmp_path / "resumed").mkdir(exist_ok=True)
         (tmp_path / "whole" / name).rename(tmp_path / "resumed" / name)
-    subprocess.run([*command, str(tmp_path / "resumed"), "--resume"], check=True)
+    subprocess.run([*command, str(tmp_path / "resumed"), "--resume"], check=True, timeout=300)
     assert same_weights(tmp_path / "resumed", tmp_path / "whole")
