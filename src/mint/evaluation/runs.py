@@ -1,0 +1,151 @@
+"""Results files of one recipe, put together over its seeds: what the tables are drawn from.
+
+Several files may hold parts of one run (`mint evaluate --task` writes one for each task); files of several seeds give a
+mean and a spread. Values are times 100, as in the paper's tables.
+"""
+
+from __future__ import annotations
+
+import re
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mint.evaluation.results import METHODS, Results, Row, read_results
+from mint.types import MintError
+
+Place = tuple[str, str, str]
+"""Task or corpus, split, metric."""
+
+GENERIC = ("labels", "retrieval", "captioning")
+"""Tasks that any corpus may have; their corpora are named beside them where the results file knows them."""
+NOT_RECORDED = "not recorded"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One value of a table, times 100."""
+
+    value: float
+    """Mean over the seeds."""
+    seeds: int = 1
+    spread: float | None = None
+    """Sample standard deviation over the seeds; None for one seed."""
+    low: float | None = None
+    """Ends of the 95 % interval over clips; None for several seeds, and where none was computed."""
+    high: float | None = None
+    n: int | None = None
+    """Clips measured; None for a quoted value."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One recipe, or one cell of an ablation, with all its seeds."""
+
+    recipe: str
+    seeds: tuple[int, ...]
+    commits: tuple[str, ...]
+    leakage: str
+    """Counts of held-out clips that are also trained on, in words."""
+    axes: Mapping[str, str]
+    """Of an ablation: axis -> what the cell has there; of any other run empty."""
+    base: bool
+    """Whether it may stand for its recipe: true but for the cells of an ablation that change something."""
+    values: Mapping[tuple[Place, str], Mapping[int, Row]]
+    """Rows by place and method, then by seed."""
+
+    @property
+    def methods(self) -> list[str]:
+        """In the order of columns."""
+        found = dict.fromkeys(method for _, method in self.values)
+        return sorted(found, key=lambda method: METHODS.index(method) if method in METHODS else len(METHODS))
+
+    def cell(self, place: Place, method: str) -> Cell | None:
+        """The value over the seeds; None where nothing was measured."""
+        rows = list(self.values.get((place, method), {}).values())
+        if not rows:
+            return None
+        numbers = [100 * row.value for row in rows]
+        clips = max(row.n for row in rows)
+        if len(numbers) > 1:
+            return Cell(statistics.fmean(numbers), len(numbers), statistics.stdev(numbers), n=clips)
+        exact = method == "chance" or rows[0].low is None or rows[0].high is None
+        low, high = (None, None) if exact else (100 * (rows[0].low or 0.0), 100 * (rows[0].high or 0.0))
+        return Cell(numbers[0], low=low, high=high, n=clips)
+
+
+def read_runs(paths: Sequence[Path], corpora: Mapping[str, Sequence[str]]) -> list[Run]:
+    """Results files by recipe, in the order in which recipes come.
+
+    Args:
+        paths: of the files.
+        corpora: corpora of the paper -> the names that they may have.
+
+    Raises:
+        MintError: a file that is no results file, or two files with different values for the same thing.
+    """
+    groups: dict[tuple[str, str], list[tuple[Path, Results]]] = {}
+    for path in paths:
+        results = read_results(path)
+        groups.setdefault((results.recipe, _ablation(results).get("cell", "")), []).append((path, results))
+    return [_together(files, corpora) for files in groups.values()]
+
+
+def _together(files: Sequence[tuple[Path, Results]], corpora: Mapping[str, Sequence[str]]) -> Run:
+    values: dict[tuple[Place, str], dict[int, Row]] = {}
+    origin: dict[tuple[Place, str, int], Path] = {}
+    for path, results in files:
+        for row in results.rows:
+            place = (place_of(row.task, results, corpora), row.split, row.metric)
+            key = (place, row.method, results.seed)
+            by_seed = values.setdefault((place, row.method), {})
+            if by_seed.setdefault(results.seed, row) != row:
+                raise MintError(
+                    f"{origin[key]} and {path} differ on {' / '.join(place)} by {row.method} of recipe "
+                    f"{results.recipe!r}, seed {results.seed}; give one of them"
+                )
+            origin.setdefault(key, path)
+    every = [results for _, results in files]
+    ablation = _ablation(every[0])
+    return Run(
+        recipe=every[0].recipe,
+        seeds=tuple(sorted({results.seed for results in every})),
+        commits=tuple(dict.fromkeys((results.commit or "no checkout")[:12] for results in every)),
+        leakage="; ".join(dict.fromkeys(describe_leakage(results.extra.get("leakage")) for results in every)),
+        axes=ablation.get("axes", {}),
+        base=ablation.get("cell", "base") == "base",
+        values=values,
+    )
+
+
+def place_of(task: str, results: Results, corpora: Mapping[str, Sequence[str]]) -> str:
+    """The corpus of the paper that a task of a results file belongs to, or the task itself.
+
+    The corpora of a task stand in the file under `corpora` (task -> names); without them a corpus is known by the name
+    of the task, or by that of the only manifest.
+    """
+    known = results.extra.get("corpora", {}).get(task, [])
+    manifests = [Path(manifest).stem for manifest in results.extra.get("manifests", [])]
+    names = [task, *(known if len(known) == 1 else []), *(manifests if not known and len(manifests) == 1 else [])]
+    for name in names:
+        for corpus, aliases in corpora.items():
+            if re.sub("[^a-z0-9]", "", name.lower()) in aliases:
+                return corpus
+    return f"{task} ({', '.join(known)})" if task in GENERIC and known else task
+
+
+def describe_leakage(leakage: Any) -> str:
+    """The leakage entry of a results file in words: a number, or names and numbers."""
+    if isinstance(leakage, dict):
+        counts = {name: value for name, value in leakage.items() if isinstance(value, int)}
+        if len(counts) == 1:
+            return str(next(iter(counts.values())))
+        leakage = ", ".join(f"{name.replace('_', ' ')}: {value}" for name, value in counts.items())
+    return str(leakage) if leakage not in (None, "") else NOT_RECORDED
+
+
+def _ablation(results: Results) -> dict[str, Any]:
+    entry: dict[str, Any] = results.extra.get("ablation", {})
+    return entry
