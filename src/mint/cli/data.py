@@ -11,6 +11,9 @@ if TYPE_CHECKING:
 
     from mint.cli import Subparsers
 
+SHOWN = 10
+"""Lines of a list that are printed."""
+
 
 def add_parser(subparsers: Subparsers) -> None:
     """Add the verb."""
@@ -27,6 +30,12 @@ def add_parser(subparsers: Subparsers) -> None:
     action.add_argument("--output", type=Path, metavar="PATH", required=True, help="folder, or the manifest's file")
     action.add_argument("--seed", type=int, default=0, help="of splits, captions and renderings (default: 0)")
     action.set_defaults(run=run_prepare)
+
+    action = actions.add_parser("shard", help="copy the clips of a manifest into tar shards, as WebDataset reads them")
+    action.add_argument("manifest", type=Path, metavar="MANIFEST", help="what to copy")
+    action.add_argument("--output", type=Path, metavar="DIR", required=True, help="folder for shards and manifest")
+    action.add_argument("--megabytes", type=float, default=1000.0, help="largest shard (default: 1000)")
+    action.set_defaults(run=run_shard)
 
     action = actions.add_parser("validate", help="check a manifest and its audio")
     action.add_argument("manifest", type=Path, metavar="FILE", help="a JSON Lines manifest")
@@ -63,6 +72,20 @@ def run_prepare(args: argparse.Namespace) -> int:
             print(f"  skipped: {one['reason']}")
         if skipped:
             print(f"  {len(skipped)} skipped in all, listed in {manifest.with_name('skipped.jsonl')}")
+    return 0
+
+
+def run_shard(args: argparse.Namespace) -> int:
+    """Write the shards and print what they hold."""
+    from mint.data.shards import write_shards
+
+    result = write_shards(args.manifest, args.output, round(args.megabytes * 1e6))
+    skipped = len(result.skipped)
+    print(f"{result.manifest}: {result.clips} clips in {result.shards} shards, {skipped} skipped")
+    for name, reason in result.skipped[:SHOWN]:
+        print(f"  skipped {name}: {reason}")
+    if skipped > SHOWN:
+        print(f"  and {skipped - SHOWN} more")
     return 0
 
 

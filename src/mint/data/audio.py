@@ -8,8 +8,10 @@ Shapes: S samples; arrays are float32 in [-1, 1].
 from __future__ import annotations
 
 import math
+import os
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +20,13 @@ import soundfile
 import soxr
 from numpy.typing import NDArray
 
+from mint.data.stored import is_member, locate, open_stored
 from mint.types import Clip, MintError
 
 Samples = NDArray[np.float32]
 
 AudioSource = str | Path | Clip | tuple[Any, int]
-"""A file, or samples with their rate in Hz: [S], [channels, S] or [S, channels]."""
+"""A file or member of a shard, or samples with their rate in Hz: [S], [channels, S] or [S, channels]."""
 
 UNKNOWN_FRAMES = 1 << 60
 """libsndfile gives the largest integer as the length of a FLAC stream that does not state it."""
@@ -148,23 +151,48 @@ def check_audio(path: str | Path, start: float = 0.0, duration: float | None = N
 @contextmanager
 def _opened(path: Path) -> Iterator[soundfile.SoundFile]:
     """Open a file; libsndfile's errors, also those of reading, become one line with a cure."""
-    if not path.is_file():
-        raise MintError(f"{path}: no such audio file; check the path")
-    if path.stat().st_size == 0:
+    try:
+        place = locate(path)
+    except OSError as error:
+        raise _unreadable(path, error) from None
+    if place.size == 0:
         raise MintError(f"{path}: the file is empty (0 bytes); fetch or export it again")
     cure = f"make it anew, for instance with `ffmpeg -i {path.name} {path.stem}-new.flac`"
     try:
-        with soundfile.SoundFile(path) as file:
+        with ExitStack() as stack:
+            source = stack.enter_context(open_stored(path)) if is_member(path) else _native(path)
+            file = stack.enter_context(soundfile.SoundFile(source))
             if file.frames == 0:
                 raise MintError(f"{path}: the file holds no samples; fetch or export it again")
             if file.frames > UNKNOWN_FRAMES:
                 raise MintError(f"{path}: the header does not say how long it is (a stream was saved); {cure}")
             yield file
+    except OSError as error:
+        raise _unreadable(path, error) from None
     except (soundfile.SoundFileError, TypeError) as error:  # TypeError: headerless .raw, whose rate nobody knows
+        try:
+            open_stored(path).close()
+        except OSError as refused:  # libsndfile does not say why
+            raise _unreadable(path, refused) from None
         reason = getattr(error, "error_string", str(error)).rstrip(".")
         raise MintError(
             f"{path}: not audio that can be decoded ({reason}); give wav, flac, ogg, opus, mp3 or aiff, or {cure}"
         ) from None
+
+
+def _native(path: Path) -> Path | bytes:
+    """A path as libsndfile takes it, whatever bytes the name is made of."""
+    return path if sys.platform == "win32" else os.fsencode(path)
+
+
+def _unreadable(path: Path, error: OSError) -> MintError:
+    """One line about a file that cannot be opened."""
+    if isinstance(error, PermissionError):
+        return MintError(f"{path}: it may not be read; change its permissions")
+    if isinstance(error, FileNotFoundError | NotADirectoryError):
+        detail = f" ({error})" if is_member(path) else ""
+        return MintError(f"{path}: no such audio file{detail}; check the path")
+    return MintError(f"{path}: it cannot be read ({error.strerror or error}); check the path and the disk")
 
 
 def _finished(samples: NDArray[Any], source_rate: int, rate: int, name: str) -> Samples:

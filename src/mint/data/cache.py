@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from mint.data.audio import load_audio, probe, windows
+from mint.data.stored import digest, locate
 from mint.types import AudioEncoder, Example, MintError
 
 CLIPS_PER_SHARD = 256
@@ -152,10 +153,11 @@ def clip_key(example: Example) -> str:
         MintError: the file is missing or cannot be read.
     """
     try:
-        state = example.audio.stat()
-        key = _file_digest(str(example.audio), state.st_mtime_ns, state.st_size)
+        place = locate(example.audio)
+        key = _file_digest(str(example.audio), place.modified, place.size)
     except OSError as error:
-        raise MintError(f"cannot read {example.audio}: {error.strerror}; check the path in the manifest") from None
+        reason = error.strerror or error
+        raise MintError(f"cannot read {example.audio}: {reason}; check the path in the manifest") from None
     if example.start or example.duration is not None:
         key += f"@{example.start:.3f}+{'' if example.duration is None else f'{example.duration:.3f}'}"
     return key
@@ -245,8 +247,7 @@ def _window_name(key: str, index: int, count: int) -> str:
 @lru_cache(maxsize=1 << 16)
 def _file_digest(path: str, modified: int, size: int) -> str:
     """Digest of a file's bytes, computed again once its time or size is another."""
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:32]
+    return digest(path)
 
 
 def _device(encoder: AudioEncoder) -> torch.device:

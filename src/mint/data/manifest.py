@@ -3,15 +3,18 @@
     {"id", "audio", "start"?, "duration"?, "task", "prompt"?, "answer"?, "labels"?, "captions"?, "split", "corpus",
      "metadata"?}
 
-Lines are read one at a time and checked by hand rather than by pydantic: a corpus has millions of them.
+A Parquet file with these columns is read as well (`metadata` a struct or JSON text; null: absent), where pyarrow is
+installed. Lines are read one at a time and checked by hand rather than by pydantic: a corpus has millions of them.
 """
 
 from __future__ import annotations
 
 import difflib
+import importlib
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -19,22 +22,37 @@ from typing import Any
 from mint.types import Example, MintError
 
 SPLITS = ("train", "validation", "test", "unseen")
+PARQUET = ".parquet"
+PARQUET_ROWS = 4096
+"""Rows that are in memory at a time."""
 
 
 def read_manifest(path: str | Path) -> Iterator[Example]:
     """Stream the examples of a manifest; blank lines are passed over.
 
     Raises:
-        MintError: no such file, or a broken line (the message names file, line and problem).
+        MintError: no such file, or a broken line (the message names file, line and problem); Parquet without pyarrow.
     """
     path = Path(path)
     folder = path.absolute().parent
-    for number, line in manifest_lines(path):
+    for number, line in manifest_rows(path):
         try:
             example = parse_line(line, folder)
         except MintError as error:
             raise MintError(f"{path}, line {number}: {error}") from None
         yield example
+
+
+def manifest_rows(path: Path) -> Iterator[tuple[int, bytes | dict[str, Any]]]:
+    """The lines of a JSON Lines manifest or the rows of a Parquet one, with their numbers from 1, for `parse_line`.
+
+    Raises:
+        MintError: as `read_manifest`.
+    """
+    if path.suffix.lower() == PARQUET and path.is_file():
+        yield from enumerate(_parquet_rows(path), start=1)
+    else:
+        yield from manifest_lines(path)
 
 
 def manifest_lines(path: Path) -> Iterator[tuple[int, bytes]]:
@@ -51,18 +69,18 @@ def manifest_lines(path: Path) -> Iterator[tuple[int, bytes]]:
                 yield number, line
 
 
-def parse_line(line: bytes, folder: Path) -> Example:
+def parse_line(line: bytes | dict[str, Any], folder: Path) -> Example:
     """Read one line.
 
     Args:
-        line: JSON in UTF-8.
+        line: JSON in UTF-8, or what was read from it.
         folder: what the audio path is relative to.
 
     Raises:
         MintError: invalid JSON, missing or unknown key, wrong type, or unknown split.
     """
     try:
-        record = json.loads(line)
+        record = json.loads(line) if isinstance(line, bytes) else line
     except json.JSONDecodeError as error:
         raise MintError(f"not valid JSON ({error.msg}, column {error.colno}); write one object a line") from None
     except UnicodeDecodeError as error:
@@ -98,19 +116,54 @@ def write_manifest(path: str | Path, examples: Iterable[Example]) -> None:
     folder = path.absolute().parent
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with temporary.open("w", encoding="utf-8") as file:
+        with temporary.open("wb") as file:
             for example in examples:
-                file.write(json.dumps(_record(example, folder), ensure_ascii=False) + "\n")
+                file.write(to_json(to_record(example, folder)) + b"\n")
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def _record(example: Example, folder: Path) -> dict[str, Any]:
-    """The fields that say something, as JSON values."""
+def to_record(example: Example, folder: Path) -> dict[str, Any]:
+    """The fields that say something, as JSON values, the audio path relative to `folder`."""
     values = {field.name: getattr(example, field.name) for field in fields(example)}
     values["audio"] = Path(os.path.relpath(example.audio.absolute(), folder)).as_posix()
     return {key: value for key, value in values.items() if key in REQUIRED or value not in (None, (), {}, 0.0)}
+
+
+def to_json(record: dict[str, Any]) -> bytes:
+    """One line of JSON in UTF-8; a file name that is not valid Unicode is escaped."""
+    try:
+        return json.dumps(record, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return json.dumps(record).encode()
+
+
+def _parquet_rows(path: Path) -> Iterator[dict[str, Any]]:
+    """The rows of a Parquet file without their nulls, some thousands in memory at a time."""
+    try:
+        pyarrow, parquet = importlib.import_module("pyarrow"), importlib.import_module("pyarrow.parquet")
+    except ImportError:
+        raise MintError(f"{path}: Parquet needs pyarrow; `pip install pyarrow`, or give JSON Lines") from None
+    try:
+        with parquet.ParquetFile(path) as file:
+            for batch in file.iter_batches(PARQUET_ROWS):
+                for row in batch.to_pylist():
+                    yield _without_nulls(row)
+    except pyarrow.ArrowException as error:
+        reason = " ".join(str(error).split())
+        raise MintError(f"{path}: not a Parquet file that can be read ({reason}); write it again") from None
+
+
+def _without_nulls(row: dict[str, Any]) -> dict[str, Any]:
+    record = {key: value for key, value in row.items() if value is not None}
+    metadata = record.get("metadata")
+    if isinstance(metadata, str):
+        with suppress(ValueError):  # left as text, which `parse_line` names
+            record["metadata"] = json.loads(metadata)
+    elif isinstance(metadata, dict):
+        record["metadata"] = {key: value for key, value in metadata.items() if value is not None}
+    return record
 
 
 def _is_text(value: Any) -> bool:

@@ -1,0 +1,120 @@
+"""Where a clip's bytes lie: a file, or a member of a tar shard, named `shards/000000.tar::000000.flac`.
+
+A member is read in place: its shard is never unpacked, and only the bytes that a reader asks for are read. So manifests
+over shards serve wherever manifests over files do, and a clip has the same bytes, digest and features in both.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import stat
+import tarfile
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+MARK = ".tar::"
+"""Between a shard and its member; a file whose own name holds it is taken for a member."""
+HEAD = 1 << 16
+"""Bytes that tell most files of one size apart."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """A stretch of a file."""
+
+    file: str
+    offset: int
+    size: int
+    modified: int
+    """Nanoseconds; of the file, so of the whole shard."""
+
+
+def is_member(path: str | Path) -> bool:
+    """Whether a path names a member of a shard."""
+    return MARK in str(path)
+
+
+def locate(path: str | Path) -> Place:
+    """Find a file or member without reading it.
+
+    Raises:
+        OSError: it is missing, no regular file, not permitted, or its shard cannot be read.
+    """
+    file, _, member = str(path).partition(MARK)
+    if member:
+        file += MARK.removesuffix("::")
+    try:
+        state = Path(file).stat()
+    except ValueError as error:  # a null byte, or half of a surrogate pair
+        raise FileNotFoundError(f"no file can have this name ({error})") from None
+    if not stat.S_ISREG(state.st_mode):
+        raise FileNotFoundError(f"not a file: {file!r}")
+    if not member:
+        return Place(file, 0, state.st_size, state.st_mtime_ns)
+    members = _members(file, state.st_mtime_ns, state.st_size)
+    if member not in members:
+        raise FileNotFoundError(f"{file} has no member {member!r}")
+    offset, size = members[member]
+    return Place(file, offset, size, state.st_mtime_ns)
+
+
+def open_stored(path: str | Path) -> io.BufferedReader:
+    """Open a file or member for reading; errors as `locate`."""
+    place = locate(path)
+    file = Path(place.file).open("rb")  # noqa: SIM115
+    return io.BufferedReader(_Section(file, place.offset, place.size), HEAD) if place.offset else file
+
+
+def digest(path: str | Path, limit: int | None = None) -> str:
+    """SHA-256, in 32 hexadecimal digits, of all bytes or of the first `limit`; errors as `locate`."""
+    with open_stored(path) as file:
+        if limit is not None:
+            return hashlib.sha256(file.read(limit)).hexdigest()[:32]
+        return hashlib.file_digest(file, "sha256").hexdigest()[:32]
+
+
+class _Section(io.RawIOBase):
+    """Part of a file as a file of its own; closes the file with itself."""
+
+    def __init__(self, file: io.BufferedReader, offset: int, size: int) -> None:
+        self._file, self._offset, self._size = file, offset, size
+        self._position = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
+        if base + offset < 0:
+            raise ValueError(f"a position of {base + offset}; it must not be negative")
+        self._position = base + offset
+        return self._position
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        count = max(0, min(len(buffer), self._size - self._position))
+        self._file.seek(self._offset + self._position)
+        read = self._file.readinto(memoryview(buffer)[:count])
+        self._position += read
+        return read
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
+@lru_cache(maxsize=16)
+def _members(file: str, modified: int, size: int) -> dict[str, tuple[int, int]]:
+    """Offset and size of each regular member; read again once the shard's time or size is another."""
+    try:
+        with tarfile.open(file, "r:") as shard:
+            return {member.name: (member.offset_data, member.size) for member in shard if member.isreg()}
+    except tarfile.TarError as error:
+        raise OSError(f"{file} is not a tar file that can be read ({error})") from None
