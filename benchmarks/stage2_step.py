@@ -1,0 +1,133 @@
+"""What does a step of stage 2 cost against InstructBLIP in transformers?
+
+InstructBLIP's own forward at equal sizes (`plain_stage2.py`): same weights, same batch, same precision, and the very
+same frozen language model, SmolLM2-135M-Instruct. Losses and gradients are compared in float32 without dropout before
+anything is timed. Half of the answers are labels, half captions. On an accelerator the timed steps run in bfloat16.
+
+    python benchmarks/stage2_step.py [--shape quickstart paper] [--batch 8] [--device cuda]
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from common import Row, add_device, parser, report
+from mint.builders import build_language
+from mint.config import LanguageConfig
+from mint.model.stage2 import Stage2
+from mint.types import CAPTION_PROMPT
+from plain_stage2 import arguments, instructblip
+from shapes import PAPER, QUICKSTART, TINY, Shape, on_device
+from steps import Step, check_equal, check_gradients, measure, memory_in_children, memory_of, precision
+
+SHAPES = {"tiny": TINY, "quickstart": replace(QUICKSTART, batch=16), "paper": PAPER}
+OURS, THEIRS = "MINT", "InstructBLIP in transformers"
+NAMES = (OURS, THEIRS)
+AIMS, MEMORY_AIMS = {THEIRS: 1.3}, {THEIRS: 1 / 0.7}
+ACCELERATOR_BATCH = 64
+PAIRS = (
+    ("This is a sound of", "water"),
+    (CAPTION_PROMPT, "A train passes over a bridge while birds sing in the trees nearby."),
+    ("The genre of this music is", "drum and bass"),
+    (CAPTION_PROMPT, "Someone walks slowly over dry leaves and stops."),
+    ("The most prominent instrument in this music is", "guitar"),
+    (CAPTION_PROMPT, "A slow, soft melody is played on the piano in the middle register."),
+    ("Identify the instruments in this segment of music:", "cello, flute, piano"),
+    (CAPTION_PROMPT, "Rain falls on a tin roof, then thunder rolls in the distance."),
+)
+"""Prompts of the paper's Table 1, each with an answer of the usual length."""
+
+
+def main() -> None:
+    options = read_options()
+    if options.memory is not None:
+        (shape,) = chosen_shapes(options)
+        print(json.dumps(memory_of(make_step(options.memory, shape, options.device))))
+        return
+    rows: list[Row] = []
+    for shape in chosen_shapes(options):
+        check(shape, options.device)
+        rows += measure_shape(shape, options)
+    report("stage2_step", rows, options, device=options.device)
+
+
+def read_options() -> argparse.Namespace:
+    options = parser(__doc__.splitlines()[0])
+    options.add_argument("--shape", nargs="+", choices=SHAPES, help="(quickstart; with --all paper too)")
+    options.add_argument("--batch", type=int, help="examples (the shape's; 64 on an accelerator)")
+    options.add_argument("--memory", choices=NAMES, help=argparse.SUPPRESS)
+    add_device(options)
+    return options.parse_args()
+
+
+def chosen_shapes(options: argparse.Namespace) -> list[Shape]:
+    default = ["tiny"] if options.quick else ["quickstart", *(["paper"] if options.all else [])]
+    shapes = [SHAPES[name] for name in options.shape or default]
+    batch = options.batch or (ACCELERATOR_BATCH if options.device != "cpu" and not options.quick else None)
+    return [replace(shape, batch=batch or shape.batch) for shape in shapes]
+
+
+def check(shape: Shape, device: str) -> None:
+    """Losses and gradients of both are the same, in float32 and without dropout."""
+    stage = make_stage(replace(shape, dropout=0.0), device)
+    plain = instructblip(stage).to(device)
+    batch = make_batch(shape, stage, device)
+    ours, theirs = stage(**batch), {"loss": plain(**arguments(batch, plain)).loss}
+    check_equal(ours, theirs, THEIRS)
+    (own,) = torch.autograd.grad(ours["loss"], stage.bridge.audio_norm.weight)
+    (other,) = torch.autograd.grad(theirs["loss"], plain.vision_model.norm.weight)
+    check_gradients(own, other, THEIRS)
+
+
+def measure_shape(shape: Shape, options: argparse.Namespace) -> list[Row]:
+    name = next(name for name, known in SHAPES.items() if replace(known, batch=shape.batch) == shape)
+    memory = memory_in_children(
+        "stage2_step.py", NAMES, ["--shape", name, "--batch", str(shape.batch), "--device", options.device]
+    )
+    steps = [make_step(name, shape, options.device) for name in NAMES]
+    aimed = shape.name != "tiny"
+    return measure(shape.case, steps, options.rounds, memory, AIMS if aimed else {}, MEMORY_AIMS if aimed else {})
+
+
+def make_stage(shape: Shape, device: str) -> Stage2:
+    config = LanguageConfig(family="tiny") if shape.name == "tiny" else LanguageConfig()
+    language = build_language(config, device)
+    return Stage2(bridge=shape.bridge(), language=language).to(device)
+
+
+def make_batch(shape: Shape, stage: Stage2, device: str) -> dict[str, Any]:
+    """A batch of `Stage2.forward`; the instruction in Bridge-Net's tokens is as long as the prompt in words."""
+    prompts, answers = zip(*itertools.islice(itertools.cycle(PAIRS), shape.batch), strict=True)
+    counts = torch.tensor([len(prompt.split()) + 2 for prompt in prompts])
+    mask = torch.arange(int(counts.max())) < counts[:, None]
+    ids = torch.randint(1, shape.vocabulary - 1, mask.shape, generator=torch.Generator().manual_seed(3))
+    instruction: dict[str, Tensor] = {"instruction_ids": ids.masked_fill(~mask, 0), "instruction_mask": mask}
+    return on_device({**shape.audio(), **instruction, **stage.language.collate(prompts, answers)}, device)
+
+
+def make_step(name: str, shape: Shape, device: str) -> Step:
+    stage = make_stage(shape, device)
+    batch = make_batch(shape, stage, device)
+    model: Any = stage if name == OURS else instructblip(stage).to(device)
+    model.train()
+    if name != OURS:
+        model.language_model.eval()  # frozen, as ours is
+        batch = arguments(batch, model)
+
+    def loss() -> Tensor:
+        with precision(device):
+            found: Tensor = model(**batch)["loss"]
+            return found
+
+    return Step(name, model, loss, held=(stage.language.model,))
+
+
+if __name__ == "__main__":
+    main()
