@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from mint.assets import resolve
+from mint.assets.pretrained import identify, load_pretrained, load_weights_of
 from mint.config import BridgeConfig, EncoderConfig, LanguageConfig, Recipe, load_recipe
 from mint.model.bridge_net import BridgeNet
 from mint.model.convert import LoadReport, load_bert
@@ -23,6 +24,8 @@ from mint.model.freeze import freeze
 from mint.types import AudioEncoder, LanguageModel, MintError
 
 if TYPE_CHECKING:
+    from mint.encoders.spectrogram import SpectrogramEncoder
+    from mint.encoders.waveform import WaveformEncoder
     from mint.model.stage1 import Stage1
     from mint.model.stage2 import Stage2
 
@@ -38,9 +41,11 @@ def build_encoder(config: EncoderConfig, device: torch.device | str = "cpu") -> 
         from mint.encoders.tiny import TinyEncoder
 
         return TinyEncoder().to(device)
-    from mint.encoders.yamnet import YamNet
+    if config.family == "yamnet":
+        from mint.encoders.yamnet import YamNet
 
-    return YamNet.from_folder(Path(resolve(config.weights))).to(device)
+        return YamNet.from_folder(Path(resolve(config.weights))).to(device)
+    return _transformers_encoder(config, resolve(config.weights)).to(device)
 
 
 def build_tokenizer(config: BridgeConfig) -> Any:
@@ -51,7 +56,7 @@ def build_tokenizer(config: BridgeConfig) -> Any:
         return tiny_bert_tokenizer()
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(resolve(config.weights), revision=config.revision)
+    return load_pretrained(AutoTokenizer, resolve(config.weights), config.revision)
 
 
 def bridge_sizes(config: BridgeConfig, audio_width: int, vocab_size: int) -> dict[str, Any]:
@@ -86,8 +91,8 @@ def build_bridge(config: BridgeConfig, audio_width: int, vocab_size: int) -> tup
         return bridge, LoadReport(copied=(), new=tuple(bridge.state_dict()), left=())
     from transformers import AutoModel
 
-    bert = AutoModel.from_pretrained(
-        resolve(config.weights), revision=config.revision, dtype=torch.float32, add_pooling_layer=False
+    bert = load_weights_of(
+        AutoModel, resolve(config.weights), config.revision, dtype=torch.float32, add_pooling_layer=False
     )
     return bridge, load_bert(bridge, bert.state_dict())
 
@@ -95,6 +100,7 @@ def build_bridge(config: BridgeConfig, audio_width: int, vocab_size: int) -> tup
 def build_language(config: LanguageConfig, device: torch.device | str = "cpu") -> LanguageModel:
     """The frozen language model, on its device."""
     from mint.language.causal import CausalLanguageModel
+    from mint.language.seq2seq import Seq2SeqLanguageModel
 
     model: Any
     tokenizer: Any
@@ -104,17 +110,10 @@ def build_language(config: LanguageConfig, device: torch.device | str = "cpu") -
         model, tokenizer = tiny_language()
         identity = "tiny: two random Llama blocks, seed 0"
     else:
-        from transformers import AutoModelForCausalLM, AutoTokenizer
-
-        source = resolve(config.weights)
-        if list(Path(source).glob("*.gguf")):
-            from mint.language.gguf import converted
-
-            source = str(converted(Path(source)))
-        model = AutoModelForCausalLM.from_pretrained(source, revision=config.revision, dtype=torch.float32)
-        tokenizer = AutoTokenizer.from_pretrained(source, revision=config.revision)
-        identity = f"{config.weights}@{config.revision or 'local'}"
+        model, tokenizer, identity = _transformers_language(config)
     freeze(model.to(device))
+    if config.family == "seq2seq":
+        return Seq2SeqLanguageModel(model, tokenizer, identity=identity)
     return CausalLanguageModel(model, tokenizer, identity=identity, answer_end=config.answer_end)
 
 
@@ -229,6 +228,39 @@ def load_tokenizer(run: Path) -> Any:
     return AutoTokenizer.from_pretrained(run / "tokenizer")
 
 
+def _transformers_encoder(config: EncoderConfig, source: str) -> WaveformEncoder | SpectrogramEncoder:
+    from transformers import AutoFeatureExtractor, AutoModel
+
+    from mint.encoders.spectrogram import SpectrogramEncoder
+    from mint.encoders.waveform import WaveformEncoder
+
+    model = load_weights_of(AutoModel, source, config.revision, dtype=torch.float32)
+    extractor = load_pretrained(AutoFeatureExtractor, source, config.revision)
+    identity = identify(source, model, config.revision, content=True)
+    if config.family == "spectrogram":
+        return SpectrogramEncoder(model, extractor, identity, config.layer)
+    return WaveformEncoder(model, identity, config.layer, extractor.do_normalize, extractor.sampling_rate)
+
+
+def _transformers_language(config: LanguageConfig) -> tuple[Any, Any, str]:
+    """Model, tokenizer and identity."""
+    from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
+
+    source = resolve(config.weights)
+    if list(Path(source).glob("*.gguf")):
+        from mint.language.gguf import converted
+
+        source = str(converted(Path(source)))
+    kind = AutoModelForSeq2SeqLM if config.family == "seq2seq" else AutoModelForCausalLM
+    model = load_weights_of(kind, source, config.revision, dtype=getattr(torch, config.dtype))
+    identity = (
+        f"{config.weights}@local" if config.weights.startswith("asset:") else identify(source, model, config.revision)
+    )
+    if config.dtype != "float32":
+        identity += f" in {config.dtype}"
+    return model, load_pretrained(AutoTokenizer, source, config.revision), identity
+
+
 def _bert_sizes(config: BridgeConfig) -> dict[str, Any]:
     if config.weights == TINY:
         from mint.language.tiny import TINY_BERT
@@ -236,7 +268,7 @@ def _bert_sizes(config: BridgeConfig) -> dict[str, Any]:
         return TINY_BERT
     from transformers import AutoConfig
 
-    bert = AutoConfig.from_pretrained(resolve(config.weights), revision=config.revision)
+    bert = load_pretrained(AutoConfig, resolve(config.weights), config.revision)
     if config.num_layers > bert.num_hidden_layers:
         raise MintError(
             f"bridge.num_layers is {config.num_layers}, but {config.weights} has {bert.num_hidden_layers} blocks; "

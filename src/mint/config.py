@@ -30,12 +30,20 @@ STRICT = ConfigDict(extra="forbid", strict=False, use_attribute_docstrings=True)
 class EncoderConfig:
     """The frozen audio encoder."""
 
-    family: Literal["yamnet", "tiny"] = "yamnet"
-    """Adapter: `yamnet`, or `tiny` (random weights, for tests)."""
+    family: Literal["yamnet", "waveform", "spectrogram", "tiny"] = "yamnet"
+    """Adapter: `yamnet`; `waveform` (data2vec-audio, wav2vec2, HuBERT, WavLM); `spectrogram` (Whisper, AST, CLAP); or
+    `tiny` (random weights, for tests)."""
     weights: str = "asset:yamnet"
     """`asset:NAME`, a local folder or a hub name."""
     revision: str | None = None
     """Revision of a hub name; pinned in the run."""
+    layer: int | None = None
+    """Hidden state of a transformers model: None the last, 0 the input of the first block, n the output of block n."""
+
+    def __post_init__(self) -> None:
+        """Refuse a layer where there is none to choose."""
+        if self.layer is not None and self.family not in ("waveform", "spectrogram"):
+            raise ValueError(f"encoder.layer is {self.layer}, but {self.family} has no layers to choose; leave it out")
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -95,14 +103,24 @@ class ObjectivesConfig:
 class LanguageConfig:
     """The frozen language model."""
 
-    family: Literal["causal", "tiny"] = "causal"
-    """Adapter: `causal` (Llama, SmolLM, Qwen, OPT), or `tiny` (random weights, for tests)."""
+    family: Literal["causal", "seq2seq", "tiny"] = "causal"
+    """Adapter: `causal` (Llama, SmolLM, Qwen, OPT), `seq2seq` (T5, FlanT5, mT5), or `tiny` (random weights, for
+    tests)."""
     weights: str = "asset:smollm2"
     """`asset:NAME`, a local folder or a hub name."""
     revision: str | None = None
     """Revision of a hub name; pinned in the run."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Of the frozen weights."""
     answer_end: str | None = None
-    """Text of one token that ends an answer; None: the tokenizer's end of sequence."""
+    """Text of one token that ends an answer; None: the tokenizer's end of sequence. Of a causal model."""
+
+    def __post_init__(self) -> None:
+        """Refuse what the family cannot do."""
+        if self.family == "seq2seq" and self.answer_end is not None:
+            raise ValueError(
+                f"language.answer_end is {self.answer_end!r}, but seq2seq models have an end of their own; leave it out"
+            )
 
 
 @dataclass(frozen=True, config=STRICT)

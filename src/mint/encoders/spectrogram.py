@@ -1,0 +1,168 @@
+"""Transformers' spectrogram models as frozen audio encoders: Whisper's encoder, AST and CLAP's audio tower.
+
+Each reads a window of fixed length (30 s, 10.24 s, 10 s), completed with silence, and has learnt to see that silence:
+no attention is masked, so a clip gives the same features in any batch. Longer clips are cut into consecutive windows.
+The feature mask leaves out what lies past the end of the clip. The spectrogram is that of the model's own extractor.
+
+CLAP's extractor draws at random where a clip is longer than the window, and marks one clip of a batch at random as
+longer; here windows are never longer and none is marked. It repeats short clips to fill the window, as CLAP was
+trained; the mask covers the first copy.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mint.encoders.waveform import check_layer
+from mint.types import MintError
+
+LEAST_SAMPLES = 400
+"""A frame of AST's filter bank; shorter windows are completed with silence first."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How the output of a model is laid out."""
+
+    window: int
+    """Samples that the model reads."""
+    step: float
+    """Samples from one time step of the tokens to the next."""
+    width: int
+    """D."""
+    blocks: int | None
+    """Hidden states to choose from; None: the last alone."""
+    tokens: Callable[[Tensor], Tensor]
+    """A hidden state to tokens [N, time, bands, D]."""
+
+
+class SpectrogramEncoder(nn.Module):
+    """Adapter of a spectrogram model; implements `mint.types.AudioEncoder`.
+
+    Args:
+        model: transformers' `WhisperModel`, `ASTModel` or `ClapModel`; of the first and last the audio part is kept.
+        extractor: the feature extractor of its checkpoint.
+        identity: name and revision of its weights.
+        layer: as in `WaveformEncoder`; CLAP has the last alone.
+        windows_at_once: bounds the memory of a pass.
+
+    Raises:
+        MintError: a model of another kind, or a layer that it does not have.
+    """
+
+    def __init__(
+        self, model: Any, extractor: Any, identity: str, layer: int | None = None, windows_at_once: int = 32
+    ) -> None:
+        super().__init__()
+        kind = model.config.model_type
+        if kind not in LAYOUTS:
+            raise MintError(f"encoder.family spectrogram cannot read {kind!r}; it reads {', '.join(LAYOUTS)}")
+        self.model = audio_part(model)
+        self.extractor = extractor
+        self.layout = LAYOUTS[kind](self.model.config, extractor)
+        if layer is not None and self.layout.blocks is None:
+            raise MintError(f"encoder.layer is {layer}, but of {kind} only the last is read; leave it out")
+        check_layer(layer, self.layout.blocks or 0)
+        self.layer = layer
+        self.windows_at_once = windows_at_once
+        self.sample_rate: int = extractor.sampling_rate
+        self.width = self.layout.width
+        self.identity = f"{kind} {identity}; {'last layer' if layer is None else f'layer {layer}'}"
+        self.requires_grad_(False)
+        self.train(False)
+
+    def train(self, mode: bool = True) -> SpectrogramEncoder:
+        """Stay in eval mode: the encoder is frozen."""
+        return super().train(False)
+
+    @torch.no_grad()
+    def encode(self, waveform: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Encode a padded batch.
+
+        Args:
+            waveform: [B, S] float32 at the model's rate; what lies beyond the lengths is not read.
+            lengths: [B] int64, in samples.
+
+        Returns:
+            features [B, T, D], time-major where the model has several frequency bands, and mask [B, T]; zeros under it.
+        """
+        starts = [range(0, max(int(length), 1), self.layout.window) for length in lengths]
+        places = [(row, start) for row, begins in enumerate(starts) for start in begins]
+        clips = [clip[:length].cpu() for clip, length in zip(waveform, lengths.tolist(), strict=True)]
+        parts = [clips[row][start : start + self.layout.window] for row, start in places]
+        chunks = [parts[first : first + self.windows_at_once] for first in range(0, len(parts), self.windows_at_once)]
+        tokens = [self._encode(chunk, waveform.device) for chunk in chunks]
+        by_row: list[list[Tensor]] = [[] for _ in clips]
+        for (row, _), part, encoded in zip(places, parts, itertools.chain(*tokens), strict=True):
+            steps = max(1, min(len(encoded), -int(-len(part) // self.layout.step)))
+            by_row[row].append(encoded[:steps].flatten(0, 1))  # [steps x bands, D]
+        rows = [torch.cat(encoded) for encoded in by_row]
+        features = nn.utils.rnn.pad_sequence(rows, batch_first=True)
+        counts = torch.tensor([len(row) for row in rows], device=features.device)
+        return features, torch.arange(features.shape[1], device=features.device) < counts[:, None]
+
+    def _encode(self, parts: Sequence[Tensor], device: torch.device) -> Tensor:
+        """Windows of samples to tokens [N, time, bands, D]."""
+        arrays = [nn.functional.pad(part, (0, max(0, LEAST_SAMPLES - len(part)))).numpy() for part in parts]
+        inputs = self.extractor(arrays, sampling_rate=self.sample_rate, return_tensors="pt")
+        if "is_longer" in inputs:
+            inputs["is_longer"] = torch.zeros_like(inputs["is_longer"])
+        weight = next(self.model.parameters())
+        moved = {name: value.to(device, weight.dtype) for name, value in inputs.items() if name != "is_longer"}
+        if "is_longer" in inputs:
+            moved["is_longer"] = inputs["is_longer"].to(device)
+        output = self.model(**moved, output_hidden_states=self.layer is not None)
+        hidden = output.last_hidden_state if self.layer is None else output.hidden_states[self.layer]
+        return self.layout.tokens(hidden).float()
+
+
+def audio_part(model: Any) -> Any:
+    """The audio encoder of a model that may have more."""
+    return getattr(model, {"whisper": "encoder", "clap": "audio_model"}.get(model.config.model_type, ""), model)
+
+
+def _whisper(config: Any, extractor: Any) -> Layout:
+    steps = config.max_source_positions
+    return Layout(
+        window=extractor.n_samples,
+        step=extractor.n_samples / steps,
+        width=config.d_model,
+        blocks=config.encoder_layers,
+        tokens=lambda hidden: hidden.unsqueeze(2),
+    )
+
+
+def _ast(config: Any, extractor: Any) -> Layout:
+    bands = (config.num_mel_bins - config.patch_size) // config.frequency_stride + 1
+    hop = extractor.sampling_rate // 100
+    return Layout(
+        window=config.max_length * hop,
+        step=config.time_stride * hop,
+        width=config.hidden_size,
+        blocks=config.num_hidden_layers,
+        tokens=lambda hidden: hidden[:, 2:].unflatten(1, (bands, -1)).transpose(1, 2),  # without [CLS], distillation
+    )
+
+
+def _clap(config: Any, extractor: Any) -> Layout:
+    steps = config.spec_size**2 // config.num_mel_bins // config.patch_stride[1] // 2 ** (len(config.depths) - 1)
+    return Layout(
+        window=extractor.nb_max_samples,
+        step=extractor.nb_max_samples / steps,
+        width=config.hidden_size,
+        blocks=None,
+        tokens=lambda hidden: hidden.permute(0, 3, 2, 1),  # [N, D, bands, time]
+    )
+
+
+LAYOUTS: dict[str, Callable[[Any, Any], Layout]] = {
+    "whisper": _whisper,
+    "audio-spectrogram-transformer": _ast,
+    "clap": _clap,
+}
