@@ -46,6 +46,8 @@ class Example:
     """What the language model should say; labels joined with ", "."""
     labels: tuple[str, ...] = ()
     """The true labels, in the corpus's label order."""
+    unknown: tuple[str, ...] = ()
+    """Labels of which nobody knows whether they are true; every other label of the task is absent."""
     captions: tuple[str, ...] = ()
     metadata: dict[str, Any] = field(default_factory=dict)
     """Anything else the corpus knows (pitch, programme, licence, source id)."""

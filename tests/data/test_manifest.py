@@ -29,6 +29,7 @@ examples = st.builds(
     prompt=st.none() | st.text(),
     answer=st.none() | st.text(),
     labels=texts,
+    unknown=texts,
     captions=texts,
     metadata=st.dictionaries(st.text(), st.integers() | st.text()),
 )
@@ -123,6 +124,7 @@ def without(key: str) -> bytes:
         (line(duration=float("inf")), "duration is inf"),
         (line(answer=3), "answer is 3; it must be text, or absent"),
         (line(labels="dog"), "labels is 'dog'; it must be a list of texts"),
+        (line(unknown="cat"), "unknown is 'cat'; it must be a list of texts"),
         (line(labels=["dog", 1]), r"labels is \['dog', 1\]; it must be a list of texts"),
         (line(captions={}), "captions is {}; it must be a list of texts"),
         (line(metadata=[]), r"metadata is \[\]; it must be an object"),

@@ -1,7 +1,7 @@
 """Manifests: JSON Lines, one `Example` a line, audio paths relative to the manifest's folder.
 
-    {"id", "audio", "start"?, "duration"?, "task", "prompt"?, "answer"?, "labels"?, "captions"?, "split", "corpus",
-     "metadata"?}
+    {"id", "audio", "start"?, "duration"?, "task", "prompt"?, "answer"?, "labels"?, "unknown"?, "captions"?, "split",
+     "corpus", "metadata"?}
 
 A Parquet file with these columns is read as well (`metadata` a struct or JSON text; null: absent), where pyarrow is
 installed. Lines are read one at a time and checked by hand rather than by pydantic: a corpus has millions of them.
@@ -100,6 +100,7 @@ def parse_line(line: bytes | dict[str, Any], folder: Path) -> Example:
         raise MintError(f"key {missing[0]!r} is missing; every line needs {', '.join(sorted(REQUIRED))}")
     record["audio"] = folder / record["audio"]
     record["labels"] = tuple(record.get("labels", ()))
+    record["unknown"] = tuple(record.get("unknown", ()))
     record["captions"] = tuple(record.get("captions", ()))
     return Example(**record)
 
@@ -193,6 +194,7 @@ CHECKS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "prompt": ("text, or absent", lambda value: value is None or _is_text(value)),
     "answer": ("text, or absent", lambda value: value is None or _is_text(value)),
     "labels": ("a list of texts", _is_texts),
+    "unknown": ("a list of texts", _is_texts),
     "captions": ("a list of texts", _is_texts),
     "split": (f"one of {', '.join(SPLITS)}", SPLITS.__contains__),
     "corpus": ("text, not empty", _is_name),
