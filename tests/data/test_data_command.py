@@ -71,7 +71,7 @@ def test_the_seed_is_handed_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["prepare", "nothing", "--output", "x"], "no corpus 'nothing'; choose one of quickstart, folder"),
+        (["prepare", "nothing", "--output", "x"], "no corpus 'nothing'; choose one of quickstart, folder, csv, audioset"),
         (
             ["prepare", "folder", "--output", "x"],
             "corpus 'folder' is read from files; say where they lie with --source",

@@ -61,8 +61,8 @@ def test_one_sub_folder_per_label(tmp_path: Path) -> None:
         assert example.audio.is_file()
         assert example.id == example.audio.resolve().relative_to(source).as_posix()
         assert all(str(example.answer).lower() in caption.lower() for caption in example.captions)
-    assert not (tmp_path / "out" / "skipped.jsonl").exists()
-    assert read_skipped(manifest) == []
+    assert not (tmp_path / "out" / "labels.skipped.jsonl").exists()
+    assert list(read_skipped(manifest)) == []
 
 
 def test_labels_from_file_names(tmp_path: Path) -> None:
@@ -180,13 +180,13 @@ def test_bad_clips_are_skipped_and_listed(tmp_path: Path) -> None:
     soundfile.write(source / "b" / "nan.wav", np.array([np.nan], np.float32), 8000, subtype="FLOAT")
     manifest = read_source(source, tmp_path / "out")
     assert len(list(read_manifest(manifest))) == 6
-    skipped = read_skipped(manifest)
+    skipped = list(read_skipped(manifest))
     assert [Path(one["audio"]).name for one in skipped] == ["empty.wav", "nan.wav", "text.mp3", "video.m4a"]
     for one, reason in zip(skipped, ["0 bytes", "NaN", "not audio", "not audio"], strict=True):
         assert reason in one["reason"]
     for one in skipped:
         Path(one["audio"]).unlink()
-    assert read_skipped(read_source(source, tmp_path / "out")) == []
+    assert list(read_skipped(read_source(source, tmp_path / "out"))) == []
 
 
 def test_a_file_that_the_table_names_in_vain_is_skipped(tmp_path: Path) -> None:

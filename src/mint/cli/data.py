@@ -45,14 +45,23 @@ def add_parser(subparsers: Subparsers) -> None:
 
 def run_list(args: argparse.Namespace) -> int:
     """Print the table of corpora."""
+    from dataclasses import asdict
+
     from mint.data.corpora import CORPORA
 
     if args.json:
-        rows = [{"name": name, "about": row.about, "needs_source": row.needs_source} for name, row in CORPORA.items()]
+        rows = [
+            {"name": name, "about": row.about, "needs_source": row.needs_source}
+            | (asdict(row.entry) if row.entry else {})
+            for name, row in CORPORA.items()
+        ]
         print(json.dumps(rows, indent=2))
         return 0
     for name, row in CORPORA.items():
-        print(f"{name:<12} {row.about}{' (needs --source)' if row.needs_source else ''}")
+        print(f"{name:<16} {row.about}{' (needs --source)' if row.needs_source else ''}")
+        if entry := row.entry:
+            print(f"{'':<16} {entry.title}: {entry.clips:,} clips, {entry.hours:,g} h; licence: {entry.licence}")
+            print(f"{'':<16} get: {entry.where}")
     return 0
 
 
@@ -61,17 +70,17 @@ def run_prepare(args: argparse.Namespace) -> int:
     from collections import Counter
 
     from mint.data.corpora import prepare
-    from mint.data.corpora.folder import read_skipped
+    from mint.data.corpora.folder import read_skipped, skipped_file
     from mint.data.manifest import read_manifest
 
     for manifest in prepare(args.corpus, args.source, args.output, args.seed):
         sizes = Counter(example.split for example in read_manifest(manifest))
         print(f"{manifest}: {', '.join(f'{count} {split}' for split, count in sizes.items())}")
-        skipped = read_skipped(manifest)
-        for one in skipped[:10]:
-            print(f"  skipped: {one['reason']}")
+        skipped = Counter(one["reason"] for one in read_skipped(manifest))
+        for reason, count in skipped.most_common(SHOWN):
+            print(f"  skipped{f' {count}' if count > 1 else ''}: {reason}")
         if skipped:
-            print(f"  {len(skipped)} skipped in all, listed in {manifest.with_name('skipped.jsonl')}")
+            print(f"  {skipped.total()} skipped in all, listed in {skipped_file(manifest)}")
     return 0
 
 

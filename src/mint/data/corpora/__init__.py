@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from mint.data.corpora.catalogue import CATALOGUE, Entry
 from mint.types import MintError
 
 
@@ -17,6 +19,8 @@ class Corpus:
     prepare: Callable[[Path | None, Path, int], list[Path]]
     """(source, output, seed) -> manifests."""
     needs_source: bool
+    entry: Entry | None = None
+    """Size, licence and origin of a public corpus."""
 
 
 def prepare(name: str, source: Path | None, output: Path, seed: int = 0) -> list[Path]:
@@ -54,9 +58,25 @@ def _folder(source: Path | None, output: Path, seed: int) -> list[Path]:
     return [read_source(source, output, seed)]
 
 
+def _csv(source: Path | None, output: Path, seed: int) -> list[Path]:
+    from mint.data.corpora.public import prepare_table
+
+    assert source is not None
+    return [prepare_table(source, output, seed)]
+
+
+def _public(name: str, source: Path | None, output: Path, seed: int) -> list[Path]:
+    from mint.data.corpora.public import prepare_public
+
+    assert source is not None
+    return [prepare_public(name, source, output)]
+
+
 CORPORA = {
     "quickstart": Corpus(
         "notes, ensembles, chords and percussion, rendered with captions and labels", _quickstart, False
     ),
     "folder": Corpus("your own recordings: a sub-folder per label, or a table with audio,label", _folder, True),
+    "csv": Corpus("your own clips: a table with audio and label, labels or caption", _csv, True),
+    **{name: Corpus(row.task, functools.partial(_public, name), True, row) for name, row in CATALOGUE.items()},
 }

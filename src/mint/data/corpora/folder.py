@@ -33,7 +33,6 @@ SUFFIXES = (
 )
 """What counts as a recording in a folder; libsndfile cannot read the second row: they are listed as skipped."""
 TABLES = (".csv", ".tsv", ".jsonl")
-SKIPPED = "skipped.jsonl"
 ALIASES = {"val": "validation", "valid": "validation", "dev": "validation"}
 TEST_SHARE, VALIDATION_SHARE = 0.2, 0.1
 TEMPLATES = (
@@ -61,7 +60,7 @@ def read_source(source: Path, output: Path, seed: int = 0) -> Path:
 
     Files with the same bytes go to the same split. Where the source has no splits, about 70 / 10 / 20 % of each label
     are for training / validation / test, with at least one test clip where a label has three. A recording that cannot
-    be decoded is left out and listed with the reason in `skipped.jsonl` beside the manifest (see `read_skipped`).
+    be decoded is left out and listed with the reason in `NAME.skipped.jsonl` beside the manifest (see `read_skipped`).
 
     Args:
         source: a folder or a table.
@@ -82,7 +81,7 @@ def read_source(source: Path, output: Path, seed: int = 0) -> Path:
     with ThreadPoolExecutor() as pool:
         inspected = list(pool.map(_inspect, recordings))
     kept = [one for one in inspected if one.problem is None]
-    _write_skipped(manifest.with_name(SKIPPED), [one for one in inspected if one.problem is not None])
+    _write_skipped(skipped_file(manifest), [one for one in inspected if one.problem is not None])
     _refuse_unusable(source, inspected, kept)
     splits = _assign_splits(kept, seed)
     if "test" not in splits:
@@ -91,10 +90,16 @@ def read_source(source: Path, output: Path, seed: int = 0) -> Path:
     return manifest
 
 
-def read_skipped(manifest: Path) -> list[dict[str, str]]:
-    """What `read_source` left out: a dictionary with `audio` and `reason` for each recording."""
-    path = manifest.with_name(SKIPPED)
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+def skipped_file(manifest: Path) -> Path:
+    """Where what was left out of a manifest is listed, if anything was."""
+    return manifest.with_suffix(".skipped.jsonl")
+
+
+def read_skipped(manifest: Path) -> Iterator[dict[str, str]]:
+    """Stream what was left out when a manifest was made: a dictionary with `audio` and `reason` for each recording."""
+    if (path := skipped_file(manifest)).exists():
+        with path.open(encoding="utf-8") as file:
+            yield from map(json.loads, file)
 
 
 def _from_folder(source: Path) -> Iterator[Recording]:

@@ -1,0 +1,164 @@
+"""The public corpora of the paper's Table 1, and four beyond it: what they are, how large, under which licence.
+
+Sizes are those that the corpora's own papers or pages state; what can still be had of corpora from YouTube is less.
+Nothing is downloaded from here: `where` says by name where a corpus is published.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One public corpus."""
+
+    title: str
+    task: str
+    """In words; the `task` of its clips is the corpus's name, or `captioning`."""
+    clips: int
+    hours: float
+    licence: str
+    where: str
+    """Where to get it, by name."""
+
+
+CATALOGUE = {
+    "audioset": Entry(
+        "AudioSet",
+        "sound events, 527 classes, several a clip",
+        2_084_320,
+        5790,
+        "CC BY 4.0 (labels); the recordings are YouTube's",
+        "the segment CSVs and class_labels_indices.csv from Google Research's AudioSet page; the audio from YouTube",
+    ),
+    "vggsound": Entry(
+        "VGGSound",
+        "sound events, 309 classes",
+        199_176,
+        550,
+        "CC BY 4.0 (labels); the recordings are YouTube's",
+        "vggsound.csv from the VGG group's page at Oxford; the audio from YouTube",
+    ),
+    "openmic": Entry(
+        "OpenMIC-2018",
+        "instruments, 20 classes, several a clip, most of them unlabelled",
+        20_000,
+        56,
+        "CC BY 4.0; per track (audio)",
+        "the archive openmic-2018-v1.0.0 on Zenodo",
+    ),
+    "fma-small": Entry(
+        "FMA-small",
+        "genre, 8 classes, balanced",
+        8_000,
+        66,
+        "CC BY 4.0 (metadata); per track (audio)",
+        "the archives fma_metadata and fma_small of the FMA project on GitHub",
+    ),
+    "fma-medium": Entry(
+        "FMA-medium",
+        "genre, 16 classes",
+        25_000,
+        208,
+        "CC BY 4.0 (metadata); per track (audio)",
+        "the archives fma_metadata and fma_medium of the FMA project on GitHub",
+    ),
+    "fma-large": Entry(
+        "FMA-large",
+        "genre, 16 classes (of the 49,598 tracks that have a top genre)",
+        106_574,
+        888,
+        "CC BY 4.0 (metadata); per track (audio)",
+        "the archives fma_metadata and fma_large of the FMA project on GitHub",
+    ),
+    "nsynth": Entry(
+        "NSynth",
+        "instrument family, 11 classes",
+        305_979,
+        340,
+        "CC BY 4.0",
+        "the JSON/WAV archives nsynth-train, nsynth-valid and nsynth-test from Google's Magenta project",
+    ),
+    "fsd50k": Entry(
+        "FSD50K",
+        "sound events, 200 classes, several a clip",
+        51_197,
+        108.3,
+        "CC BY 4.0; per clip (audio)",
+        "the archives of FSD50K on Zenodo",
+    ),
+    "music4all-key": Entry(
+        "Music4All",
+        "key, 24 classes",
+        109_269,
+        911,
+        "research only, on request",
+        "the authors of Music4All, after signing their agreement",
+    ),
+    "music4all-genre": Entry(
+        "Music4All",
+        "genres, several a track",
+        109_269,
+        911,
+        "research only, on request",
+        "the authors of Music4All, after signing their agreement",
+    ),
+    "gtzan": Entry(
+        "GTZAN",
+        "genre, 10 classes",
+        1_000,
+        8.3,
+        "none stated",
+        "the archive genres.tar.gz of George Tzanetakis, or its copy on Kaggle",
+    ),
+    "wavcaps": Entry(
+        "WavCaps",
+        "captions, one a clip",
+        403_050,
+        7568,
+        "academic use only",
+        "the data set cvssp/WavCaps on the Hugging Face Hub (Zip_files unpacked, and json_files)",
+    ),
+    "freesound": Entry(
+        "Freesound captions",
+        "captions, from titles and descriptions",
+        515_581,
+        3033,
+        "Creative Commons, per clip",
+        "Freesound, in the form of LAION's audio-dataset project (a JSON beside each recording)",
+    ),
+    "clotho": Entry(
+        "Clotho v2",
+        "captions, five a clip",
+        5_929,
+        37,
+        "non-commercial (captions); Creative Commons, per clip (audio)",
+        "the archives of Clotho on Zenodo",
+    ),
+    "audiocaps": Entry(
+        "AudioCaps",
+        "captions, one a clip for training, five for validation and test",
+        51_308,
+        142,
+        "MIT (captions); the recordings are YouTube's",
+        "train.csv, val.csv and test.csv of the AudioCaps project on GitHub; the audio from YouTube",
+    ),
+    "esc50": Entry(
+        "ESC-50",
+        "environmental sounds, 50 classes, 5 folds",
+        2_000,
+        2.8,
+        "CC BY-NC 3.0",
+        "the project ESC-50 on GitHub",
+    ),
+    "musiccaps": Entry(
+        "MusicCaps",
+        "captions of music, one a clip",
+        5_521,
+        15.3,
+        "CC BY-SA 4.0 (captions); the recordings are YouTube's",
+        "musiccaps-public.csv from Google's MusicCaps on Kaggle or the Hugging Face Hub; the audio from YouTube",
+    ),
+}
+"""Name of the corpus, as in `mint data prepare` -> what it is."""

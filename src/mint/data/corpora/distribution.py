@@ -1,0 +1,148 @@
+"""What the readers of public corpora share: finding the official files and the recordings that they name.
+
+A reader is a function `(source, skip)` that yields an `Example` for every clip that the official files name, in their
+order, whether or not its recording is on disk; what the files themselves exclude is told to `skip(name, reason)`.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+from mint.data.corpora.catalogue import CATALOGUE
+from mint.data.corpora.folder import SUFFIXES
+from mint.types import MintError
+
+Skip = Callable[[str, str], None]
+"""Told the name and the reason of what is left out."""
+
+FIELD_LIMIT = 1 << 24
+"""Characters a CSV field may have: FMA's fields of HTML may exceed the 128 KiB that Python allows."""
+
+
+def ignore(name: str, reason: str) -> None:
+    """A `Skip` that forgets."""
+
+
+def find(corpus: str, source: Path, *names: str) -> Path:
+    """The first of some official files or folders, in the source or in a folder in it.
+
+    Args:
+        corpus: a name in the catalogue.
+        source: the folder that was given.
+        names: paths relative to the folder of the corpus, any of which will do.
+
+    Raises:
+        MintError: none is there; the message says what was looked for and where to get the corpus.
+    """
+    if (found := find_any(source, *names)) is None:
+        entry = CATALOGUE[corpus]
+        reason = f"there is no {' or '.join(names)} in it" if source.is_dir() else "no such folder"
+        raise MintError(f"{source}: {reason}; give the folder of {entry.title} ({entry.where})")
+    return found
+
+
+def find_any(source: Path, *names: str) -> Path | None:
+    """As `find`; None where there is none."""
+    candidates = (path for name in names for path in (source / name, *sorted(source.glob(f"*/{name}"))))
+    return next((path for path in candidates if path.exists()), None)
+
+
+def csv_rows(path: Path, columns: Iterable[str], skip: Skip, delimiter: str = ",") -> Iterator[dict[str, str]]:
+    """The rows under a CSV's header, as text; a row that lacks one of the columns is skipped.
+
+    Raises:
+        MintError: the header lacks one of the columns, or the file is no CSV.
+    """
+    rows = csv_lines(path, delimiter=delimiter)
+    _, header = next(rows, (1, []))
+    header = [name.strip() for name in header]
+    if missing := [name for name in columns if name not in header]:
+        raise MintError(
+            f"{path}, line 1: no column {missing[0]!r} (found: {', '.join(header) or 'none'}); take the official file"
+        )
+    needed = max(header.index(name) for name in columns)
+    for number, row in rows:
+        if len(row) <= needed:
+            skip(f"{path.name}, line {number}", f"broken line of {path.name}")
+        else:
+            yield dict(zip(header, row, strict=False))
+
+
+def csv_lines(path: Path, delimiter: str = ",", after_space: bool = False) -> Iterator[tuple[int, list[str]]]:
+    """The lines of a CSV that are not blank, with their numbers.
+
+    Args:
+        path: in UTF-8 or Latin-1.
+        delimiter: between fields.
+        after_space: whether a space after a delimiter belongs to it.
+
+    Raises:
+        MintError: the file is no CSV.
+    """
+    csv.field_size_limit(FIELD_LIMIT)
+    with path.open(encoding=_encoding(path), newline="") as file:
+        reader = csv.reader(file, delimiter=delimiter, skipinitialspace=after_space)
+        try:
+            for row in reader:
+                if any(row):
+                    yield reader.line_num, row
+        except csv.Error as error:
+            raise MintError(f"{path}, line {reader.line_num}: no CSV ({error}); fetch the file again") from None
+
+
+def spoken(name: str) -> str:
+    """'mallet_percussion' -> 'mallet percussion'."""
+    return " ".join(name.replace("_", " ").split())
+
+
+class Recordings:
+    """The recordings under some folders, at any depth, by file name without suffix.
+
+    There may be millions: of each the stem alone is kept, folders and suffixes are shared.
+
+    Args:
+        folders: where to look; of recordings of one name the first counts.
+    """
+
+    def __init__(self, *folders: Path) -> None:
+        self._root = folders[0]
+        self._places: dict[str, tuple[str, str]] = {}
+        self._spelled: dict[str, str] = {}
+        shared: dict[tuple[str, str], tuple[str, str]] = {}
+        for folder in folders:
+            for parent, subfolders, names in os.walk(folder, followlinks=True):
+                subfolders.sort()
+                for name in sorted(names):
+                    stem, suffix = os.path.splitext(name)  # noqa: PTH122
+                    key = _normalised(stem)
+                    if suffix.lower() in SUFFIXES and key not in self._places:
+                        self._places[key] = shared.setdefault((parent, suffix), (parent, suffix))
+                        if key != stem:
+                            self._spelled[key] = stem
+
+    def find(self, *stems: str) -> Path:
+        """The file with the first of these names that there is; where there is none, a path at which nothing lies."""
+        for key in map(_normalised, stems):
+            if (place := self._places.get(key)) is not None:
+                return Path(place[0], self._spelled.get(key, key) + place[1])
+        return self._root / stems[0]
+
+
+def _normalised(stem: str) -> str:
+    """One form of accented letters: file systems differ."""
+    return stem if stem.isascii() else unicodedata.normalize("NFC", stem)
+
+
+def _encoding(path: Path) -> str:
+    """UTF-8, or, where the file is not, Latin-1 (some of Clotho's metadata)."""
+    try:
+        with path.open(encoding="utf-8-sig") as file:
+            while file.read(1 << 20):
+                pass
+    except UnicodeDecodeError:
+        return "latin-1"
+    return "utf-8-sig"

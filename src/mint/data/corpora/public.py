@@ -1,0 +1,128 @@
+"""Public corpora and tables -> manifests: what a reader yields, less what is not on disk.
+
+A public corpus always has holes: videos that are gone, archives not fetched. They are counted and listed, with all that
+a reader skips, in `NAME.skipped.jsonl` beside the manifest. Recordings stay where they are; none is opened.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from mint.data.corpora.audiocaps import read_audiocaps
+from mint.data.corpora.audioset import read_audioset
+from mint.data.corpora.catalogue import CATALOGUE
+from mint.data.corpora.clotho import read_clotho
+from mint.data.corpora.distribution import Skip
+from mint.data.corpora.esc50 import read_esc50
+from mint.data.corpora.fma import read_fma
+from mint.data.corpora.folder import skipped_file
+from mint.data.corpora.freesound import read_freesound
+from mint.data.corpora.fsd50k import read_fsd50k
+from mint.data.corpora.gtzan import read_gtzan
+from mint.data.corpora.music4all import read_music4all_genre, read_music4all_key
+from mint.data.corpora.musiccaps import read_musiccaps
+from mint.data.corpora.nsynth import read_nsynth
+from mint.data.corpora.openmic import read_openmic
+from mint.data.corpora.table import read_table
+from mint.data.corpora.vggsound import read_vggsound
+from mint.data.corpora.wavcaps import read_wavcaps
+from mint.data.manifest import to_json, write_manifest
+from mint.types import Example, MintError
+
+Reader = Callable[[Path, Skip], Iterator[Example]]
+
+READERS: dict[str, Reader] = {
+    "audioset": read_audioset,
+    "vggsound": read_vggsound,
+    "openmic": read_openmic,
+    "fma-small": functools.partial(read_fma, subset="small"),
+    "fma-medium": functools.partial(read_fma, subset="medium"),
+    "fma-large": functools.partial(read_fma, subset="large"),
+    "nsynth": read_nsynth,
+    "fsd50k": read_fsd50k,
+    "music4all-key": read_music4all_key,
+    "music4all-genre": read_music4all_genre,
+    "gtzan": read_gtzan,
+    "wavcaps": read_wavcaps,
+    "freesound": read_freesound,
+    "clotho": read_clotho,
+    "audiocaps": read_audiocaps,
+    "esc50": read_esc50,
+    "musiccaps": read_musiccaps,
+}
+"""Name in the catalogue -> reader."""
+
+NOT_THERE = "the recording is not on disk"
+
+
+def prepare_public(name: str, source: Path, output: Path) -> Path:
+    """Make the manifest of a public corpus.
+
+    Args:
+        name: in the catalogue.
+        source: the folder in which its official files lie.
+        output: the manifest, or a folder (created) for `NAME.jsonl`.
+
+    Returns:
+        The manifest.
+
+    Raises:
+        MintError: not the folder of this corpus, files that are not as published, or not one recording on disk.
+    """
+    return _prepare(name, CATALOGUE[name].title, READERS[name], source, output)
+
+
+def prepare_table(source: Path, output: Path, seed: int) -> Path:
+    """Make a manifest of a table of one's own; as `prepare_public`, `output` a folder for `csv.jsonl`."""
+    return _prepare("csv", source.name, functools.partial(read_table, seed=seed), source, output)
+
+
+def _prepare(name: str, title: str, reader: Reader, source: Path, output: Path) -> Path:
+    manifest = output if output.suffix == ".jsonl" else output / f"{name}.jsonl"
+    manifest.parent.mkdir(parents=True, exist_ok=True)
+    listed = skipped_file(manifest)
+    temporary = listed.with_name(f".{listed.name}.{os.getpid()}")
+    try:
+        with temporary.open("wb") as file:
+
+            def skip(audio: str, reason: str) -> None:
+                file.write(to_json({"audio": audio, "reason": reason}) + b"\n")
+
+            write_manifest(manifest, _present(title, reader, source, skip))
+        if temporary.stat().st_size:
+            temporary.replace(listed)
+        else:
+            listed.unlink(missing_ok=True)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return manifest
+
+
+def _present(title: str, reader: Reader, source: Path, skip: Skip) -> Iterator[Example]:
+    """The examples whose recording is on disk."""
+    there = missing = 0
+    sought = source
+    try:
+        for example in reader(source, skip):
+            if example.audio.is_file():
+                there += 1
+                yield example
+            else:
+                sought = sought if missing else example.audio
+                missing += 1
+                skip(example.id, NOT_THERE)
+    except MintError:
+        raise
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise MintError(f"{source}: not as {title} is published ({reason}); take the official files") from error
+    if missing and not there:
+        raise MintError(
+            f"{source}: none of {missing} recordings of {title} is there; the first was looked for as {sought}; "
+            "unpack the audio into this folder"
+        )
+    if not there:
+        raise MintError(f"{source}: {title} names no clip here that can be used; take the official files")

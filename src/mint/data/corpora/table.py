@@ -1,0 +1,80 @@
+"""*csv*: a table of one's own with a line for each clip, read as a stream: for what `folder` has no room for.
+
+`audio` is a path relative to the table. `label` is one label, `labels` several with semicolons between them; `caption`,
+`caption_1`, `caption_2`, ... are descriptions. `id`, `start`, `duration`, `task`, `prompt`, `answer`, `split` and
+`corpus` are as in a manifest. Other columns are kept as metadata. Unlike `folder`, captions alone will do, nothing is
+decoded, and labels need not have clips for testing.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+from mint.data.corpora.distribution import Skip, csv_rows, ignore
+from mint.data.corpora.folder import ALIASES
+from mint.data.manifest import SPLITS
+from mint.data.templates import SOUND_PROMPT
+from mint.types import CAPTION_PROMPT, Example, MintError
+
+SHARES = {"test": 0.1, "validation": 0.1, "train": 0.8}
+"""Where the table has no splits."""
+KNOWN = ("audio", "label", "labels", "id", "start", "duration", "task", "prompt", "answer", "split", "corpus")
+
+
+def read_table(source: Path, skip: Skip = ignore, seed: int = 0) -> Iterator[Example]:
+    """Yield the clips of a CSV or, if its name ends so, TSV file.
+
+    Without a split column each recording is drawn into one by its path and the seed, whatever else is in the table.
+
+    Raises:
+        MintError: no such file, no column `audio`, or a line that says nothing or has an unknown split or no number.
+    """
+    if not source.is_file():
+        raise MintError(f"{source}: no such table; give a .csv or .tsv file with a column 'audio'")
+    tabs = source.suffix.lower() == ".tsv"
+    for number, row in enumerate(csv_rows(source, ("audio",), skip, "\t" if tabs else ","), start=1):
+        given = {key: value.strip() for key, value in row.items() if value.strip()}
+        try:
+            yield _example(given, source, seed)
+        except ValueError as error:
+            raise MintError(f"{source}, row {number}: {error}") from None
+
+
+def _example(row: dict[str, str], source: Path, seed: int) -> Example:
+    if "audio" not in row:
+        raise MintError("audio is empty; name a file")
+    labels = tuple(filter(None, (label.strip() for label in row.get("labels", "").split(";"))))
+    labels = labels or ((row["label"],) if "label" in row else ())
+    spoken = [key for key in row if key == "caption" or key.startswith("caption_")]
+    answer = row.get("answer") or ", ".join(labels) or None
+    if answer is None and not spoken:
+        raise MintError("it has no label, caption or answer; fill one in")
+    return Example(
+        id=row.get("id") or _name(row),
+        audio=source.parent / row["audio"],
+        start=float(row.get("start", 0)),
+        duration=float(row["duration"]) if "duration" in row else None,
+        task=row.get("task") or ("labels" if answer else "captioning"),
+        split=_split(row, seed),
+        corpus=row.get("corpus") or source.stem,
+        prompt=row.get("prompt") or (SOUND_PROMPT if answer else CAPTION_PROMPT),
+        answer=answer,
+        labels=labels,
+        captions=tuple(row[key] for key in spoken),
+        metadata={key: value for key, value in row.items() if key and key not in (*KNOWN, *spoken)},
+    )
+
+
+def _name(row: dict[str, str]) -> str:
+    return f"{row['audio']}@{row['start']}" if "start" in row else row["audio"]
+
+
+def _split(row: dict[str, str], seed: int) -> str:
+    if "split" in row:
+        split = ALIASES.get(row["split"].lower(), row["split"].lower())
+        if split not in SPLITS:
+            raise MintError(f"split is {row['split']!r}; it must be one of {', '.join(SPLITS)}")
+        return split
+    return random.Random(f"{seed} {row['audio']}").choices(list(SHARES), list(SHARES.values()))[0]
