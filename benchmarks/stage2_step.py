@@ -21,6 +21,7 @@ from torch import Tensor
 from common import Row, add_device, parser, report
 from mint.builders import build_language
 from mint.config import LanguageConfig
+from mint.language.causal import CausalLanguageModel
 from mint.model.stage2 import Stage2
 from mint.types import CAPTION_PROMPT
 from plain_stage2 import arguments, instructblip
@@ -114,6 +115,8 @@ def make_batch(shape: Shape, stage: Stage2, device: str) -> dict[str, Any]:
 
 def make_step(name: str, shape: Shape, device: str) -> Step:
     stage = make_stage(shape, device)
+    assert isinstance(stage.language, CausalLanguageModel)
+    frozen = stage.language.model
     batch = make_batch(shape, stage, device)
     model: Any = stage if name == OURS else instructblip(stage).to(device)
     model.train()
@@ -126,7 +129,7 @@ def make_step(name: str, shape: Shape, device: str) -> Step:
             found: Tensor = model(**batch)["loss"]
             return found
 
-    return Step(name, model, loss, held=(stage.language.model,))
+    return Step(name, model, loss, held=(frozen,))
 
 
 if __name__ == "__main__":
