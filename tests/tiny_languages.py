@@ -9,12 +9,17 @@ from transformers import (
     AutoModelForCausalLM,
     GPT2Config,
     LlamaConfig,
+    MT5Config,
+    MT5ForConditionalGeneration,
     OPTConfig,
     PreTrainedTokenizerFast,
     Qwen2Config,
+    T5Config,
+    T5ForConditionalGeneration,
 )
 
 from mint.language.causal import CausalLanguageModel
+from mint.language.seq2seq import Seq2SeqLanguageModel
 from mint.model.freeze import freeze
 from tiny_models import randomise
 
@@ -79,3 +84,33 @@ def tiny_language(family: str = "llama", seed: int = 0, tokenizer: Any = None) -
     randomise(model, seed)
     freeze(model)
     return CausalLanguageModel(model, tokenizer, identity=f"tiny {family}")
+
+
+def tiny_seq2seq(kind: str = "t5", seed: int = 0) -> Seq2SeqLanguageModel:
+    """A frozen T5 of width 32 with random weights; its dropout is on in the configuration."""
+    tokenizer = piece_tokenizer(SENTENCES)
+    common: dict[str, Any] = {
+        "vocab_size": len(tokenizer),
+        "d_model": 32,
+        "d_kv": 8,
+        "d_ff": 48,
+        "num_layers": 2,
+        "num_heads": 4,
+        "relative_attention_num_buckets": 8,
+        "relative_attention_max_distance": 16,
+        "dropout_rate": 0.5,
+        "decoder_start_token_id": tokenizer.pad_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+    models = {
+        "t5": lambda: T5ForConditionalGeneration(T5Config(**common)),
+        "flan": lambda: T5ForConditionalGeneration(
+            T5Config(**{**common, "feed_forward_proj": "gated-gelu", "tie_word_embeddings": False})
+        ),
+        "mt5": lambda: MT5ForConditionalGeneration(MT5Config(**common)),
+    }
+    model: Any = models[kind]()  # type: ignore[no-untyped-call]
+    randomise(model, seed)
+    freeze(model)
+    return Seq2SeqLanguageModel(model, tokenizer, identity=f"tiny {kind}")

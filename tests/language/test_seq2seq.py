@@ -9,57 +9,20 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from transformers import (
-    MT5Config,
-    MT5ForConditionalGeneration,
-    T5Config,
-    T5ForConditionalGeneration,
-)
 
 from mint.builders import build_language
 from mint.config import LanguageConfig, recipe_from_dict
 from mint.language import seq2seq
 from mint.language.seq2seq import IGNORED, Seq2SeqLanguageModel, pack_candidates
-from mint.model.freeze import fingerprint, freeze
+from mint.model.freeze import fingerprint
 from mint.types import MintError
-from tiny_languages import SENTENCES, piece_tokenizer, tiny_language
-from tiny_models import randomise
+from tiny_languages import SENTENCES, tiny_language, tiny_seq2seq
 
 PROMPTS = ["This is a sound of", "", "Identify the instruments in this segment of music:"]
 CANDIDATES = ["dog", "dog barking", "dog barking in the rain", "rock", "rock", "bass guitar", "r", ""]
 ANSWERS = ["dog barking", "rock", "guitar, bass guitar"]
 
 close = partial(torch.testing.assert_close, atol=1e-4, rtol=0.0)
-
-
-def tiny_seq2seq(kind: str = "t5", seed: int = 0) -> Seq2SeqLanguageModel:
-    """A frozen T5 of width 32 with random weights; its dropout is on in the configuration."""
-    tokenizer = piece_tokenizer(SENTENCES)
-    common: dict[str, Any] = {
-        "vocab_size": len(tokenizer),
-        "d_model": 32,
-        "d_kv": 8,
-        "d_ff": 48,
-        "num_layers": 2,
-        "num_heads": 4,
-        "relative_attention_num_buckets": 8,
-        "relative_attention_max_distance": 16,
-        "dropout_rate": 0.5,
-        "decoder_start_token_id": tokenizer.pad_token_id,
-        "eos_token_id": tokenizer.eos_token_id,
-        "pad_token_id": tokenizer.pad_token_id,
-    }
-    models = {
-        "t5": lambda: T5ForConditionalGeneration(T5Config(**common)),
-        "flan": lambda: T5ForConditionalGeneration(
-            T5Config(**{**common, "feed_forward_proj": "gated-gelu", "tie_word_embeddings": False})
-        ),
-        "mt5": lambda: MT5ForConditionalGeneration(MT5Config(**common)),
-    }
-    model: Any = models[kind]()  # type: ignore[no-untyped-call]
-    randomise(model, seed)
-    freeze(model)
-    return Seq2SeqLanguageModel(model, tokenizer, identity=f"tiny {kind}")
 
 
 @pytest.fixture(scope="module", params=["t5", "flan", "mt5"])

@@ -1,0 +1,262 @@
+"""What a step costs, before it is run: FLOPs, memory and, under a stated assumption, seconds.
+
+A count of the matrix products of `Stage1.forward` and `Stage2.forward`, term by term in the order of their code; what
+is not a matrix product (norms, activations, softmax) is left out of the FLOPs, as torch's own counter leaves it out. The
+backward pass costs two products for each one of a trained layer, and one for a frozen layer through which a gradient
+passes. Nothing here needs weights or a GPU; the tests hold the count to torch's counter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from mint.types import MintError
+
+PEAK_FLOPS = {"A100": 312e12, "H100": 989e12}
+"""Of dense bf16 products a second, as the makers state them."""
+UTILISATION = 0.35
+"""Share of the peak that a step is assumed to reach: an assumption, not a measurement."""
+ADAM_BYTES = 16
+"""For each trained number: weight, gradient and both moments in float32."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """FLOPs, and numbers that are kept for the backward pass."""
+
+    forward: int = 0
+    backward: int = 0
+    kept: int = 0
+
+    def __add__(self, other: Work) -> Work:
+        return Work(self.forward + other.forward, self.backward + other.backward, self.kept + other.kept)
+
+    def __mul__(self, times: int) -> Work:
+        return Work(self.forward * times, self.backward * times, self.kept * times)
+
+    @property
+    def flops(self) -> int:
+        """Of a step."""
+        return self.forward + self.backward
+
+
+@dataclass(frozen=True)
+class Shapes:
+    """The sizes of one rank's batch."""
+
+    batch: int
+    frames: int
+    """T of the audio."""
+    text: int
+    """L of captions (stage 1) or instructions (stage 2) in Bridge-Net's tokens."""
+    prompt: int = 0
+    """Tokens of the prompt in the language model."""
+    answer: int = 0
+    """Tokens of the answer, its end included."""
+    ranks: int = 1
+
+
+@dataclass(frozen=True)
+class BridgeSizes:
+    """Those of `BridgeNet`'s arguments that cost something."""
+
+    width: int
+    num_layers: int
+    intermediate: int
+    audio_width: int
+    num_queries: int
+    vocab_size: int
+    cross_attention_every: int
+
+    @classmethod
+    def of(cls, arguments: Mapping[str, Any]) -> BridgeSizes:
+        """From the arguments of `BridgeNet`."""
+        return cls(**{name: arguments[name] for name in cls.__dataclass_fields__})
+
+    @property
+    def crossing(self) -> int:
+        """Blocks that cross-attend."""
+        return -(-self.num_layers // self.cross_attention_every)
+
+
+@dataclass(frozen=True)
+class LanguageSizes:
+    """A transformer language model as far as its cost goes."""
+
+    encoder_layers: int
+    """0: a causal model."""
+    decoder_layers: int
+    width: int
+    inner: int
+    """Heads x width of a head."""
+    key_value_inner: int
+    """Likewise of keys and values; smaller with grouped queries."""
+    intermediate: int
+    gated: bool
+    """The feed-forward has three matrices, not two."""
+    vocab_size: int
+
+    @classmethod
+    def of(cls, config: Any) -> LanguageSizes:
+        """From a configuration of transformers.
+
+        Raises:
+            MintError: a family whose blocks are not known here.
+        """
+        if config.model_type in ("t5", "mt5"):
+            inner = config.num_heads * config.d_kv
+            layers = (config.num_layers, config.num_decoder_layers)
+            sizes = (config.d_model, inner, inner, config.d_ff, bool(config.is_gated_act))
+        elif config.model_type in ("llama", "qwen2", "qwen3", "mistral", "opt"):
+            head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+            groups = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+            opt = config.model_type == "opt"
+            wide = config.ffn_dim if opt else config.intermediate_size
+            layers = (0, config.num_hidden_layers)
+            sizes = (config.hidden_size, config.num_attention_heads * head, groups * head, wide, not opt)
+        else:
+            raise MintError(f"the cost of a {config.model_type!r} language model is not known")
+        return cls(*layers, *sizes, config.vocab_size)
+
+
+def stage1_work(bridge: BridgeSizes, shapes: Shapes, alc: bool = True, alm: bool = True, atg: bool = True) -> Work:
+    """One rank's step of stage 1 (paper, section 2.2), with ALC or ALM among its objectives."""
+    batch, text, queries = shapes.batch, shapes.text, bridge.num_queries
+    work = _project_audio(bridge, shapes) + _blocks(bridge, batch, queries, 0, shapes.frames)
+    if alc or alm:
+        work += _blocks(bridge, batch, 0, text, 0) + _contrast(bridge, shapes, trained=alc)
+    if alm:
+        if shapes.ranks > 1:  # the clips that were drawn may be another rank's
+            work += _project_audio(bridge, shapes)
+        work += _blocks(bridge, 3 * batch, queries, text, shapes.frames)
+        work += _dense(3 * batch * queries, bridge.width, 2)
+    if atg:
+        work += _blocks(bridge, batch, 0, text, 0, past=queries)
+        predicted = batch * (text - 1)
+        work += _dense(predicted, bridge.width, bridge.width) + _dense(predicted, bridge.width, bridge.vocab_size)
+        work += Work(kept=2 * predicted * bridge.vocab_size)  # logits and their log-softmax
+    return work
+
+
+def stage2_work(bridge: BridgeSizes, language: LanguageSizes, shapes: Shapes, instruction_aware: bool = True) -> Work:
+    """One rank's step of stage 2 (paper, section 2.3), the frozen language model included."""
+    text = shapes.text if instruction_aware else 0
+    work = _project_audio(bridge, shapes) + _blocks(bridge, shapes.batch, bridge.num_queries, text, shapes.frames)
+    if instruction_aware:  # the last block's text feed-forward is frozen
+        work += Work(backward=-2 * _dense(shapes.batch * text, bridge.width, bridge.intermediate).forward)
+    work += _dense(shapes.batch * bridge.num_queries, bridge.width, language.width)
+    return work + language_work(language, bridge.num_queries, shapes)
+
+
+def language_work(language: LanguageSizes, queries: int, shapes: Shapes) -> Work:
+    """The loss of a frozen language model and its gradient down to the soft prompt."""
+    batch, answer, width = shapes.batch, shapes.answer, language.width
+    prefix = queries + shapes.prompt
+    if not language.encoder_layers:
+        blocks = _language_block(language, batch, prefix + answer) * language.decoder_layers
+        return blocks + _head(language, batch * answer)
+    work = _language_block(language, batch, prefix) * language.encoder_layers
+    cross = (
+        _frozen(batch * answer, width, language.inner)
+        + _frozen(batch * prefix, width, language.inner) * 2
+        + _attention(batch, answer, prefix, language.inner)
+        + _frozen(batch * answer, language.inner, width)
+    )
+    work += (_language_block(language, batch, answer) + cross) * language.decoder_layers
+    # No gradient reaches what the first decoder block asks with: below it stand frozen embeddings.
+    asking = _self_attention(language, batch, answer) + _frozen(batch * answer, width, language.inner)
+    missing = asking.backward + _attention(batch, answer, prefix, language.inner).forward // 2
+    return work + Work(backward=-missing) + _head(language, batch * answer)
+
+
+def memory_bytes(
+    work: Work, trained: int, frozen: int, *, mixed: bool, frozen_bytes: int = 4, shards: int = 1
+) -> dict[str, int]:
+    """Bytes that a rank holds in a step.
+
+    Args:
+        work: of the step.
+        trained: trained numbers.
+        frozen: numbers of the frozen models that stand on the device.
+        mixed: bf16 autocast: what is kept for the backward pass has 2 bytes a number, else 4.
+        frozen_bytes: of one frozen number.
+        shards: ranks over which fully sharded training spreads the trained weights and their moments.
+    """
+    parts = {
+        "trained weights, gradients and moments": trained * ADAM_BYTES // shards,
+        "frozen weights": frozen * frozen_bytes,
+        "kept for the backward pass": work.kept * (2 if mixed else 4),
+    }
+    return {**parts, "in all": sum(parts.values())}
+
+
+def step_seconds(work: Work, device: str, utilisation: float = UTILISATION) -> float:
+    """Seconds of a step on a device of `PEAK_FLOPS`, if it reaches that share of the peak."""
+    return work.flops / (PEAK_FLOPS[device] * utilisation)
+
+
+def _dense(rows: int, inputs: int, outputs: int) -> Work:
+    """A trained layer."""
+    product = 2 * rows * inputs * outputs
+    return Work(product, 2 * product)
+
+
+def _frozen(rows: int, inputs: int, outputs: int) -> Work:
+    """A frozen layer that a gradient passes."""
+    product = 2 * rows * inputs * outputs
+    return Work(product, product)
+
+
+def _attention(batch: int, rows: int, columns: int, inner: int) -> Work:
+    """Scores and the sum of values."""
+    products = 4 * batch * rows * columns * inner
+    return Work(products, 2 * products)
+
+
+def _project_audio(bridge: BridgeSizes, shapes: Shapes) -> Work:
+    rows = shapes.batch * shapes.frames
+    kept = Work(kept=rows * (2 * bridge.audio_width + 2 * bridge.crossing * bridge.width))
+    return _dense(rows, bridge.audio_width, bridge.width) * (2 * bridge.crossing) + kept
+
+
+def _blocks(bridge: BridgeSizes, batch: int, queries: int, text: int, frames: int, past: int = 0) -> Work:
+    """A pass of Bridge-Net over queries, text or both, the text on `past` kept positions."""
+    width, rows = bridge.width, queries + text
+    block = _dense(batch * rows, width, width) * 4 + _attention(batch, rows, rows + past, width)
+    block += _dense(batch * rows, width, bridge.intermediate) * 2
+    block += Work(kept=batch * rows * (10 * width + 2 * bridge.intermediate) + 2 * batch * past * width)
+    if not queries:
+        return block * bridge.num_layers
+    cross = _dense(batch * queries, width, width) * 2 + _attention(batch, queries, frames, width)
+    return block * bridge.num_layers + (cross + Work(kept=batch * queries * 5 * width)) * bridge.crossing
+
+
+def _contrast(bridge: BridgeSizes, shapes: Shapes, trained: bool, shared: int = 256) -> Work:
+    batch, queries = shapes.batch, bridge.num_queries
+    work = _dense(batch * queries, bridge.width, shared) + _dense(batch, bridge.width, shared)
+    work += _dense(batch * queries, shared, batch * shapes.ranks) * 2
+    work += Work(kept=4 * batch * queries * shared + 2 * batch * batch * shapes.ranks * queries)
+    return work if trained else Work(work.forward)
+
+
+def _self_attention(language: LanguageSizes, batch: int, rows: int) -> Work:
+    return (
+        _frozen(batch * rows, language.width, language.inner) * 2
+        + _frozen(batch * rows, language.width, language.key_value_inner) * 2
+        + _attention(batch, rows, rows, language.inner)
+    )
+
+
+def _language_block(language: LanguageSizes, batch: int, rows: int) -> Work:
+    """Self-attention and feed-forward; of what is kept the count is rough: it depends on how a family is written."""
+    kept = (
+        batch * rows * (6 * language.width + 4 * language.inner + (5 if language.gated else 2) * language.intermediate)
+    )
+    feed_forward = _frozen(batch * rows, language.width, language.intermediate) * (3 if language.gated else 2)
+    return _self_attention(language, batch, rows) + feed_forward + Work(kept=kept)
+
+
+def _head(language: LanguageSizes, rows: int) -> Work:
+    return _frozen(rows, language.width, language.vocab_size) + Work(kept=2 * rows * language.vocab_size)

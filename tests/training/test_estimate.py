@@ -1,0 +1,137 @@
+"""The estimate of a step against torch's own FLOP counter and against what autograd really keeps."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from mint.model.bridge_net import BridgeNet
+from mint.model.stage1 import Stage1
+from mint.model.stage2 import Stage2
+from mint.training.estimate import (
+    ADAM_BYTES,
+    BridgeSizes,
+    LanguageSizes,
+    Shapes,
+    Work,
+    memory_bytes,
+    stage1_work,
+    stage2_work,
+    step_seconds,
+)
+from mint.types import MintError
+from tiny_languages import tiny_language, tiny_seq2seq
+
+BRIDGE: dict[str, Any] = {
+    "vocab_size": 60,
+    "width": 32,
+    "num_layers": 3,
+    "num_heads": 4,
+    "intermediate": 128,
+    "max_positions": 40,
+    "audio_width": 24,
+    "num_queries": 6,
+    "cross_attention_every": 2,
+    "dropout": 0.0,
+}
+SHAPES = Shapes(batch=5, frames=17, text=9, prompt=7, answer=4)
+
+
+def counted(model: nn.Module, batch: dict[str, Tensor]) -> tuple[int, int, int]:
+    """FLOPs of forward and backward, and the numbers that autograd keeps, each storage once, parameters apart."""
+    storages: dict[int, int] = {}
+    parameters = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
+    held = getattr(model, "_language", None)
+    if held is not None:
+        parameters |= {parameter.untyped_storage().data_ptr() for parameter in held.held.model.parameters()}
+    inputs = {tensor.untyped_storage().data_ptr() for tensor in batch.values()}
+
+    def keep(tensor: Tensor) -> Tensor:
+        place = tensor.untyped_storage().data_ptr()
+        if place not in parameters | inputs and tensor.is_floating_point():
+            storages[place] = tensor.untyped_storage().nbytes() // 4
+        return tensor
+
+    hooks = torch.autograd.graph.saved_tensors_hooks
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        with hooks(keep, lambda tensor: tensor):
+            loss = model(**batch)["loss"]
+        forward = counter.get_total_flops()
+        loss.backward()
+    return forward, counter.get_total_flops() - forward, sum(storages.values())
+
+
+def stage1_batch(shapes: Shapes) -> dict[str, Tensor]:
+    return {
+        "audio_features": torch.randn(shapes.batch, shapes.frames, BRIDGE["audio_width"]),
+        "audio_mask": torch.ones(shapes.batch, shapes.frames, dtype=torch.bool),
+        "text_ids": torch.randint(3, 59, (shapes.batch, shapes.text)),
+        "text_mask": torch.ones(shapes.batch, shapes.text, dtype=torch.bool),
+        "draws": torch.arange(shapes.batch),
+    }
+
+
+@pytest.mark.parametrize(
+    "objectives",
+    [{}, {"alm": False, "atg": False}, {"alm": False}, {"atg": False}],
+    ids=["all", "ALC", "ALC+ATG", "ALC+ALM"],
+)
+@pytest.mark.parametrize("shapes", [SHAPES, Shapes(batch=3, frames=30, text=12)])
+def test_flops_of_stage_1_are_those_that_torch_counts(objectives: dict[str, bool], shapes: Shapes) -> None:
+    torch.manual_seed(0)
+    model = Stage1(bridge=BridgeNet(**BRIDGE), dec_token=59, **objectives)  # type: ignore[arg-type]
+    forward, backward, kept = counted(model, stage1_batch(shapes))
+    work = stage1_work(BridgeSizes.of(BRIDGE), shapes, **objectives)
+    assert work.forward == forward
+    assert work.backward == backward
+    assert work.kept == pytest.approx(kept, rel=0.3)
+
+
+@pytest.mark.parametrize("instruction_aware", [True, False])
+@pytest.mark.parametrize("family", ["flan", "t5", "llama", "qwen2"])
+def test_flops_of_stage_2_are_those_that_torch_counts(family: str, instruction_aware: bool) -> None:
+    torch.manual_seed(0)
+    language: Any = tiny_seq2seq(family) if family in ("flan", "t5") else tiny_language(family)
+    model = Stage2(bridge=BridgeNet(**BRIDGE), language=language, instruction_aware=instruction_aware)
+    vocabulary = language.model.config.vocab_size
+    answer = torch.randint(3, vocabulary, (SHAPES.batch, SHAPES.answer))
+    prompt = torch.randint(3, vocabulary, (SHAPES.batch, SHAPES.prompt))
+    causal = family not in ("flan", "t5")
+    whole = torch.cat([prompt, answer], dim=1) if causal else prompt
+    labels = torch.cat([torch.full_like(prompt, -100), answer], dim=1) if causal else answer
+    batch = {
+        **{name: tensor for name, tensor in stage1_batch(SHAPES).items() if name.startswith("audio")},
+        "instruction_ids": torch.randint(3, 59, (SHAPES.batch, SHAPES.text)),
+        "instruction_mask": torch.ones(SHAPES.batch, SHAPES.text, dtype=torch.bool),
+        "prompt_ids": whole,
+        "prompt_mask": torch.ones_like(whole, dtype=torch.bool),
+        "labels": labels,
+    }
+    forward, backward, kept = counted(model, batch)
+    work = stage2_work(BridgeSizes.of(BRIDGE), LanguageSizes.of(language.model.config), SHAPES, instruction_aware)
+    assert work.forward == forward
+    assert work.backward == backward
+    assert work.kept == pytest.approx(kept, rel=0.4)
+
+
+def test_memory_and_seconds() -> None:
+    work = Work(forward=100, backward=200, kept=10)
+    plain = memory_bytes(work, trained=7, frozen=5, mixed=False)
+    assert plain == {
+        "trained weights, gradients and moments": 7 * ADAM_BYTES,
+        "frozen weights": 20,
+        "kept for the backward pass": 40,
+        "in all": 7 * ADAM_BYTES + 60,
+    }
+    assert memory_bytes(work, 7, 5, mixed=True, frozen_bytes=2)["in all"] == 7 * ADAM_BYTES + 30
+    assert step_seconds(work, "A100", 0.5) == pytest.approx(300 / 156e12)
+
+
+def test_a_family_that_is_not_known() -> None:
+    with pytest.raises(MintError, match="the cost of a 'gpt2' language model is not known"):
+        LanguageSizes.of(tiny_language("gpt2").model.config)
