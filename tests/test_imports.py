@@ -23,6 +23,7 @@ LAYERS: tuple[set[str], ...] = (
     {"training", "evaluation"},
     {"inference"},
     {"quickstart"},
+    {"ablation"},
     {"cli"},
     {"__main__"},
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import statistics
+from dataclasses import asdict
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,12 @@ from typing import Any
 import pytest
 
 from mint.cli import main
+from mint.data.leakage import find_leakage
 from mint.evaluation.results import Row, write_results
 from mint.evaluation.runs import NOT_RECORDED, describe_leakage
 from mint.evaluation.table_files import FIELDS, csv_text, html, markdown, write_tables
 from mint.evaluation.tables import Table, published, tables_of
-from mint.types import MintError
+from mint.types import Example, MintError
 
 
 def results(path: Path, rows: list[Row], seed: int = 0, recipe: str = "mine", **extra: Any) -> Path:
@@ -198,10 +200,20 @@ def test_what_made_a_value_stands_below_its_table(tmp_path: Path) -> None:
         (4, "4"),
         ({"shared_files": 0}, "0"),
         ({"by_id": 2, "by_hash": 1}, "by id: 2, by hash: 1"),
+        ({"not_computed": "no clips"}, "not computed (no clips)"),
     ],
 )
 def test_leakage_in_words(leakage: Any, words: str) -> None:
     assert describe_leakage(leakage) == words
+
+
+def test_leakage_as_the_data_side_records_it(tmp_path: Path) -> None:
+    training = [Example("a", tmp_path / "1.wav", "captioning", "train", "wavcaps", captions=("A dog barks.",))]
+    tests = [Example("b", tmp_path / "2.wav", "captioning", "test", "clotho", captions=("a dog barks",))]
+    record = asdict(find_leakage(training, tests))
+    assert describe_leakage(record) == "by recording 0, by file 0, by caption 1"
+    file = results(tmp_path / "a.json", [row("retrieval", "recall@1", "stage1", 0.25)], leakage=record)
+    assert cells(named(tables_of([file]), "table3"), "stage1") == [25.0, None, None]
 
 
 def test_csv_has_one_line_for_each_value(tmp_path: Path) -> None:

@@ -12,6 +12,11 @@ if TYPE_CHECKING:
 def add_recipe(parser: ArgumentParser) -> None:
     """Add the arguments RECIPE and key=value."""
     parser.add_argument("recipe", metavar="RECIPE", help="YAML file, or a shipped recipe such as quickstart/stage1")
+    add_overrides(parser)
+
+
+def add_overrides(parser: ArgumentParser) -> None:
+    """Add the arguments key=value."""
     parser.add_argument(
         "overrides", metavar="key=value", nargs="*", help="changes to the recipe, such as training.max_steps=10"
     )

@@ -123,27 +123,46 @@ def _together(files: Sequence[tuple[Path, Results]], corpora: Mapping[str, Seque
 def place_of(task: str, results: Results, corpora: Mapping[str, Sequence[str]]) -> str:
     """The corpus of the paper that a task of a results file belongs to, or the task itself.
 
-    The corpora of a task stand in the file under `corpora` (task -> names); without them a corpus is known by the name
-    of the task, or by that of the only manifest.
+    A task is known by its own name or by the only corpus that it is measured on: as the file says under `corpora`
+    (task -> names), else under `leakage`, else by the name of the only manifest.
     """
-    known = results.extra.get("corpora", {}).get(task, [])
-    manifests = [Path(manifest).stem for manifest in results.extra.get("manifests", [])]
-    names = [task, *(known if len(known) == 1 else []), *(manifests if not known and len(manifests) == 1 else [])]
-    for name in names:
+    known = _corpora_of(task, results)
+    for name in [task, *(known if len(known) == 1 else [])]:
         for corpus, aliases in corpora.items():
             if re.sub("[^a-z0-9]", "", name.lower()) in aliases:
                 return corpus
     return f"{task} ({', '.join(known)})" if task in GENERIC and known else task
 
 
+def _corpora_of(task: str, results: Results) -> list[str]:
+    """Corpora that a task is measured on, as far as the file says."""
+    if known := results.extra.get("corpora", {}).get(task):
+        return list(known)
+    splits = _leaked_splits(results.extra.get("leakage"))
+    tested = [split["corpus"] for split in splits if split["task"] == task or task in GENERIC]
+    manifests = [Path(manifest).stem for manifest in results.extra.get("manifests", [])]
+    return list(dict.fromkeys(tested)) or (manifests if len(manifests) == 1 else [])
+
+
 def describe_leakage(leakage: Any) -> str:
-    """The leakage entry of a results file in words: a number, or names and numbers."""
+    """The leakage entry of a results file in words: what `mint.data.leakage` records, or names and numbers."""
+    if isinstance(leakage, dict) and "not_computed" in leakage:
+        return f"not computed ({leakage['not_computed']})"
+    if splits := _leaked_splits(leakage):
+        kinds = {"by_id": "recording", "by_file": "file", "by_caption": "caption"}
+        return ", ".join(f"by {name} {sum(split[kind] for split in splits)}" for kind, name in kinds.items())
     if isinstance(leakage, dict):
         counts = {name: value for name, value in leakage.items() if isinstance(value, int)}
         if len(counts) == 1:
             return str(next(iter(counts.values())))
         leakage = ", ".join(f"{name.replace('_', ' ')}: {value}" for name, value in counts.items())
     return str(leakage) if leakage not in (None, "") else NOT_RECORDED
+
+
+def _leaked_splits(leakage: Any) -> list[dict[str, Any]]:
+    """The test splits of what `mint.data.leakage` records; nothing for another form."""
+    splits: list[dict[str, Any]] = leakage.get("splits", []) if isinstance(leakage, dict) else []
+    return splits
 
 
 def _ablation(results: Results) -> dict[str, Any]:

@@ -24,6 +24,7 @@ FORMS: dict[str, tuple[str, ...]] = {
     "captioning": ("spider", "rouge_l", "spice", "cider_d"),
     "objectives": ("accuracy", "map"),
     "stages": ("accuracy", "map"),
+    "stage1": ("accuracy", "map", "recall@10"),
 }
 """Kind of table -> the metrics that tasks of our own show in it, in this order."""
 STAGES = {"stage1": "Stage1", "stage2": "Stage1+2"}
@@ -31,7 +32,7 @@ STAGES = {"stage1": "Stage1", "stage2": "Stage1+2"}
 AXES = {
     "instruction": "Instruction in Bridge-Net",
     "queries": "Number of queries",
-    "cross_attention": "Blocks from one cross-attention to the next",
+    "cross_attention": "Cross-attention every n blocks",
 }
 """Axes of an ablation beyond the paper, and their titles."""
 
@@ -84,13 +85,13 @@ def build_tables(runs: Sequence[Run]) -> list[Table]:
     tables = []
     for entry in published()["tables"]:
         tables += [_paper_table(entry, runs), *_own_table(entry, runs)]
-    return tables + [table for axis in AXES for table in axis_tables(runs, axis, f"ablation-{axis}", AXES[axis])]
-
-
-def axis_tables(runs: Sequence[Run], axis: str, name: str, title: str, method: str = "stage2") -> list[Table]:
-    """The table of one axis of an ablation, or nothing if no run has it."""
-    ways = axis_ways(runs, axis, method)
-    return _filled(name, title, _own_columns(ways, FORMS["objectives"]), ways)
+    for axis, title in AXES.items():
+        columns = _own_columns(ways := axis_ways(runs, axis), FORMS["objectives"])
+        tables += _filled(f"ablation-{axis}", title, columns, ways)
+    for axis, title in (("objectives", "Objectives of stage 1"), *AXES.items()):
+        columns = _own_columns(ways := axis_ways(runs, axis, "stage1"), FORMS["stage1"])
+        tables += _filled(f"ablation-{axis}-stage1", f"{title}, stage 1 alone", columns, ways)
+    return tables
 
 
 @cache
@@ -131,14 +132,18 @@ def _ways(kind: str, runs: Sequence[Run]) -> list[tuple[Run, str, str]]:
 
 
 def axis_ways(runs: Sequence[Run], axis: str, method: str = "stage2") -> list[tuple[Run, str, str]]:
-    """The rows of one axis of an ablation: sums of losses in the paper's order, numbers by size, others as given."""
+    """The rows of one axis of an ablation: sums of losses in the paper's order, numbers by size, others as given.
+
+    One run alone compares nothing and has no row.
+    """
     paper = next(list(entry["rows"]) for entry in published()["tables"] if entry["kind"] == "objectives")
 
     def order(way: tuple[Run, str, str]) -> float:
         name = way[1]
         return float(name) if name.isdigit() else paper.index(name) if name in paper else 0.0
 
-    return sorted([(run, run.axes[axis], method) for run in runs if axis in run.axes], key=order)
+    ways = [(run, run.axes[axis], method) for run in runs if axis in run.axes and method in run.methods]
+    return sorted(ways, key=order) if len(ways) > 1 else []
 
 
 def _own_columns(ways: Sequence[tuple[Run, str, str]], metrics: Sequence[str]) -> tuple[Column, ...]:
