@@ -1,4 +1,4 @@
-"""`mint data list | prepare CORPUS --output PATH [--source PATH] | validate FILE`: corpora and manifests."""
+"""`mint data list | prepare CORPUS | validate FILE... | leakage TRAIN... | shard MANIFEST`: corpora and manifests."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Sequence
 
     from mint.cli import Subparsers
 
@@ -30,6 +31,17 @@ def add_parser(subparsers: Subparsers) -> None:
     action.add_argument("--output", type=Path, metavar="PATH", required=True, help="folder, or the manifest's file")
     action.add_argument("--seed", type=int, default=0, help="of splits, captions and renderings (default: 0)")
     action.set_defaults(run=run_prepare)
+
+    action = actions.add_parser("leakage", help="find what training and test clips share; exit code 1 if recordings")
+    action.add_argument("training", type=Path, nargs="+", metavar="TRAIN", help="manifests that are trained on")
+    action.add_argument(
+        "--against", type=Path, nargs="+", metavar="TEST", help="manifests that are tested on (default: TRAIN)"
+    )
+    action.add_argument(
+        "--blacklist", type=Path, nargs="+", default=[], metavar="FILE", help="JSON files in WavCaps' format"
+    )
+    action.add_argument("--json", action="store_true", help="print JSON")
+    action.set_defaults(run=run_leakage)
 
     action = actions.add_parser("shard", help="copy the clips of a manifest into tar shards, as WebDataset reads them")
     action.add_argument("manifest", type=Path, metavar="MANIFEST", help="what to copy")
@@ -84,6 +96,39 @@ def run_prepare(args: argparse.Namespace) -> int:
     return 0
 
 
+def run_leakage(args: argparse.Namespace) -> int:
+    """Print what training and test clips share."""
+    from dataclasses import asdict
+
+    from mint.data.leakage import find_leakage
+    from mint.data.manifest import read_manifest
+
+    training, tests = (
+        (example for manifest in manifests for example in read_manifest(manifest))
+        for manifests in (args.training, args.against or args.training)
+    )
+    report = find_leakage(training, tests, args.blacklist)
+    code = 0 if report.clean() else 1
+    if args.json:
+        print(json.dumps(asdict(report), indent=2))
+        return code
+    head = ("corpus", "task", "split", "clips", "by id", "by file", "by caption")
+    rows = []
+    for one in report.splits:
+        shared = ((one.by_id, one.with_id), (one.by_file, one.with_file), (one.by_caption, one.with_caption))
+        rows.append(
+            [one.corpus, one.task, one.split, f"{one.clips}", *(f"{count} of {all_}" for count, all_ in shared)]
+        )
+    print(f"{report.training_clips} training clips; test clips that are shared, of those that can be compared:")
+    print_table(head, rows)
+    for one in report.splits:
+        for kind, trained, tested in one.pairs[:SHOWN]:
+            print(f"  same {kind}: {trained} (training), {tested} ({one.split})")
+    for path, counts in report.blacklists.items():
+        print(f"{path}: {counts['clips']} training clips are on it ({counts['ids']} recordings)")
+    return code
+
+
 def run_shard(args: argparse.Namespace) -> int:
     """Write the shards and print what they hold."""
     from mint.data.shards import write_shards
@@ -112,3 +157,14 @@ def run_validate(args: argparse.Namespace) -> int:
         print(f"{problem.file}:{problem.line}  {problem.message}")
     print(f"{args.manifest}: {len(problems) or 'no'} problem{'s' * (len(problems) != 1)}")
     return 1 if problems else 0
+
+
+def print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print columns as wide as their longest cell; numbers begin at the right."""
+    widths = [max(len(row[place]) for row in (head, *rows)) for place in range(len(head))]
+    for row in (head, *rows):
+        cells = [
+            cell.rjust(width) if row is not head and cell[:1].isdigit() else cell.ljust(width)
+            for cell, width in zip(row, widths, strict=True)
+        ]
+        print("  ".join(cells).rstrip())

@@ -11,6 +11,7 @@ import torch
 from mint.builders import build_encoder, build_language, load_stage1, load_stage2, load_tokenizer
 from mint.config import Recipe, load_recipe
 from mint.data.features import prepare_features, read_examples
+from mint.data.leakage import leakage_record
 from mint.evaluation.results import Results, git_commit, peak_memory_bytes, read_results, write_results
 from mint.evaluation.runner import Trained, evaluate
 from mint.evaluation.vocabulary import Scoring
@@ -70,10 +71,12 @@ def evaluate_run(
     """
     begun = time.perf_counter()
     folders = stage_folders(run)
-    recipe: Recipe = load_recipe(folders[max(folders)] / "recipe.yaml")
+    recipes: list[Recipe] = [load_recipe(folders[stage] / "recipe.yaml") for stage in sorted(folders)]
+    recipe = recipes[-1]
     examples = read_examples(manifests or recipe.data.manifests)
     features = prepare_features(build_encoder(recipe.encoder), examples, recipe.data.max_seconds)
     evaluation = evaluate(load_trained(run), examples, features, tasks=tasks, scoring=scoring, seed=recipe.seed)
+    tested = [example for example in examples if not tasks or example.task in tasks or example.captions]
     path = output or run / f"results-{'-'.join(tasks) if tasks else 'all'}.json"
     write_results(
         path,
@@ -85,6 +88,7 @@ def evaluate_run(
         seed=recipe.seed,
         manifests=[str(manifest) for manifest in manifests or recipe.data.manifests],
         scoring=scoring,
+        leakage=leakage_record([name for recipe in recipes for name in recipe.data.manifests], tested),
         not_computed=evaluation.not_computed,
     )
     return read_results(path), path
