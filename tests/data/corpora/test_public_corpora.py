@@ -1,0 +1,126 @@
+"""What readers of public corpora share: the catalogue, folders that are wrong, and recordings that are not there."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from pathlib import Path
+
+import pytest
+
+from mint.cli import main
+from mint.data.corpora import CORPORA
+from mint.data.corpora.catalogue import CATALOGUE
+from mint.data.corpora.distribution import Recordings, csv_lines, csv_rows, ignore
+from mint.data.corpora.public import READERS, prepare_public
+from mint.data.manifest import read_manifest
+from mint.data.templates import PROMPTS
+from mint.types import MintError
+from tiny_corpora import prepared, record, write
+
+
+def esc50(source: Path, clips: int) -> Path:
+    lines = [f"1-{number}-A-0.wav,1,0,dog,True,{number},A" for number in range(clips)]
+    write(source / "meta" / "esc50.csv", "filename,fold,target,category,esc10,src_file,take", *lines)
+    return source
+
+
+def test_every_corpus_of_table_1_can_be_prepared() -> None:
+    assert set(READERS) == set(CATALOGUE) <= set(CORPORA)
+    named = {name.replace("-", "") for name in READERS}
+    assert {corpus.lower().replace("-", "") for corpus in PROMPTS} <= named
+
+
+def test_the_list_shows_size_licence_and_origin(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["data", "list"]) == 0
+    text = capsys.readouterr().out
+    for name, entry in CATALOGUE.items():
+        for part in (name, entry.task, entry.licence, entry.where, f"{entry.clips:,} clips", f"{entry.hours:,g} h"):
+            assert part in text
+    assert not any(sign in text for sign in ("http", "www.", ".com", ".org"))
+    assert main(["data", "list", "--json"]) == 0
+    rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
+    assert rows["clotho"]["clips"] == 5929
+    assert "clips" not in rows["folder"]
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_a_wrong_folder_is_one_line_that_says_what_and_where(name: str, tmp_path: Path) -> None:
+    record(tmp_path / "mine", "dog.wav")
+    for source, reason in ((tmp_path / "mine", "in it"), (tmp_path / "nowhere", "no such folder")):
+        with pytest.raises(MintError) as caught:
+            prepare_public(name, source, tmp_path / "out")
+        message = str(caught.value)
+        assert message.startswith(f"{source}: ")
+        assert reason in message
+        assert CATALOGUE[name].where in message
+        assert "\n" not in message
+    assert list((tmp_path / "out").iterdir()) == [], "nothing is left behind"
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_readers_are_lazy(name: str, tmp_path: Path) -> None:
+    examples = READERS[name](tmp_path / "nowhere", ignore)
+    assert inspect.isgenerator(examples), "nothing is read, nor refused, before the first example is asked for"
+
+
+def test_holes_are_counted_and_listed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = esc50(tmp_path / "ESC-50", 5)
+    record(source / "audio", "1-0-A-0.wav", "1-3-A-0.wav")
+    manifest = tmp_path / "data" / "mine.jsonl"
+    assert main(["data", "prepare", "esc50", "--source", str(source), "--output", str(manifest)]) == 0
+    listed = tmp_path / "data" / "mine.skipped.jsonl"
+    assert capsys.readouterr().out.splitlines() == [
+        f"{manifest}: 2 train",
+        "  skipped 3: the recording is not on disk",
+        f"  3 skipped in all, listed in {listed}",
+    ]
+    assert [example.id for example in read_manifest(manifest)] == ["1-0-A-0", "1-3-A-0"]
+    missing = [json.loads(line)["audio"] for line in listed.read_text().splitlines()]
+    assert missing == ["1-1-A-0", "1-2-A-0", "1-4-A-0"]
+    record(source / "audio", *(f"{clip}.wav" for clip in missing))
+    assert main(["data", "prepare", "esc50", "--source", str(source), "--output", str(manifest)]) == 0
+    assert not listed.exists(), "a list of an earlier time does not stay"
+    assert main(["data", "validate", str(manifest)]) == 0
+
+
+def test_nothing_on_disk_is_an_error(tmp_path: Path) -> None:
+    source = esc50(tmp_path / "ESC-50", 3)
+    with pytest.raises(MintError, match=r"none of 3 recordings of ESC-50 is there; the first .*audio/1-0-A-0\.wav"):
+        prepared("esc50", source)
+    assert list((tmp_path / "manifests").iterdir()) == []
+
+
+def test_an_earlier_manifest_survives_a_failure(tmp_path: Path) -> None:
+    source = esc50(tmp_path / "ESC-50", 1)
+    record(source / "audio", "1-0-A-0.wav")
+    manifest = prepare_public("esc50", source, tmp_path)
+    before = manifest.read_bytes()
+    with (source / "meta" / "esc50.csv").open("a") as file:
+        file.write("1-9-A-0.wav,seven,0,dog,True,9,A\n")
+    with pytest.raises(MintError, match=r"not as ESC-50 is published \(KeyError: 'seven'\)"):
+        prepare_public("esc50", source, tmp_path)
+    assert manifest.read_bytes() == before
+
+
+def test_recordings_are_found_at_any_depth_by_name(tmp_path: Path) -> None:
+    record(tmp_path, "b/same.wav", "a/deep/same.flac", "a/UPPER.WAV", "a/dots.in.name.mp3", "a/notes.txt")
+    recordings = Recordings(tmp_path)
+    assert recordings.find("same") == tmp_path / "a" / "deep" / "same.flac", "the first in the order of names"
+    assert recordings.find("none", "UPPER") == tmp_path / "a" / "UPPER.WAV"
+    assert recordings.find("dots.in.name") == tmp_path / "a" / "dots.in.name.mp3"
+    assert not recordings.find("notes").exists()
+    assert not recordings.find("upper").exists()
+
+
+def test_csv_lines(tmp_path: Path) -> None:
+    table = write(tmp_path / "t.csv", "\ufeffa, b", '"1\n2","x ""y"""', "", f"3,{'long' * 50_000}", encoding="utf-8")
+    assert [number for number, _ in csv_lines(table)] == [1, 3, 5]
+    assert list(csv_rows(table, ("b", "a"), ignore)) == [
+        {"a": "1\n2", "b": 'x "y"'},
+        {"a": "3", "b": "long" * 50_000},
+    ]
+    latin = write(tmp_path / "l.csv", "name", "Ballaståkning", encoding="latin-1")
+    assert [row["name"] for row in csv_rows(latin, ("name",), ignore)] == ["Ballaståkning"]
+    with pytest.raises(MintError, match=r"e\.csv, line 1: no column 'name' \(found: none\)"):
+        list(csv_rows(write(tmp_path / "e.csv"), ("name",), ignore))
