@@ -84,7 +84,7 @@ def stage1_batch(shapes: Shapes) -> dict[str, Tensor]:
 @pytest.mark.parametrize("shapes", [SHAPES, Shapes(batch=3, frames=30, text=12)])
 def test_flops_of_stage_1_are_those_that_torch_counts(objectives: dict[str, bool], shapes: Shapes) -> None:
     torch.manual_seed(0)
-    model = Stage1(bridge=BridgeNet(**BRIDGE), dec_token=59, **objectives)  # type: ignore[arg-type]
+    model = Stage1(bridge=BridgeNet(**BRIDGE), dec_token=59, **objectives)
     forward, backward, kept = counted(model, stage1_batch(shapes))
     work = stage1_work(BridgeSizes.of(BRIDGE), shapes, **objectives)
     assert work.forward == forward

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from mint.cli import Subparsers
     from mint.config import Recipe
+    from mint.training.costs import Costs
 
 
 def add_parser(subparsers: Subparsers) -> None:
@@ -57,14 +58,15 @@ def run(arguments: Namespace) -> int:
 
 
 def print_plan(recipe: Recipe) -> None:
-    """Print the resolved recipe, the parameters of each module and the length of the training."""
+    """Print the resolved recipe, the parameters of each module, the length of the training and the cost of a step."""
     import yaml
 
     from mint.builders import build_encoder
     from mint.config import recipe_to_dict
     from mint.data.features import read_examples
-    from mint.training.run import plan
+    from mint.training.run import check, plan
 
+    check(recipe, Path("runs") / recipe.name)
     planned = plan(recipe, read_examples(recipe.data.manifests), build_encoder(recipe.encoder))
     trained_in_all = sum(trained for _, trained, _ in planned.parameters)
     frozen_in_all = sum(frozen for _, _, frozen in planned.parameters)
@@ -76,3 +78,23 @@ def print_plan(recipe: Recipe) -> None:
         f"\n{planned.draws_per_epoch:,} draws an epoch, {planned.steps_per_epoch:,} steps an epoch, "
         f"{planned.steps:,} steps in all"
     )
+    if planned.costs is not None:
+        print_costs(planned.costs)
+    for note in planned.notes:
+        print(f"note: {note}")
+
+
+def print_costs(costs: Costs) -> None:
+    """Print what a pass costs on one device."""
+    from mint.training.estimate import UTILISATION
+
+    shapes, memory = costs.shapes, costs.memory
+    print(f"\ncomputed, not measured: {shapes.batch} clips of {shapes.frames} frames, texts of {shapes.text} tokens")
+    print(f"  forward and backward  {costs.work.flops / 1e12:.3g} TFLOP")
+    print(f"  memory                {memory['in all'] / 2**30:.3g} GiB, of which")
+    for name, size in memory.items():
+        if name != "in all" and size:
+            print(f"    {size / 2**30:>8.3g} GiB  {name}")
+    for device, seconds in costs.seconds.items():
+        print(f"  on one {device:<14} {seconds:.3g} s at {UTILISATION:.0%} of its bf16 peak (assumed)")
+    print(f"  encoder, paid once    {costs.encoder_flops / 1e9:.3g} GFLOP a clip")

@@ -1,9 +1,9 @@
 """What a step costs, before it is run: FLOPs, memory and, under a stated assumption, seconds.
 
 A count of the matrix products of `Stage1.forward` and `Stage2.forward`, term by term in the order of their code; what
-is not a matrix product (norms, activations, softmax) is left out of the FLOPs, as torch's own counter leaves it out. The
-backward pass costs two products for each one of a trained layer, and one for a frozen layer through which a gradient
-passes. Nothing here needs weights or a GPU; the tests hold the count to torch's counter.
+is not a matrix product (norms, activations, softmax) is left out of the FLOPs, as by torch's own counter. The backward
+pass costs two products for each one of a trained layer, and one for a frozen layer through which a gradient passes.
+Nothing here needs weights or a GPU; the tests hold the count to torch's counter.
 """
 
 from __future__ import annotations

@@ -40,6 +40,7 @@ from mint.data.features import Features
 from mint.data.mixture import caption_items, instruction_items
 from mint.model.freeze import count_by_module
 from mint.training.checkpoints import STATE, checkpoints, last_checkpoint
+from mint.training.costs import Costs, estimate_costs
 from mint.training.stop import EXIT_CODE, StopOnTerm
 from mint.training.trainer import StageTrainer, build_trainer, training_arguments
 from mint.types import AudioEncoder, Example, LanguageModel, MintError
@@ -64,6 +65,10 @@ class Plan:
     draws_per_epoch: int
     steps_per_epoch: int
     steps: int
+    costs: Costs | None
+    """None: of a language model whose cost is not known."""
+    notes: list[str]
+    """What may not be as it was meant."""
 
 
 def has_begun(output: Path) -> bool:
@@ -170,7 +175,11 @@ def run_trainer(prepared: Prepared, checkpoint: Path | None) -> None:
 
 
 def plan(recipe: Recipe, examples: Sequence[Example], encoder: AudioEncoder) -> Plan:
-    """What training a recipe would do: builds its models, and trains nothing."""
+    """What training a recipe would do: builds its models, and trains nothing.
+
+    Raises:
+        MintError: the recipe cannot be trained.
+    """
     learnt = [example for example in examples if example.split == "train"]
     with tempfile.TemporaryDirectory() as folder:
         prepared = prepare(recipe, Path(folder), learnt, _no_features, encoder)
@@ -180,7 +189,16 @@ def plan(recipe: Recipe, examples: Sequence[Example], encoder: AudioEncoder) -> 
     for name, module in held.items():
         if isinstance(module, nn.Module):
             parameters.append((name, 0, sum(parameter.numel() for parameter in module.parameters())))
-    return Plan(parameters, len(trainer.mixture_sampler), trainer.steps_per_epoch(), trainer.total_steps())
+    steps, arguments = trainer.total_steps(), trainer.args
+    notes = []
+    if arguments.get_warmup_steps(steps) >= steps:
+        notes.append(f"the warm-up of {arguments.get_warmup_steps(steps):,} steps is as long as the run of {steps:,}")
+    if len(learnt) < arguments.train_batch_size * arguments.world_size:
+        notes.append(f"the {len(learnt)} training examples do not fill one batch")
+    held_numbers = sum(frozen for name, _, frozen in parameters if name != "audio encoder")  # its features are cached
+    trained = sum(count for _, count, _ in parameters)
+    costs = estimate_costs(recipe, prepared.language, encoder, prepared.tokenizer, arguments, trained, held_numbers)
+    return Plan(parameters, len(trainer.mixture_sampler), trainer.steps_per_epoch(), steps, costs, notes)
 
 
 def save_run(output: Path, recipe: Recipe, prepared: Prepared, encoder: AudioEncoder, features: Features) -> None:

@@ -1,0 +1,99 @@
+"""The costs of a recipe's step on one device, as `mint train --dry-run` prints them, from the models as built.
+
+The estimate is for a batch of clips of `SECONDS` with texts as long as the recipe allows. The frozen encoder's FLOPs
+are counted by torch on one such clip; its features come from the cache, so they are paid once, not in every step.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from mint.builders import bridge_sizes
+from mint.config import Recipe
+from mint.training.estimate import (
+    PEAK_FLOPS,
+    BridgeSizes,
+    LanguageSizes,
+    Shapes,
+    Work,
+    memory_bytes,
+    stage1_work,
+    stage2_work,
+    step_seconds,
+)
+from mint.types import AudioEncoder, LanguageModel, MintError
+
+SECONDS = 10.0
+"""Of a clip, where `data.max_seconds` allows it."""
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Of one rank's forward and backward pass over one batch."""
+
+    shapes: Shapes
+    work: Work
+    memory: dict[str, int]
+    """Bytes by part."""
+    seconds: dict[str, float]
+    """Of one pass, by device, under `estimate.UTILISATION`."""
+    encoder_flops: int
+    """Of one clip."""
+
+
+def estimate_costs(
+    recipe: Recipe,
+    language: LanguageModel | None,
+    encoder: AudioEncoder,
+    tokenizer: Any,
+    arguments: Any,
+    trained: int,
+    frozen: int,
+) -> Costs | None:
+    """Estimate the costs of a recipe.
+
+    Args:
+        recipe: the run.
+        language: its language model, in stage 2.
+        encoder: the frozen encoder.
+        tokenizer: Bridge-Net's.
+        arguments: `TrainingArguments`.
+        trained: numbers.
+        frozen: numbers that stand on the device; the encoder does not.
+
+    Returns:
+        None for a language model whose cost is not known.
+    """
+    frames, flops = encode_one(encoder, min(SECONDS, recipe.data.max_seconds))
+    text = recipe.bridge.max_text_tokens
+    shapes = Shapes(arguments.train_batch_size, frames, text, prompt=text, answer=text, ranks=arguments.world_size)
+    bridge = BridgeSizes.of(bridge_sizes(recipe.bridge, encoder.width, len(tokenizer)))
+    if recipe.objectives is not None:
+        on = recipe.objectives
+        work = stage1_work(bridge, shapes, on.alc, on.alm, on.atg)
+    else:
+        try:
+            sizes = LanguageSizes.of(language.model.config)  # type: ignore[union-attr]  # every adapter holds its model
+        except MintError:
+            return None
+        work = stage2_work(bridge, sizes, shapes, recipe.instruction_aware)
+    half = recipe.language is not None and recipe.language.dtype == "bfloat16"
+    memory = memory_bytes(work, trained, frozen, mixed=bool(arguments.bf16), frozen_bytes=2 if half else 4)
+    return Costs(shapes, work, memory, {device: step_seconds(work, device) for device in PEAK_FLOPS}, flops)
+
+
+def encode_one(encoder: AudioEncoder, seconds: float) -> tuple[int, int]:
+    """Frames of one clip, and the FLOPs of encoding it (matrix products and convolutions)."""
+    samples = round(seconds * encoder.sample_rate)
+    device = next(iter([*_tensors(encoder), torch.empty(0)])).device
+    with FlopCounterMode(display=False) as counter:
+        features, _ = encoder.encode(torch.zeros(1, samples, device=device), torch.tensor([samples], device=device))
+    return features.shape[1], counter.get_total_flops()
+
+
+def _tensors(encoder: Any) -> list[torch.Tensor]:
+    return [*encoder.parameters(), *encoder.buffers()] if isinstance(encoder, torch.nn.Module) else []

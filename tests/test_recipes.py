@@ -1,0 +1,116 @@
+"""Every recipe that ships is loaded, resolved and stepped twice, with tiny stand-ins of the same families."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import yaml
+
+from mint.config import LanguageConfig, Recipe, load_recipe, recipe_to_dict, shipped_recipes
+from mint.training.run import check
+from tiny_encoders import tiny_waveform_model, waveform_extractor
+from tiny_languages import tiny_language, tiny_seq2seq
+from tiny_runs import train_recipe, write_corpus
+
+RECIPES = sorted(shipped_recipes())
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A corpus, and tiny models of each family as folders."""
+    folder = tmp_path_factory.mktemp("stand-ins")
+    write_corpus(folder)
+    tiny_waveform_model("data2vec").save_pretrained(folder / "waveform")
+    waveform_extractor().save_pretrained(folder / "waveform")
+    for family, language in (("seq2seq", tiny_seq2seq("flan")), ("causal", tiny_language("qwen2"))):
+        language.model.save_pretrained(folder / family)  # type: ignore[attr-defined]
+        language.tokenizer.save_pretrained(folder / family)
+    return folder
+
+
+def stand_in(recipe: Recipe, folder: Path) -> Recipe:
+    """The recipe over tiny models and clips, all else as it is."""
+    weights = {"yamnet": ("tiny", "tiny"), "waveform": ("waveform", str(folder / "waveform"))}
+    family, source = weights[recipe.encoder.family]
+    language: LanguageConfig | None = None
+    if recipe.language is not None:
+        language = replace(recipe.language, weights=str(folder / recipe.language.family))
+        if language.answer_end is not None:  # the stand-in's tokenizer has no new line of one token
+            language = replace(language, answer_end="a")
+    return replace(
+        recipe,
+        encoder=replace(recipe.encoder, family=family, weights=source),  # type: ignore[arg-type]
+        bridge=replace(recipe.bridge, weights="tiny"),
+        data=replace(recipe.data, manifests=(str(folder / "tones.jsonl"),), mixture={}),
+        language=language,
+        start=None,
+        training={
+            **recipe.training,
+            "max_steps": 2,
+            "per_device_train_batch_size": 3,
+            "gradient_accumulation_steps": min(2, recipe.training.get("gradient_accumulation_steps", 1)),
+            "logging_steps": 1,
+            "dataloader_num_workers": 0,
+            "report_to": [],
+            "use_cpu": True,
+        },
+    )
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_two_steps(name: str, folder: Path, tmp_path: Path) -> None:
+    train_recipe(stand_in(load_recipe(name), folder), tmp_path)
+    losses = [record["loss"] for record in json.loads((tmp_path / "history.json").read_text()) if "loss" in record]
+    assert len(losses) == 2
+    assert all(math.isfinite(loss) for loss in losses)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_resolves_and_is_complete(name: str, tmp_path: Path) -> None:
+    recipe = load_recipe(name)
+    check(replace(recipe, start=None, training={**recipe.training, "bf16": False}), tmp_path)
+    written = yaml.safe_load(shipped_recipes()[name].read_text(encoding="utf-8"))
+    resolved = recipe_to_dict(recipe)
+    assert resolved.items() >= {key: resolved[key] for key in written}.items()
+    if name.startswith("paper/"):
+        assert recipe.name == name.replace("/", "-")
+        sections = [key for key in ("encoder", "bridge", "data", "language", "training") if resolved[key] is not None]
+        assert set(written) >= {"name", "stage", "seed", *sections}
+        assert set(written["bridge"]) == set(resolved["bridge"])
+
+
+@pytest.mark.parametrize("name", [name for name in RECIPES if name.startswith("paper/")])
+def test_each_number_has_its_origin(name: str) -> None:
+    """Every line with a number says which section of the paper it is from, or that it is ours and why."""
+    for line in shipped_recipes()[name].read_text(encoding="utf-8").splitlines():
+        value, _, origin = line.partition("#")
+        if re.search(r":\s*[\d.]", value) and not value.startswith(("stage", "seed")):
+            assert re.search(r"paper, (section|Table) [\d.]+|ours", origin), line
+
+
+def test_the_numbers_of_the_paper() -> None:
+    for name in RECIPES:
+        if not name.startswith("paper/"):
+            continue
+        recipe = load_recipe(name)
+        assert (recipe.bridge.num_layers, recipe.bridge.num_queries, recipe.bridge.max_text_tokens) == (12, 32, 30)
+        training = recipe.training
+        assert (training["num_train_epochs"], training["learning_rate"], training["warmup_steps"]) == (10, 1e-4, 2000)
+        assert training["lr_scheduler_type"] == "linear"
+        in_all = training["per_device_train_batch_size"] * training.get("gradient_accumulation_steps", 1)
+        assert in_all == (512 if name.endswith("one-gpu") else 64)
+
+
+def test_the_ablations_differ_from_stage_1_in_their_objectives_alone() -> None:
+    base = load_recipe("paper/stage1")
+    rows = {"alc": (True, False, False), "alc-atg": (True, False, True), "alc-alm": (True, True, False)}
+    for name, switches in rows.items():
+        recipe = load_recipe(f"paper/ablation-{name}")
+        assert recipe.objectives is not None
+        assert (recipe.objectives.alc, recipe.objectives.alm, recipe.objectives.atg) == switches
+        assert replace(recipe, name=base.name, objectives=base.objectives) == base
