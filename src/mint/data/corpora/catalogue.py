@@ -1,4 +1,4 @@
-"""The public corpora of the paper's Table 1, and four beyond it: what they are, how large, under which licence.
+"""The public corpora of the paper's Table 1, and three beyond it: what they are, how large, under which licence.
 
 Sizes are those that the corpora's own papers or pages state; what can still be had of corpora from YouTube is less.
 Nothing is downloaded from here: `where` says by name where a corpus is published.
