@@ -157,7 +157,7 @@ def peak_memory(step: Callable[[], object]) -> int | None:
         return None
     before = _status("VmRSS")
     step()
-    return _status("VmHWM") - before
+    return max(0, _status("VmHWM") - before)  # the kernel counts in batches of pages
 
 
 def in_child(script: str, arguments: Sequence[str]) -> Any:

@@ -191,7 +191,7 @@ def _size(case: str) -> float:
 
 
 def draw(rows: Sequence[Row], path: Path) -> None:
-    """One panel for each size that is varied: time, and memory where it was measured."""
+    """One panel for each size that is varied: time, and memory where it was measured, on logarithmic scales."""
     import matplotlib
 
     matplotlib.use("svg")
@@ -201,24 +201,36 @@ def draw(rows: Sequence[Row], path: Path) -> None:
     for row in rows:
         groups.setdefault(row.case.rpartition(" = ")[0], []).append(row)
     columns = 4
-    figure, axes = pyplot.subplots(-(-len(groups) // columns), columns, figsize=(13, 6), layout="constrained")
+    figure, axes = pyplot.subplots(-(-len(groups) // columns), columns, figsize=(15, 6), layout="constrained")
     for axis, (name, members) in zip(axes.flat, groups.items(), strict=False):
-        for measure, colour in (("time", "tab:blue"), ("peak memory", "tab:orange")):
-            points = sorted((_size(row.case), row.ours) for row in members if row.measure == measure)
-            if points:
-                scale = min(value for _, value in points)
-                unit = "s" if measure == "time" else "MiB"
-                label = f"{measure} (1 = {scale if unit == 's' else scale / 2**20:.3g} {unit})"
-                axis.plot([x for x, _ in points], [y / scale for _, y in points], "o-", color=colour, label=label)
-        times = [row.ours for row in members if row.measure == "time"]
-        beyond = [(_size(row.case), row.ours / min(times)) for row in members if "extrapolated" in row.measure]
-        axis.plot([x for x, _ in beyond], [y for _, y in beyond], "o", mfc="none", color="tab:blue")
-        axis.set(xscale="log", yscale="log", xlabel=name.rpartition(", ")[2], title=name.rpartition(", ")[0])
-        axis.legend(fontsize=7)
+        _panel(axis, name, members)
     for axis in axes.flat[len(groups) :]:
         axis.remove()
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path)
+
+
+def _panel(axis: Any, name: str, members: Sequence[Row]) -> None:
+    """Time on the left axis, memory on the right one; what is extrapolated is hollow."""
+    series = {
+        measure: sorted((_size(row.case), row.ours) for row in members if row.measure == measure and row.ours)
+        for measure in ("time", "time, extrapolated", "peak memory")
+    }
+    axis.loglog(*zip(*series["time"], strict=True), "o-", color="tab:blue")
+    if series["time, extrapolated"]:
+        ends = [series["time"][-1], *series["time, extrapolated"]]
+        axis.loglog(*zip(*ends, strict=True), "o--", mfc="none", color="tab:blue")
+    axis.set_ylabel("seconds", color="tab:blue")
+    if series["peak memory"]:
+        other = axis.twinx()
+        sizes, peaks = zip(*series["peak memory"], strict=True)
+        other.loglog(sizes, [peak / 2**20 for peak in peaks], "s-", color="tab:red")
+        other.set_ylabel("MiB", color="tab:red")
+    title, _, varied = name.rpartition(", ")
+    axis.set(title=title, xlabel=varied)
+    if not series["time, extrapolated"]:
+        axis.set_xticks([x for x, _ in series["time"]], [f"{x:g}" for x, _ in series["time"]])
+        axis.set_xticks([], minor=True)
 
 
 if __name__ == "__main__":

@@ -114,7 +114,10 @@ def measure_calls(run: Path, files: Sequence[Path], options: argparse.Namespace)
         rows += compare(f"one file of {SECONDS:g} s", f"file to {name}", single)
         factor = statistics.median(single["MINT"]) / SECONDS
         rows.append(Row(f"one file of {SECONDS:g} s", f"file to {name}, seconds a second of audio", "", factor))
-        many = {"MINT": partial(call, paths), "one by one": partial(_each, call, paths)}
+        many: dict[str, Callable[[], object]] = {
+            "MINT": partial(call, paths),
+            "one by one": partial(_each, call, paths),
+        }
         rounds = alternate(many, max(1, options.rounds // 2))
         rows += compare(f"{len(files)} files of {SECONDS:g} s, each", f"file to {name}", rounds, per=len(files))
     return rows

@@ -100,6 +100,13 @@ PAPER_LONG = replace(PAPER, frames=1499)
 """30 s, the longest clip."""
 
 
+def same_shape(shape: Shape, shapes: dict[str, Shape], device: str) -> list[str]:
+    """Arguments by which a script that knows some shapes by name gets this one again."""
+    same = {"batch": shape.batch, "dropout": shape.dropout}
+    name = next(name for name, known in shapes.items() if replace(known, **same) == shape)  # type: ignore[arg-type]
+    return ["--shape", name, "--batch", str(shape.batch), "--dropout", str(shape.dropout), "--device", device]
+
+
 def on_device(batch: dict[str, Tensor], device: str) -> dict[str, Any]:
     """A batch, moved."""
     return {name: tensor.to(device) for name, tensor in batch.items()}

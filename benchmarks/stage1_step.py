@@ -5,7 +5,7 @@ same precision. The recipe runs twice, with the captions padded to 30 tokens as 
 the batch. Losses and gradients are compared in float32 without dropout before anything is timed; then dropout is that
 of the shape. On an accelerator the timed steps run in bfloat16.
 
-    python benchmarks/stage1_step.py [--shape quickstart paper paper-long] [--batch 8] [--device cuda]
+    python benchmarks/stage1_step.py [--shape quickstart paper paper-long] [--batch 8] [--dropout 0] [--device cuda]
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import torch
 
 from common import Row, add_device, parser, report
 from plain_stage1 import PlainStage1, draw_as_ours
-from shapes import PAPER, PAPER_LONG, QUICKSTART, TINY, Shape, on_device, pad_text
+from shapes import PAPER, PAPER_LONG, QUICKSTART, TINY, Shape, on_device, pad_text, same_shape
 from steps import Step, check_equal, check_gradients, measure, memory_in_children, memory_of, precision
 
 SHAPES = {"tiny": TINY, "quickstart": QUICKSTART, "paper": PAPER, "paper-long": PAPER_LONG}
@@ -51,6 +51,7 @@ def read_options() -> argparse.Namespace:
     options = parser(__doc__.splitlines()[0])
     options.add_argument("--shape", nargs="+", choices=SHAPES, help="(quickstart and paper; with --all paper-long too)")
     options.add_argument("--batch", type=int, help="pairs (the shape's; 64 on an accelerator)")
+    options.add_argument("--dropout", type=float, help="(the recipe's: 0.1 at the paper's shape, else none)")
     options.add_argument("--memory", choices=NAMES, help=argparse.SUPPRESS)
     add_device(options)
     return options.parse_args()
@@ -60,7 +61,8 @@ def chosen_shapes(options: argparse.Namespace) -> list[Shape]:
     default = ["tiny"] if options.quick else ["quickstart", "paper", *(["paper-long"] if options.all else [])]
     shapes = [SHAPES[name] for name in options.shape or default]
     batch = options.batch or (ACCELERATOR_BATCH if options.device != "cpu" and not options.quick else None)
-    return [replace(shape, batch=batch or shape.batch) for shape in shapes]
+    shapes = [replace(shape, batch=batch or shape.batch) for shape in shapes]
+    return [shape if options.dropout is None else replace(shape, dropout=options.dropout) for shape in shapes]
 
 
 def check(shape: Shape, device: str) -> None:
@@ -79,9 +81,7 @@ def check(shape: Shape, device: str) -> None:
 
 def measure_shape(shape: Shape, options: argparse.Namespace) -> list[Row]:
     steps = [make_step(name, shape, options.device) for name in NAMES]
-    name = next(name for name, known in SHAPES.items() if replace(known, batch=shape.batch) == shape)
-    arguments = ["--shape", name, "--batch", str(shape.batch), "--device", options.device]
-    memory = memory_in_children("stage1_step.py", NAMES, arguments)
+    memory = memory_in_children("stage1_step.py", NAMES, same_shape(shape, SHAPES, options.device))
     aims = AIMS.get(shape.frames, {})
     return measure(shape.case, steps, options.rounds, memory, aims, {PUBLISHED: MEMORY_AIM} if aims else {})
 

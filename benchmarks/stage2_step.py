@@ -25,7 +25,7 @@ from mint.language.causal import CausalLanguageModel
 from mint.model.stage2 import Stage2
 from mint.types import CAPTION_PROMPT
 from plain_stage2 import arguments, instructblip
-from shapes import PAPER, QUICKSTART, TINY, Shape, on_device
+from shapes import PAPER, QUICKSTART, TINY, Shape, on_device, same_shape
 from steps import Step, check_equal, check_gradients, measure, memory_in_children, memory_of, precision
 
 SHAPES = {"tiny": TINY, "quickstart": replace(QUICKSTART, batch=16), "paper": PAPER}
@@ -63,6 +63,7 @@ def read_options() -> argparse.Namespace:
     options = parser(__doc__.splitlines()[0])
     options.add_argument("--shape", nargs="+", choices=SHAPES, help="(quickstart; with --all paper too)")
     options.add_argument("--batch", type=int, help="examples (the shape's; 64 on an accelerator)")
+    options.add_argument("--dropout", type=float, help="(the recipe's: 0.1 at the paper's shape, else none)")
     options.add_argument("--memory", choices=NAMES, help=argparse.SUPPRESS)
     add_device(options)
     return options.parse_args()
@@ -72,7 +73,8 @@ def chosen_shapes(options: argparse.Namespace) -> list[Shape]:
     default = ["tiny"] if options.quick else ["quickstart", *(["paper"] if options.all else [])]
     shapes = [SHAPES[name] for name in options.shape or default]
     batch = options.batch or (ACCELERATOR_BATCH if options.device != "cpu" and not options.quick else None)
-    return [replace(shape, batch=batch or shape.batch) for shape in shapes]
+    shapes = [replace(shape, batch=batch or shape.batch) for shape in shapes]
+    return [shape if options.dropout is None else replace(shape, dropout=options.dropout) for shape in shapes]
 
 
 def check(shape: Shape, device: str) -> None:
@@ -88,10 +90,7 @@ def check(shape: Shape, device: str) -> None:
 
 
 def measure_shape(shape: Shape, options: argparse.Namespace) -> list[Row]:
-    name = next(name for name, known in SHAPES.items() if replace(known, batch=shape.batch) == shape)
-    memory = memory_in_children(
-        "stage2_step.py", NAMES, ["--shape", name, "--batch", str(shape.batch), "--device", options.device]
-    )
+    memory = memory_in_children("stage2_step.py", NAMES, same_shape(shape, SHAPES, options.device))
     steps = [make_step(name, shape, options.device) for name in NAMES]
     aimed = shape.name != "tiny"
     return measure(shape.case, steps, options.rounds, memory, AIMS if aimed else {}, MEMORY_AIMS if aimed else {})

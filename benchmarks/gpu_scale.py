@@ -1,0 +1,230 @@
+"""Both stages at the paper's full size on one GPU, with random weights: clips a second, peak memory, utilisation.
+
+    python benchmarks/gpu_scale.py [--batch 64] [--seconds 10] [--steps 10] [--output FILE]
+
+Batches of 10 s clips by default, bf16 autocast, AdamW, FlanT5-XL's configuration in bf16. Utilisation is the FLOPs that
+`mint.training.estimate` counts, over time and the maker's dense bf16 peak. The losses of the same weights on the CPU in
+float32 and on the GPU in bf16 are compared too. Without a GPU it says so and measures nothing; `--rehearse` runs it on
+the CPU with tiny sizes, to see that it works.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import dataclasses
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from torch import Tensor, nn
+from transformers import AutoModel, AutoModelForSeq2SeqLM, T5Config
+
+from mint.encoders.waveform import WaveformEncoder
+from mint.language.seq2seq import Seq2SeqLanguageModel
+from mint.model.bridge_net import BridgeNet
+from mint.model.freeze import freeze
+from mint.model.stage1 import Stage1
+from mint.model.stage2 import Stage2
+from mint.training.estimate import (
+    PEAK_FLOPS,
+    BridgeSizes,
+    LanguageSizes,
+    Shapes,
+    Work,
+    memory_bytes,
+    stage1_work,
+    stage2_work,
+)
+from paper_size import BRIDGE, data2vec_base, flan_t5_xl
+
+PEAKS = {**PEAK_FLOPS, "H200": 989e12}
+TINY_BRIDGE = {**BRIDGE, "width": 48, "num_heads": 4, "intermediate": 96, "num_layers": 2, "vocab_size": 99}
+TINY_T5: dict[str, Any] = {
+    **{"vocab_size": 99, "d_model": 48, "d_kv": 12, "d_ff": 96, "num_layers": 2, "num_heads": 4},
+    **{"feed_forward_proj": "gated-gelu", "decoder_start_token_id": 0},
+}
+TOLERANCE = 0.02
+"""Of the losses in bf16, relative."""
+
+
+def main() -> int:
+    options = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    options.add_argument("--batch", type=int, default=64)
+    options.add_argument("--seconds", type=float, default=10.0)
+    options.add_argument("--steps", type=int, default=10, help="measured steps, after three that are not")
+    options.add_argument("--output", type=Path, default=Path("benchmarks/results/gpu_scale.json"))
+    options.add_argument("--rehearse", action="store_true", help="tiny sizes on the CPU: no figures of any use")
+    chosen = options.parse_args()
+    if not chosen.rehearse and not torch.cuda.is_available():
+        print("no GPU here: nothing is measured; --rehearse runs the script on the CPU with tiny sizes")
+        return 0
+    device = torch.device("cpu" if chosen.rehearse else "cuda")
+    results = measure(chosen, device)
+    chosen.output.parent.mkdir(parents=True, exist_ok=True)
+    chosen.output.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    print(json.dumps(results, indent=1))
+    return 0 if all(row["agrees"] for row in results["agreement"]) else 1
+
+
+def measure(chosen: argparse.Namespace, device: torch.device) -> dict[str, Any]:
+    tiny = chosen.rehearse
+    name = "cpu, rehearsal" if tiny else torch.cuda.get_device_name()
+    peak = next((flops for key, flops in PEAKS.items() if key in name), None)
+    frames = 20 if tiny else round(chosen.seconds * 50) - 1
+    shapes = Shapes(min(chosen.batch, 4) if tiny else chosen.batch, frames, text=30, prompt=12, answer=30)
+    record: dict[str, Any] = {
+        "device": name,
+        "peak_flops": peak,
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "shapes": dataclasses.asdict(shapes),
+        "seconds_of_audio": chosen.seconds,
+        "weights": "random, of the published sizes",
+        "cases": {},
+    }
+    if not tiny:
+        record["cases"]["encoder"] = encoder_case(shapes.batch, chosen, device)
+    for stage, build in ((1, build_stage1), (2, build_stage2)):
+        with torch.device(device):
+            model, work = build(shapes, tiny)
+        record["cases"][f"stage {stage}"] = step_case(model, batch_of(stage, shapes, model, device), work, chosen, peak)
+        del model
+        if not tiny:
+            torch.cuda.empty_cache()
+    record["agreement"] = [agreement(stage, device) for stage in (1, 2)]
+    return record
+
+
+def build_stage1(shapes: Shapes, tiny: bool) -> tuple[nn.Module, Work]:
+    sizes = TINY_BRIDGE if tiny else BRIDGE
+    model = Stage1(bridge=BridgeNet(**sizes), dec_token=sizes["vocab_size"] - 1)
+    return model, stage1_work(BridgeSizes.of(sizes), shapes)
+
+
+def build_stage2(shapes: Shapes, tiny: bool, dtype: torch.dtype = torch.bfloat16) -> tuple[nn.Module, Work]:
+    sizes = TINY_BRIDGE if tiny else BRIDGE
+    config = T5Config(**TINY_T5) if tiny else flan_t5_xl()
+    language: Any = AutoModelForSeq2SeqLM.from_config(config, dtype=dtype)
+    freeze(language)
+    model = Stage2(bridge=BridgeNet(**sizes), language=Seq2SeqLanguageModel(language, None, "random"))
+    return model, stage2_work(BridgeSizes.of(sizes), LanguageSizes.of(config), shapes)
+
+
+def batch_of(stage: int, shapes: Shapes, model: Any, device: torch.device | str) -> dict[str, Tensor]:
+    """Random clips and texts of full length."""
+    generator = torch.Generator().manual_seed(0)
+
+    def ids(length: int, vocabulary: int) -> Tensor:
+        return torch.randint(3, vocabulary - 1, (shapes.batch, length), generator=generator)
+
+    def real(length: int) -> Tensor:
+        return torch.ones(shapes.batch, length, dtype=torch.bool)
+
+    width, words = model.bridge.audio_norm.normalized_shape[0], model.bridge.word_embeddings.num_embeddings
+    audio = torch.randn(shapes.batch, shapes.frames, width, generator=generator)
+    batch = {"audio_features": audio, "audio_mask": real(shapes.frames)}
+    text = {"ids": ids(shapes.text, words), "mask": real(shapes.text)}
+    if stage == 1:
+        batch |= {f"text_{name}": value for name, value in text.items()} | {"draws": torch.arange(shapes.batch)}
+    else:
+        batch |= {f"instruction_{name}": value for name, value in text.items()}
+        vocabulary = model.language.embedding.num_embeddings
+        batch |= {"prompt_ids": ids(shapes.prompt, vocabulary), "prompt_mask": real(shapes.prompt)}
+        batch["labels"] = ids(shapes.answer, vocabulary)
+    return {name: tensor.to(device) for name, tensor in batch.items()}
+
+
+def step_case(
+    model: nn.Module, batch: dict[str, Tensor], work: Work, chosen: argparse.Namespace, peak: float | None
+) -> dict[str, Any]:
+    """Time and memory of whole training steps."""
+    on_gpu = batch["audio_features"].is_cuda
+    optimiser = torch.optim.AdamW(model.parameters(), lr=1e-4, weight_decay=0.0, fused=on_gpu)
+    losses: list[Tensor] = []
+
+    def step() -> None:
+        with torch.autocast(batch["audio_features"].device.type, dtype=torch.bfloat16):
+            loss = model(**batch)["loss"]
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimiser.step()
+        optimiser.zero_grad()
+        losses.append(loss.detach())
+
+    model.train()
+    seconds = timed(step, chosen.steps, on_gpu)
+    clips = len(batch["audio_features"])
+    trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    language = model.language.model if hasattr(model, "language") else nn.Module()
+    frozen = sum(parameter.numel() for parameter in language.parameters())
+    return {
+        "seconds_a_step": seconds,
+        "clips_a_second": clips / seconds,
+        "flop_a_step": work.flops,
+        "utilisation": work.flops / seconds / peak if peak else None,
+        "peak_memory_bytes": torch.cuda.max_memory_allocated() if on_gpu else None,
+        "computed_memory_bytes": memory_bytes(work, trained, frozen, mixed=True, frozen_bytes=2)["in all"],
+        "trained": trained,
+        "frozen": frozen,
+        "first_loss": float(losses[0]),
+        "last_loss": float(losses[-1]),
+    }
+
+
+def encoder_case(batch: int, chosen: argparse.Namespace, device: torch.device) -> dict[str, Any]:
+    """Time and memory of encoding, as the feature cache does it, in float32 and under bf16 autocast."""
+    with torch.device(device):
+        encoder = WaveformEncoder(AutoModel.from_config(data2vec_base()), "random").to(device)
+    waveform = torch.randn(batch, round(16000 * chosen.seconds), device=device)
+    lengths = torch.full((batch,), waveform.shape[1], device=device)
+    case: dict[str, Any] = {}
+    for name, enabled in (("float32", False), ("bf16", True)):
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled):
+            seconds = timed(lambda: encoder.encode(waveform, lengths), chosen.steps, True)
+        case[name] = {"clips_a_second": batch / seconds, "peak_memory_bytes": torch.cuda.max_memory_allocated()}
+    return case
+
+
+def timed(call: Callable[[], object], steps: int, on_gpu: bool) -> float:
+    """Seconds of one call, the mean of `steps` after three."""
+    wait = torch.cuda.synchronize if on_gpu else (lambda: None)
+    if on_gpu:
+        torch.cuda.reset_peak_memory_stats()
+    for _ in range(3):
+        call()
+    wait()
+    start = time.perf_counter()
+    for _ in range(steps):
+        call()
+    wait()
+    return (time.perf_counter() - start) / steps
+
+
+def agreement(stage: int, device: torch.device) -> dict[str, Any]:
+    """The loss of the same small model and batch: float32 on the CPU, bf16 on the device."""
+    torch.manual_seed(0)
+    shapes = Shapes(batch=8, frames=50, text=12, prompt=9, answer=7)
+    model: Any
+    model, _ = build_stage1(shapes, True) if stage == 1 else build_stage2(shapes, True, torch.float32)
+    batch = batch_of(stage, shapes, model, "cpu")
+    model.eval()
+    with torch.no_grad():
+        plain = {name: float(value) for name, value in model(**batch).items()}
+        moved = copy.deepcopy(model).to(device)
+        if stage == 2:
+            moved._language.held.model.to(device, torch.bfloat16)
+        on_device = {name: tensor.to(device) for name, tensor in batch.items()}
+        with torch.autocast(device.type, dtype=torch.bfloat16):
+            half = {name: float(value) for name, value in moved(**on_device).items()}
+    agrees = all(abs(half[name] - value) <= TOLERANCE * abs(value) for name, value in plain.items())
+    return {"stage": stage, "float32_on_cpu": plain, "bf16_on_device": half, "agrees": agrees}
+
+
+if __name__ == "__main__":
+    sys.exit(main())
