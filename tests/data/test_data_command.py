@@ -51,9 +51,14 @@ def test_prepare_and_validate(clips: Path, tmp_path: Path, capsys: pytest.Captur
     assert "broken.wav: not audio" in text
     assert len(list(read_manifest(manifest))) == 10
     assert main(["data", "validate", str(manifest)]) == 0
-    assert capsys.readouterr().out == f"{manifest}: no problems\n"
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["corpus", "task", "split", "clips", "hours", "labels", "captions"]
+    assert [line.split()[2:4] for line in lines[1:4]] == [["test", "2"], ["train", "6"], ["validation", "2"]]
+    assert lines[4:] == ["10 clips, 10 decoded: no problems"]
     assert main(["data", "validate", str(manifest), "--json"]) == 0
-    assert json.loads(capsys.readouterr().out) == []
+    report = json.loads(capsys.readouterr().out)
+    assert (report["clips"], report["problems"]) == (10, [])
+    assert sum(group["seconds"] for group in report["groups"]) == pytest.approx(10 * 0.1)
 
 
 def test_the_seed_is_handed_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -71,7 +76,10 @@ def test_the_seed_is_handed_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["prepare", "nothing", "--output", "x"], "no corpus 'nothing'; choose one of quickstart, folder, csv, audioset"),
+        (
+            ["prepare", "nothing", "--output", "x"],
+            "no corpus 'nothing'; choose one of quickstart, folder, csv, audioset",
+        ),
         (
             ["prepare", "folder", "--output", "x"],
             "corpus 'folder' is read from files; say where they lie with --source",
@@ -127,10 +135,10 @@ def test_every_problem_is_found(clips: Path, tmp_path: Path, capsys: pytest.Capt
         assert expected in problem.message
     assert main(["data", "validate", str(manifest)]) == 1
     text = capsys.readouterr().out.splitlines()
-    assert text[0] == f"{manifest}:2  {problems[0].message}"
-    assert text[-1] == f"{manifest}: 9 problems"
+    assert f"{manifest}:2  {problems[0].message}" in text
+    assert text[-1] == "9 clips, 9 decoded: 9 problems (2 schema, 1 id, 3 text, 3 audio)"
     assert main(["data", "validate", str(manifest), "--json"]) == 1
-    assert [Problem(**row) for row in json.loads(capsys.readouterr().out)] == problems
+    assert [Problem(**row) for row in json.loads(capsys.readouterr().out)["problems"]] == problems
 
 
 def test_an_empty_manifest_is_refused(tmp_path: Path) -> None:

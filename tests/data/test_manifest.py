@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -136,6 +138,46 @@ def test_broken_lines(tmp_path: Path, broken: bytes, message: str) -> None:
     with pytest.raises(MintError, match=rf"m\.jsonl, line 2: {message}") as caught:
         list(read_manifest(path))
     assert "\n" not in str(caught.value)
+
+
+def test_file_names_of_any_bytes(tmp_path: Path) -> None:
+    audio = Path(os.fsdecode(b"/data/\xff.wav"))
+    write_manifest(tmp_path / "m.jsonl", [Example("1", audio, "t", "test", "c")])
+    (read,) = read_manifest(tmp_path / "m.jsonl")
+    assert os.path.normpath(read.audio) == str(audio)
+
+
+def without_nulls(row: dict[str, Any]) -> dict[str, Any]:
+    kept = {key: value for key, value in row.items() if value is not None}
+    return {key: without_nulls(value) if isinstance(value, dict) else value for key, value in kept.items()}
+
+
+def test_parquet(tmp_path: Path) -> None:
+    pyarrow = pytest.importorskip("pyarrow", reason="Parquet is an extra")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    rows = [
+        {**GOOD, "labels": ["a", "b"], "metadata": {"pitch": 60, "licence": None}, "start": 1.5, "captions": None},
+        {**GOOD, "id": "2", "captions": ["c"], "metadata": {"licence": "CC0"}},
+        {**GOOD, "id": "3", "split": "dev"},
+    ]
+    parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "m.parquet")
+    reader = read_manifest(tmp_path / "m.parquet")
+    expected = [without_nulls(row) for row in rows]
+    assert [next(reader), next(reader)] == [parse_line(json.dumps(row).encode(), tmp_path) for row in expected[:2]]
+    with pytest.raises(MintError, match=r"m\.parquet, line 3: split is 'dev'"):
+        next(reader)
+    as_text = {**rows[0], "metadata": json.dumps(expected[0]["metadata"])}
+    parquet.write_table(pyarrow.Table.from_pylist([as_text]), tmp_path / "m.parquet")
+    assert list(read_manifest(tmp_path / "m.parquet")) == [parse_line(json.dumps(expected[0]).encode(), tmp_path)]
+
+
+def test_parquet_without_pyarrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "m.parquet").write_bytes(b"PAR1")
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(
+        MintError, match=r"m\.parquet: Parquet needs pyarrow; `pip install pyarrow`, or give JSON Lines"
+    ):
+        list(read_manifest(tmp_path / "m.parquet"))
 
 
 def test_missing_manifest_and_folder(tmp_path: Path) -> None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from mint.types import MintError
 
 if TYPE_CHECKING:
     import argparse
@@ -14,6 +17,7 @@ if TYPE_CHECKING:
 
 SHOWN = 10
 """Lines of a list that are printed."""
+SHOWN_PROBLEMS = 200
 
 
 def add_parser(subparsers: Subparsers) -> None:
@@ -49,8 +53,16 @@ def add_parser(subparsers: Subparsers) -> None:
     action.add_argument("--megabytes", type=float, default=1000.0, help="largest shard (default: 1000)")
     action.set_defaults(run=run_shard)
 
-    action = actions.add_parser("validate", help="check a manifest and its audio")
-    action.add_argument("manifest", type=Path, metavar="FILE", help="a JSON Lines manifest")
+    action = actions.add_parser("validate", help="check manifests and their audio; exit code 1 if anything is wrong")
+    action.add_argument("manifests", type=Path, nargs="+", metavar="FILE", help="manifests, checked together")
+    action.add_argument(
+        "--audio",
+        default="all",
+        metavar="all|N|headers|none",
+        help="clips that are decoded: all (default); N drawn by chance, or none but every header; none at all",
+    )
+    action.add_argument("--labels", type=Path, metavar="FILE", help="the labels that there are, one a line")
+    action.add_argument("--workers", type=int, help="threads (default: one for each core)")
     action.add_argument("--json", action="store_true", help="print JSON")
     action.set_defaults(run=run_validate)
 
@@ -144,19 +156,44 @@ def run_shard(args: argparse.Namespace) -> int:
 
 
 def run_validate(args: argparse.Namespace) -> int:
-    """Print what is wrong with a manifest; exit code 1 if anything is."""
+    """Print what manifests hold and what is wrong with them."""
     from dataclasses import asdict
 
-    from mint.data.validate import find_problems
+    from mint.data.validate import count_kinds, validate
 
-    problems = list(find_problems(args.manifest))
+    audio = int(args.audio) if args.audio.isdecimal() else args.audio
+    if audio not in ("all", "headers", "none") and not isinstance(audio, int):
+        raise MintError(f"--audio {audio!r}; give all, headers, none or a number of clips")
+    labels = None
+    if args.labels is not None:
+        labels = {line.strip() for line in args.labels.read_text(encoding="utf-8").splitlines() if line.strip()}
+    report = validate(args.manifests, audio, labels, args.workers, progress=sys.stderr.isatty())
+    code = 1 if report.problems else 0
     if args.json:
-        print(json.dumps([asdict(problem) for problem in problems], indent=2))
-        return 1 if problems else 0
-    for problem in problems:
+        print(json.dumps(asdict(report), indent=2))
+        return code
+    rows = [
+        [
+            one.corpus,
+            one.task,
+            one.split,
+            f"{one.clips}",
+            f"{one.seconds / 3600:.2f}",
+            f"{one.labels}",
+            f"{one.captions}",
+        ]
+        for one in report.groups
+    ]
+    print_table(["corpus", "task", "split", "clips", "hours", "labels", "captions"], rows)
+    for problem in report.problems[:SHOWN_PROBLEMS]:
         print(f"{problem.file}:{problem.line}  {problem.message}")
-    print(f"{args.manifest}: {len(problems) or 'no'} problem{'s' * (len(problems) != 1)}")
-    return 1 if problems else 0
+    if len(report.problems) > SHOWN_PROBLEMS:
+        print(f"and {len(report.problems) - SHOWN_PROBLEMS} more; --json lists them all")
+    kinds = ", ".join(f"{count} {kind}" for kind, count in count_kinds(report.problems).items())
+    count = len(report.problems)
+    summary = f"{count or 'no'} problem{'s' * (count != 1)}{f' ({kinds})' if count else ''}"
+    print(f"{report.clips} clips, {report.decoded} decoded: {summary}")
+    return code
 
 
 def print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
