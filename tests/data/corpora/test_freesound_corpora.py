@@ -27,7 +27,7 @@ def test_fsd50k(tmp_path: Path) -> None:
         "16401,Accordion,/m/0mkg,train",
     )
     write(truth / "eval.csv", "fname,labels,mids", '37199,"Electric_guitar,Music","/m/02sgy,/m/04rlf"')
-    record(source, "FSD50K.dev_audio/64760.wav", "FSD50K.dev_audio/16399.wav", "FSD50K.eval_audio/37199.wav")
+    record(source, "FSD50K.dev_audio/64760.wav", "FSD50K.dev_audio/16399.flac", "FSD50K.eval_audio/37199.wav")
     examples, skipped = prepared("fsd50k", source)
     assert splits(examples.values()) == {"64760": "train", "16399": "validation", "37199": "test"}
     assert examples["64760"].labels == ("Electric guitar", "Music"), "in the order of the vocabulary"

@@ -11,7 +11,7 @@ import pytest
 from mint.cli import main
 from mint.data.corpora import CORPORA
 from mint.data.corpora.catalogue import CATALOGUE
-from mint.data.corpora.distribution import Recordings, csv_lines, csv_rows, ignore
+from mint.data.corpora.distribution import Recordings, csv_lines, csv_rows, ignore, walk
 from mint.data.corpora.public import READERS, prepare_public
 from mint.data.manifest import read_manifest
 from mint.data.templates import PROMPTS
@@ -86,7 +86,7 @@ def test_holes_are_counted_and_listed(tmp_path: Path, capsys: pytest.CaptureFixt
 
 def test_nothing_on_disk_is_an_error(tmp_path: Path) -> None:
     source = esc50(tmp_path / "ESC-50", 3)
-    with pytest.raises(MintError, match=r"none of 3 recordings of ESC-50 is there; the first .*audio/1-0-A-0\.wav"):
+    with pytest.raises(MintError, match=r"none of 3 recordings of ESC-50 is there; the first .*audio/1-0-A-0\.\*"):
         prepared("esc50", source)
     assert list((tmp_path / "manifests").iterdir()) == []
 
@@ -111,6 +111,15 @@ def test_recordings_are_found_at_any_depth_by_name(tmp_path: Path) -> None:
     assert recordings.find("dots.in.name") == tmp_path / "a" / "dots.in.name.mp3"
     assert not recordings.find("notes").exists()
     assert not recordings.find("upper").exists()
+
+
+def test_links_are_followed_but_not_in_circles(tmp_path: Path) -> None:
+    record(tmp_path / "elsewhere", "a.wav")
+    record(tmp_path / "corpus" / "deep", "b.wav")
+    (tmp_path / "corpus" / "linked").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "corpus" / "deep" / "up").symlink_to(tmp_path / "corpus")
+    assert [Path(parent).name for parent, _ in walk(tmp_path / "corpus")] == ["corpus", "deep", "linked"]
+    assert Recordings(tmp_path / "corpus").find("a") == tmp_path / "corpus" / "linked" / "a.wav"
 
 
 def test_csv_lines(tmp_path: Path) -> None:

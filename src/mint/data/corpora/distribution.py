@@ -94,6 +94,19 @@ def csv_lines(path: Path, delimiter: str = ",", after_space: bool = False) -> It
             raise MintError(f"{path}, line {reader.line_num}: no CSV ({error}); fetch the file again") from None
 
 
+def walk(folder: Path) -> Iterator[tuple[str, list[str]]]:
+    """The folders at any depth and the names of the files in them, in order; links are followed, but not in circles."""
+    seen: set[tuple[int, int]] = set()
+    for parent, subfolders, names in os.walk(folder, followlinks=True):
+        state = os.stat(parent)  # noqa: PTH116
+        if (state.st_dev, state.st_ino) in seen:
+            subfolders.clear()
+        else:
+            seen.add((state.st_dev, state.st_ino))
+            subfolders.sort()
+            yield parent, sorted(names)
+
+
 def spoken(name: str) -> str:
     """'mallet_percussion' -> 'mallet percussion'."""
     return " ".join(name.replace("_", " ").split())
@@ -114,9 +127,8 @@ class Recordings:
         self._spelled: dict[str, str] = {}
         shared: dict[tuple[str, str], tuple[str, str]] = {}
         for folder in folders:
-            for parent, subfolders, names in os.walk(folder, followlinks=True):
-                subfolders.sort()
-                for name in sorted(names):
+            for parent, names in walk(folder):
+                for name in names:
                     stem, suffix = os.path.splitext(name)  # noqa: PTH122
                     key = _normalised(stem)
                     if suffix.lower() in SUFFIXES and key not in self._places:

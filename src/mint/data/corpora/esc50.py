@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from mint.data.corpora.distribution import Skip, csv_rows, find, ignore, spoken
+from mint.data.corpora.distribution import Recordings, Skip, csv_rows, find, ignore, spoken
 from mint.data.templates import SOUND_PROMPT
 from mint.types import Example
 
@@ -23,11 +23,13 @@ def read_esc50(source: Path, skip: Skip = ignore) -> Iterator[Example]:
         MintError: the CSV is not in the folder.
     """
     table = find("esc50", source, "meta/esc50.csv")
+    recordings = Recordings(table.parent.parent / "audio")
     for row in csv_rows(table, ("filename", "fold", "category", "src_file"), skip):
+        clip = row["filename"].removesuffix(".wav")
         label = spoken(row["category"])
         yield Example(
-            id=row["filename"].removesuffix(".wav"),
-            audio=table.parent.parent / "audio" / row["filename"],
+            id=clip,
+            audio=recordings.find(clip),
             task="esc50",
             split=SPLITS[row["fold"]],
             corpus="esc50",

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from mint.data.corpora.distribution import Skip, csv_lines, find, ignore
+from mint.data.corpora.distribution import Recordings, Skip, csv_lines, find, ignore
 from mint.data.templates import PROMPTS
 from mint.types import Example, MintError
 
@@ -28,7 +28,7 @@ def read_fma(source: Path, skip: Skip = ignore, subset: str = "large") -> Iterat
     """
     table = find(f"fma-{subset}", source, "fma_metadata/tracks.csv", "tracks.csv")
     sizes = SUBSETS[SUBSETS.index(subset) :]
-    audio = find(f"fma-{subset}", source, *(f"fma_{size}" for size in (*sizes, "full")))
+    recordings = Recordings(find(f"fma-{subset}", source, *(f"fma_{size}" for size in (*sizes, "full"))))
     lines = csv_lines(table)
     header = list(zip(*(next(lines, (0, []))[1] for _ in range(2)), strict=False))
     if missing := [column for column in COLUMNS if column not in header]:
@@ -52,7 +52,7 @@ def read_fma(source: Path, skip: Skip = ignore, subset: str = "large") -> Iterat
             continue
         yield Example(
             id=f"{track:06d}",
-            audio=audio / f"{track // 1000:03d}" / f"{track:06d}.mp3",
+            audio=recordings.find(f"{track:06d}"),
             task=f"fma-{subset}",
             split=SPLITS[split],
             corpus=f"fma-{subset}",

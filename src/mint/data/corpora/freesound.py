@@ -9,12 +9,11 @@ with Clotho, ESC-50, FSD50K and UrbanSound8K; its *no overlap* version does not.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from mint.data.corpora.catalogue import CATALOGUE
-from mint.data.corpora.distribution import Recordings, Skip, find_any, ignore
+from mint.data.corpora.distribution import Recordings, Skip, find_any, ignore, walk
 from mint.data.corpora.wavcaps import SOURCES, read_part
 from mint.data.templates import PROMPTS
 from mint.types import Example, MintError
@@ -33,9 +32,8 @@ def read_freesound(source: Path, skip: Skip = ignore) -> Iterator[Example]:
         yield from read_part(source, table, "FreeSound", "freesound", skip)
         return
     found = False
-    for parent, subfolders, names in os.walk(source, followlinks=True):
-        subfolders.sort()
-        texts = sorted(name for name in names if name.endswith(".json") and name[0] != ".")
+    for parent, names in walk(source):
+        texts = [name for name in names if name.endswith(".json") and name[0] != "."]
         recordings = Recordings(Path(parent)) if texts else None
         for name in texts:
             assert recordings is not None

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from mint.data.corpora.distribution import Skip, csv_lines, csv_rows, find, ignore, spoken
+from mint.data.corpora.distribution import Recordings, Skip, csv_lines, csv_rows, find, ignore, spoken
 from mint.data.templates import PROMPTS
 from mint.types import Example
 
@@ -27,6 +27,7 @@ def read_fsd50k(source: Path, skip: Skip = ignore) -> Iterator[Example]:
     vocabulary = find("fsd50k", truth, "vocabulary.csv")
     order = {line[1]: place for place, (_, line) in enumerate(csv_lines(vocabulary)) if len(line) == 3}
     for part in ("dev", "eval"):
+        recordings = Recordings(truth.parent / f"FSD50K.{part}_audio")
         columns = ("fname", "labels", "split") if part == "dev" else ("fname", "labels")
         for row in csv_rows(find("fsd50k", truth, f"{part}.csv"), columns, skip):
             known = sorted((name for name in row["labels"].split(",") if name in order), key=order.__getitem__)
@@ -36,7 +37,7 @@ def read_fsd50k(source: Path, skip: Skip = ignore) -> Iterator[Example]:
                 continue
             yield Example(
                 id=row["fname"],
-                audio=truth.parent / f"FSD50K.{part}_audio" / f"{row['fname']}.wav",
+                audio=recordings.find(row["fname"]),
                 task="fsd50k",
                 split=SPLITS[row["split"]] if part == "dev" else "test",
                 corpus="fsd50k",

@@ -13,7 +13,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
-from mint.data.corpora.distribution import Skip, csv_lines, csv_rows, find, ignore, spoken
+from mint.data.corpora.distribution import Recordings, Skip, csv_lines, csv_rows, find, ignore, spoken
 from mint.data.templates import PROMPTS
 from mint.types import Example
 
@@ -34,13 +34,14 @@ def read_openmic(source: Path, skip: Skip = ignore) -> Iterator[Example]:
     relevance: dict[str, dict[str, float]] = defaultdict(dict)
     for row in csv_rows(table, ("sample_key", "instrument", "relevance"), skip):
         relevance[row["sample_key"]][row["instrument"]] = float(row["relevance"])
+    recordings = Recordings(home / "audio")
     for split in ("train", "test"):
         for _, (key, *_) in csv_lines(find("openmic", home, f"partitions/split01_{split}.csv")):
             heard = relevance[key]
             labels = tuple(spoken(name) for name in classes if heard.get(name, 0.0) >= PRESENT)
             yield Example(
                 id=key,
-                audio=home / "audio" / key[:3] / f"{key}.ogg",
+                audio=recordings.find(key),
                 task="openmic",
                 split=split,
                 corpus="openmic",

@@ -18,7 +18,7 @@ from mint.data.corpora.clotho import read_clotho
 from mint.data.corpora.distribution import Skip
 from mint.data.corpora.esc50 import read_esc50
 from mint.data.corpora.fma import read_fma
-from mint.data.corpora.folder import skipped_file
+from mint.data.corpora.folder import SUFFIXES, skipped_file
 from mint.data.corpora.freesound import read_freesound
 from mint.data.corpora.fsd50k import read_fsd50k
 from mint.data.corpora.gtzan import read_gtzan
@@ -120,9 +120,10 @@ def _present(title: str, reader: Reader, source: Path, skip: Skip) -> Iterator[E
         reason = f"{type(error).__name__}: {error}"
         raise MintError(f"{source}: not as {title} is published ({reason}); take the official files") from error
     if missing and not there:
+        suffix = "" if sought.suffix.lower() in SUFFIXES else ".*"
         raise MintError(
-            f"{source}: none of {missing} recordings of {title} is there; the first was looked for as {sought}; "
-            "unpack the audio into this folder"
+            f"{source}: none of {missing} recordings of {title} is there; "
+            f"the first was looked for as {sought}{suffix}; unpack the audio into this folder"
         )
     if not there:
         raise MintError(f"{source}: {title} names no clip here that can be used; take the official files")

@@ -11,7 +11,7 @@ any of the lists names is left out. To apply fewer lists, take the others away. 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -88,16 +88,21 @@ def _blacklisted(folder: Path, key: str | None, skip: Skip) -> dict[str, str]:
 
 def _records(table: Path) -> list[dict[str, Any]]:
     """The clips of a JSON: a list, or an object with `data`."""
-    loaded = _loaded(table)
+    loaded = _loaded(table, _shortened)
     records = loaded if isinstance(loaded, list) else loaded.get("data")
     if not isinstance(records, list):
         raise MintError(f"{table}: no list of clips under 'data'; take WavCaps' own file")
     return records
 
 
-def _loaded(path: Path) -> Any:
+def _shortened(found: dict[str, Any]) -> dict[str, Any]:
+    """A clip without what is not kept: Freesound's 262,300 have long descriptions."""
+    return {key: found[key] for key in ("id", "caption")} if found.keys() >= {"id", "caption"} else found
+
+
+def _loaded(path: Path, hook: Callable[[dict[str, Any]], dict[str, Any]] | None = None) -> Any:
     try:
-        return json.loads(path.read_bytes())
+        return json.loads(path.read_bytes(), object_hook=hook)
     except ValueError as error:
         raise MintError(f"{path}: not valid JSON ({error}); fetch the file again") from None
 
