@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import shutil
 from pathlib import Path
@@ -71,6 +72,35 @@ def test_cider_d_equals_its_definition(monkeypatch: pytest.MonkeyPatch) -> None:
     expected = naive_cider_d(tokens(GENERATED), [tokens(several) for several in REFERENCES])
     np.testing.assert_allclose(found.per_clip, expected, atol=1e-9)
     assert found.corpus == pytest.approx(np.mean(expected))
+
+
+@needs_package
+@needs_java
+@pytest.mark.parametrize(
+    ("metric", "module", "scorer"),
+    [
+        ("cider_d", "cider.cider", "Cider"),
+        ("rouge_l", "rouge.rouge", "Rouge"),
+        ("bleu_4", "bleu.bleu", "Bleu"),
+        ("meteor", "meteor.meteor", "Meteor"),
+    ],
+)
+def test_scores_are_those_of_the_communitys_own_pipeline(metric: str, module: str, scorer: str) -> None:
+    """The package as its own `COCOEvalCap` calls it: its tokeniser, then its scorer."""
+    from pycocoevalcap.tokenizer.ptbtokenizer import PTBTokenizer
+
+    flat = [caption.replace("\n", " ") for caption in GENERATED]
+    targets = PTBTokenizer().tokenize({
+        clip: [{"caption": caption} for caption in several] for clip, several in enumerate(REFERENCES)
+    })  # fmt: skip
+    candidates = PTBTokenizer().tokenize({clip: [{"caption": caption}] for clip, caption in enumerate(flat)})
+    build = getattr(importlib.import_module(f"pycocoevalcap.{module}"), scorer)
+    corpus, per_clip = build().compute_score(targets, candidates)
+    if metric == "bleu_4":
+        corpus, per_clip = corpus[3], per_clip[3]
+    found = score_captions(GENERATED, REFERENCES, (metric,)).scores[metric]
+    assert found.corpus == pytest.approx(corpus, abs=1e-12)
+    np.testing.assert_allclose(found.per_clip, per_clip, atol=1e-12)
 
 
 @needs_package

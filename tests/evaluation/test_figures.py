@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import io
 import math
 import re
 
 import numpy as np
 import pytest
+import torch
+from PIL import Image
 
+from mint.encoders.log_mel import hertz_to_mel
 from mint.evaluation import figures
-from mint.evaluation.figures import interval_figure, loss_figure, loss_lines
+from mint.evaluation.attention_figure import attention_figure, attention_pixels, png, spectrogram
+from mint.evaluation.calibration import Calibration
+from mint.evaluation.figures import calibration_figure, interval_figure, loss_figure, loss_lines
 from mint.evaluation.results import Row
+from mint.types import Clip, MintError
 
 
 def corners(svg: str) -> list[list[tuple[float, float]]]:
@@ -58,3 +65,47 @@ def test_ticks_are_few_round_and_cover_the_range(seed: int) -> None:
     steps = np.diff(ticks)
     np.testing.assert_allclose(steps, steps[0], rtol=1e-6)
     assert f"{steps[0]:e}"[0] in "125"
+
+
+def test_reliability_is_drawn_to_scale() -> None:
+    found = Calibration(np.array([0.5, 1.0]), np.array([0.0, 1.0]), (1, 4), 0.1)
+    svg = calibration_figure("<notes>", found)
+    circles = re.findall(r'<circle class="s0" cx="([\d.]+)" cy="([\d.]+)" r="([\d.]+)"', svg)
+    assert [tuple(map(float, circle)) for circle in circles] == [(150.0, 212.0, 5.2), (250.0, 12.0, 8.0)]
+    assert "&lt;notes&gt;: reliability diagram, expected calibration error 10.0 %" in svg
+
+
+def test_pictures_are_png_files_of_their_pixels() -> None:
+    for channels in (3, 4):
+        pixels = np.random.default_rng(0).integers(0, 256, (5, 7, channels)).astype(np.uint8)
+        image = Image.open(io.BytesIO(png(pixels)))
+        image.verify()
+        np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(png(pixels)))), pixels)
+
+
+def test_attention_is_opacity_and_reaches_as_far_as_its_steps() -> None:
+    np.testing.assert_array_equal(attention_pixels(np.array([[0.0, 0.5, 1.0]]))[0, :, 3], [0, 128, 255])
+    clip = Clip(np.zeros(32_000, dtype=np.float32), 16_000)
+    svg = attention_figure("two seconds", clip, np.ones((4, 2)), 0.5)
+    assert '<image x="0" y="0" width="211.0"' in svg  # half of 422
+    assert svg.count("<image") == 2
+
+
+def test_a_tone_is_bright_in_its_band() -> None:
+    for pitch in (500.0, 4000.0):
+        times = np.arange(22_050) / 22_050
+        pixels = spectrogram(Clip(np.sin(2 * np.pi * pitch * times).astype(np.float32), 22_050))
+        assert pixels.shape == (64, 98, 3)
+        brightest = 63 - int(pixels.astype(int).sum(axis=(1, 2)).argmax())
+        edges = hertz_to_mel(torch.tensor([125.0, 7500.0, pitch]))
+        assert brightest == pytest.approx(float((edges[2] - edges[0]) / (edges[1] - edges[0])) * 65 - 1, abs=1)
+    assert spectrogram(Clip(np.zeros(1, dtype=np.float32), 16_000)).shape == (64, 1, 3)
+    assert spectrogram(Clip(np.zeros(40 * 16_000, dtype=np.float32), 16_000)).shape == (64, 600, 3)
+
+
+def test_attention_that_is_no_matrix_is_refused() -> None:
+    clip = Clip(np.zeros(16_000, dtype=np.float32), 16_000)
+    with pytest.raises(MintError, match=r"'a' has shape \(3,\)"):
+        attention_figure("a", clip, np.ones(3), 0.5)
+    with pytest.raises(MintError, match="without samples"):
+        attention_figure("a", Clip(np.zeros(0, dtype=np.float32), 16_000), np.ones((1, 1)), 0.5)

@@ -49,6 +49,23 @@ def test_weighted_metrics_equal_scikit_learn(ours: Any, library: Any) -> None:
         assert found[place] == pytest.approx(expected, abs=1e-12)
 
 
+@pytest.mark.parametrize(
+    ("ours", "library"), [(mean_average_precision, average_precision_score), (roc_auc, roc_auc_score)]
+)
+@pytest.mark.parametrize("kind", ["log-likelihoods", "constant", "two values", "tiny differences"])
+def test_macro_metrics_equal_scikit_learn_on_scores_like_those_of_models(ours: Any, library: Any, kind: str) -> None:
+    generator = np.random.default_rng(13)
+    scores = {
+        "log-likelihoods": -np.exp(generator.normal(3, 1, size=(400, CLASSES))),
+        "constant": np.zeros((400, CLASSES)),
+        "two values": generator.integers(2, size=(400, CLASSES)).astype(float),
+        "tiny differences": 1.0 + 1e-12 * generator.normal(size=(400, CLASSES)),
+    }[kind]
+    truth = generator.random((400, CLASSES)) < np.linspace(0.01, 0.9, CLASSES)
+    truth[0], truth[1] = True, False
+    assert float(ours(scores, truth)) == pytest.approx(library(truth, scores, average="macro"), abs=1e-12)
+
+
 def test_nan_in_truth_is_unknown() -> None:
     scores, truth, known = make(3)
     holes = np.where(known, truth.astype(float), np.nan)

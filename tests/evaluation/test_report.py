@@ -16,9 +16,12 @@ import pytest
 import soundfile
 
 from mint.evaluation import report
+from mint.evaluation.calibration import calibrate
 from mint.evaluation.report import (
+    AttentionMap,
     Confusion,
     Curve,
+    Reliability,
     ReportData,
     Sample,
     SimilarityMap,
@@ -84,6 +87,8 @@ def full(text: str = "plain") -> ReportData:
         curves=[Curve(text, [{"step": 1, "loss": 3.0, text: 1.0, "learning_rate": 9.0}, {"step": 9, "loss": 0.5}])],
         confusions=[Confusion(text, [text, "b"], [[3, 2], [0, 4]])],
         similarities=[SimilarityMap(text, [text, "second"], [text, text, "last"], np.eye(2, 3), [0, 1, 1])],
+        calibrations=[Reliability(text, calibrate([[3.0, 0.0], [0.5, 0.2]], [0, 1]))],
+        attentions=[AttentionMap(text, TONE, np.eye(2, 4), 0.25, text)],
         samples=[sample],
         mistakes=[replace(sample, truth="another"), Sample("silent", None)],
         skipped=[Skipped(text, text)],
@@ -109,7 +114,7 @@ def test_nothing_is_fetched(tmp_path: Path) -> None:
     assert "url(" not in text
     links = [attributes[key] for _, attributes in page.tags for key in ("src", "href") if key in attributes]
     assert len(links) > 5
-    assert all(link is not None and re.match(r"#\w|data:audio/flac;base64,", link) for link in links)
+    assert all(link is not None and re.match(r"#\w|data:(audio/flac|image/png);base64,", link) for link in links)
     policy = next(one["content"] for one in page.all("meta") if one.get("http-equiv") == "Content-Security-Policy")
     assert policy is not None
     assert policy.startswith("default-src 'none'")
@@ -158,7 +163,7 @@ def test_it_can_be_read_without_eyes_and_mouse(tmp_path: Path) -> None:
 def test_players_hold_the_audio(tmp_path: Path) -> None:
     _, page = written(tmp_path, full())
     sources = [str(one["src"]) for one in page.all("audio")]
-    assert len(sources) == 2  # the clip without audio has none
+    assert len(sources) == 3  # the clip without audio has none
     samples, rate = soundfile.read(io.BytesIO(base64.b64decode(sources[0].split(",")[1])))
     assert rate == 16_000
     assert samples.shape == (16_000,)
@@ -170,7 +175,7 @@ def test_size_is_bounded(tmp_path: Path) -> None:
     noise = Clip(np.random.default_rng(0).uniform(-1, 1, 30 * 48_000).astype(np.float32), 48_000)
     samples = [Sample(str(place), noise) for place in range(50)]
     text, page = written(tmp_path, replace(full(), samples=samples, mistakes=samples))
-    assert len(page.all("audio")) == 2 * report.MOST_PLAYERS
+    assert len(page.all("audio")) == 2 * report.MOST_PLAYERS + 1
     assert len(text) < 10_000_000
     assert f"{report.MOST_PLAYERS} of 50 are shown." in page.words
 
@@ -198,6 +203,35 @@ def test_predictions_are_marked(tmp_path: Path) -> None:
     assert "✗ a True label b" in page.words
     assert page.words.count("✓") == 1
     assert page.words.count("✗") == 1
+
+
+@pytest.mark.parametrize(
+    ("leakage", "shown", "warned"),
+    [
+        (None, "not recorded", False),
+        ({"held_out_files_that_are_also_trained_on": 0}, "0", False),
+        ({"held_out_files_that_are_also_trained_on": 7}, "7", True),
+        ({"splits": [{"by_id": 0, "by_file": 2, "by_caption": 1}]}, "by recording 0, by file 2, by caption 1", True),
+        ({"splits": [{"by_id": 0, "by_file": 0, "by_caption": 9}]}, "by recording 0, by file 0, by caption 9", False),
+    ],
+)
+def test_a_test_set_that_shares_clips_with_training_is_reported(
+    tmp_path: Path, leakage: Any, shown: str, warned: bool
+) -> None:
+    data = full()
+    _, page = written(tmp_path, replace(data, results=replace(data.results, extra={"leakage": leakage})))
+    assert f"Held-out clips also trained on {shown} " in page.words
+    assert ("The test set shares clips with training" in page.words) is warned
+
+
+def test_calibration_and_attention_are_shown(tmp_path: Path) -> None:
+    _, page = written(tmp_path, full())
+    expected = 100 * calibrate([[3.0, 0.0], [0.5, 0.2]], [0, 1]).error
+    assert f"Expected calibration error {expected:.1f} %, 2 clips." in page.words
+    assert len(page.all("image")) == 2
+    _, plain = written(tmp_path / "other", replace(full(), calibrations=[], attentions=[]))
+    assert "Where the queries look" not in plain.words
+    assert "calibration error" not in plain.words
 
 
 @pytest.mark.parametrize(

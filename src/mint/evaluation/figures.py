@@ -16,6 +16,7 @@ from mint.evaluation.results import NOT_SHARES
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from mint.evaluation.calibration import Calibration
     from mint.evaluation.results import Row
 
 NOT_LOSSES = ("step", "epoch", "learning_rate", "grad_norm", "total_flos", "seconds")
@@ -23,6 +24,8 @@ NOT_LOSSES = ("step", "epoch", "learning_rate", "grad_norm", "total_flos", "seco
 WIDTH, HEIGHT = 480, 260
 LEFT, RIGHT, TOP, BOTTOM = 46, 18, 10, 40
 COLOURS = 6
+SIDE_LEFT, SIDE_TOP = 50, 12
+"""Corner of a square figure of 200."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +94,34 @@ def interval_figure(cells: Mapping[str, Row], colours: Mapping[str, int]) -> Mar
     return Markup(
         f'<svg class="dots" aria-hidden="true" width="104" height="{height}" viewBox="0 0 104 {height}">'
         f"{''.join(parts)}</svg>"
+    )
+
+
+def calibration_figure(title: str, found: Calibration) -> Markup:
+    """A reliability diagram: accuracy over confidence, a circle for each bin with an area like its clips."""
+    most = max(found.clips)
+
+    def place(confidence: float, right: float) -> tuple[float, float]:
+        return SIDE_LEFT + 200 * confidence, SIDE_TOP + 200 * (1 - right)
+
+    (left, bottom), (end, top) = place(0, 0), place(1, 1)
+    parts = []
+    for tick in (0.0, 0.25, 0.5, 0.75, 1.0):
+        x, y = place(tick, tick)
+        parts.append(f'<line class="grid" x1="{left}" x2="{end}" y1="{y:.1f}" y2="{y:.1f}"/>')
+        parts.append(f'<text x="{left - 6}" y="{y + 4:.1f}" text-anchor="end">{100 * tick:g}</text>')
+        parts.append(f'<text x="{x:.1f}" y="{bottom + 17}" text-anchor="middle">{100 * tick:g}</text>')
+    x, y = place(0.5, 0.5)
+    parts.append(f'<text x="{x}" y="{bottom + 36}" text-anchor="middle">confidence (%)</text>')
+    parts.append(f'<text x="12" y="{y}" text-anchor="middle" transform="rotate(-90 12 {y})">accuracy (%)</text>')
+    parts.append(f'<line class="ideal" x1="{left}" y1="{bottom}" x2="{end}" y2="{top}"/>')
+    for confidence, right, clips in zip(found.confidence, found.accuracy, found.clips, strict=True):
+        (x, y), (_, ideal) = place(confidence, right), place(confidence, confidence)
+        parts.append(f'<line class="s0" x1="{x:.1f}" x2="{x:.1f}" y1="{y:.1f}" y2="{ideal:.1f}"/>')
+        parts.append(f'<circle class="s0" cx="{x:.1f}" cy="{y:.1f}" r="{2.5 + 5.5 * math.sqrt(clips / most):.1f}"/>')
+    label = escape(f"{title}: reliability diagram, expected calibration error {100 * found.error:.1f} %")
+    return Markup(
+        f'<svg class="plot square" role="img" aria-label="{label}" viewBox="0 0 270 255">{"".join(parts)}</svg>'
     )
 
 

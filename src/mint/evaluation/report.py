@@ -18,7 +18,9 @@ import soundfile
 import soxr
 
 from mint.evaluation import figures
+from mint.evaluation.attention_figure import attention_figure
 from mint.evaluation.results import arrange, best_methods, metric_title, show, show_interval
+from mint.evaluation.runs import describe_leakage, shared_clips
 from mint.types import MintError
 
 if TYPE_CHECKING:
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike
 
+    from mint.evaluation.calibration import Calibration
     from mint.evaluation.results import Results, Row
     from mint.types import Clip
 
@@ -77,6 +80,27 @@ class SimilarityMap:
 
 
 @dataclass(frozen=True)
+class Reliability:
+    """Whether the confidence of one task's predictions is what it should be."""
+
+    title: str
+    calibration: Calibration
+
+
+@dataclass(frozen=True)
+class AttentionMap:
+    """Where the queries look in one clip."""
+
+    title: str
+    clip: Clip
+    attention: ArrayLike
+    """[Q, steps]; see `attention.clip_attention` and `over_time`."""
+    step_seconds: float
+    """Audio of one step."""
+    note: str = ""
+
+
+@dataclass(frozen=True)
 class Sample:
     """One clip to listen to."""
 
@@ -116,6 +140,8 @@ class ReportData:
     curves: Sequence[Curve] = ()
     confusions: Sequence[Confusion] = ()
     similarities: Sequence[SimilarityMap] = ()
+    calibrations: Sequence[Reliability] = ()
+    attentions: Sequence[AttentionMap] = ()
     samples: Sequence[Sample] = ()
     """Held-out clips chosen without looking at the result, the first `MOST_PLAYERS` of them shown."""
     mistakes: Sequence[Sample] = ()
@@ -149,6 +175,12 @@ def write_report(path: Path, data: ReportData) -> None:
         ],
         confusions=[_confusion(confusion) for confusion in data.confusions],
         similarities=[_similarity(similarity) for similarity in data.similarities],
+        calibrations=[(one, figures.calibration_figure(one.title, one.calibration)) for one in data.calibrations],
+        attentions=[
+            (one, attention_figure(one.title, one.clip, one.attention, one.step_seconds)) for one in data.attentions
+        ],
+        leakage=describe_leakage(data.results.extra.get("leakage")),
+        shared=shared_clips(data.results.extra.get("leakage")),
         most_players=MOST_PLAYERS,
         most_seconds=MOST_SECONDS,
     )

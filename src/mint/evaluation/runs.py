@@ -159,6 +159,14 @@ def describe_leakage(leakage: Any) -> str:
     return str(leakage) if leakage not in (None, "") else NOT_RECORDED
 
 
+def shared_clips(leakage: Any) -> int:
+    """Held-out clips of a results file that are also trained on, by recording or file; 0 where nobody looked."""
+    if splits := _leaked_splits(leakage):
+        return sum(max(split["by_id"], split["by_file"]) for split in splits)
+    counts = leakage.values() if isinstance(leakage, dict) else [leakage]
+    return sum(count for count in counts if type(count) is int)
+
+
 def _leaked_splits(leakage: Any) -> list[dict[str, Any]]:
     """The test splits of what `mint.data.leakage` records; nothing for another form."""
     splits: list[dict[str, Any]] = leakage.get("splits", []) if isinstance(leakage, dict) else []

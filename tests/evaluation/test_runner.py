@@ -1,0 +1,134 @@
+"""Evaluation from a run's folder: what goes wrong is said in one line, what does not matter changes nothing."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from mint.builders import build_encoder
+from mint.cli import main
+from mint.config import EncoderConfig
+from mint.data.features import Features, prepare_features, read_examples
+from mint.evaluation import predict
+from mint.evaluation.matching import Matcher
+from mint.evaluation.metrics import accuracy
+from mint.evaluation.results import read_results
+from mint.evaluation.retrieval import retrieve
+from mint.evaluation.run import evaluate_run, load_trained
+from mint.evaluation.runner import Trained, evaluate
+from mint.evaluation.tables import tables_of
+from mint.types import Example, MintError
+from tiny_runs import LABELS, train_both
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A trained tiny run and the corpus beside it."""
+    place = tmp_path_factory.mktemp("run")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MINT_CACHE", str(place / "cache"))
+        train_both(place, max_steps=2)
+        yield place
+
+
+@pytest.fixture
+def trained(folder: Path) -> Trained:
+    return load_trained(folder / "run")
+
+
+@pytest.fixture
+def examples(folder: Path) -> list[Example]:
+    return read_examples([folder / "tones.jsonl"])
+
+
+@pytest.fixture
+def features(examples: list[Example]) -> Features:
+    return prepare_features(build_encoder(EncoderConfig(family="tiny")), examples)
+
+
+def test_a_split_without_clips_is_named(trained: Trained, examples: list[Example], features: Features) -> None:
+    learnt = [example for example in examples if example.split == "train"]
+    with pytest.raises(MintError, match="no usable clip in the splits test or unseen"):
+        evaluate(trained, learnt, features)
+
+
+def test_a_task_with_one_label_only_is_refused(trained: Trained, examples: list[Example], features: Features) -> None:
+    same = [replace(example, labels=("low",)) for example in examples]
+    with pytest.raises(MintError, match="only one class; give at least two labels"):
+        evaluate(trained, same, features, tasks=["pitch"])
+
+
+@pytest.mark.parametrize("stage", [1, 2])
+def test_broken_weights_are_not_measured(
+    trained: Trained, examples: list[Example], features: Features, stage: int
+) -> None:
+    model: Any = trained.stage1 if stage == 1 else trained.stage2
+    torch.nn.init.constant_(model.audio_projection.weight if stage == 1 else model.projection.weight, torch.nan)
+    alone = replace(trained, **{f"stage{3 - stage}": None})
+    with pytest.raises(MintError, match=r"NaN|not finite"):
+        evaluate(alone, examples, features, tasks=["pitch"])
+
+
+def test_the_order_of_labels_changes_nothing(trained: Trained, examples: list[Example], features: Features) -> None:
+    held_out = [example for example in examples if example.split == "test"]
+    clips = [features.windows(example) for example in held_out]
+    assert trained.stage2 is not None
+    figures, columns = [], []
+    for labels in (sorted(LABELS), sorted(LABELS, reverse=True), list(LABELS)):
+        sums, _ = predict.rank_vocabulary(
+            trained.stage2, trained.tokenizer, clips, "The pitch is", labels, trained.max_tokens
+        )
+        wanted = np.array([labels.index(example.labels[0]) for example in held_out])
+        figures.append(float(accuracy(sums.numpy(), wanted)))
+        columns.append(sums[:, [labels.index(label) for label in LABELS]])
+    assert len(set(figures)) == 1
+    for other in columns[1:]:
+        torch.testing.assert_close(other, columns[0], atol=1e-4, rtol=0)
+
+
+def test_the_order_of_clips_changes_nothing(trained: Trained, examples: list[Example], features: Features) -> None:
+    alone = replace(trained, stage2=None)
+    forward = evaluate(alone, examples, features, tasks=["pitch"]).rows
+    backward = evaluate(alone, examples[::-1], features, tasks=["pitch"]).rows
+    assert {(row.method, row.value) for row in forward} == {(row.method, row.value) for row in backward}
+
+
+def test_re_ranking_fits_a_trained_run(trained: Trained, examples: list[Example], features: Features) -> None:
+    clips = [features.windows(example) for example in examples]
+    captions = [(place, text) for place, example in enumerate(examples) for text in example.captions]
+    texts = [text for _, text in captions]
+    assert trained.stage1 is not None
+    found = retrieve(
+        predict.embed_clips(trained.stage1, clips),
+        predict.embed_texts(trained.stage1, trained.tokenizer, texts, trained.max_tokens),
+        torch.tensor([place for place, _ in captions]),
+        reranker=Matcher(trained.stage1, trained.tokenizer, clips, texts, trained.max_tokens),
+        top=10,
+    )
+    assert found.text_to_audio.best.shape == (len(texts), 1)
+
+
+def test_a_test_set_that_shares_clips_with_training_is_reported(folder: Path, tmp_path: Path) -> None:
+    lines = [json.loads(line) for line in (folder / "tones.jsonl").read_text(encoding="utf-8").splitlines()]
+    copied = dict(lines[0], id="again", audio="again.wav", split="test")
+    shutil.copy(folder / lines[0]["audio"], tmp_path / "again.wav")
+    others = [dict(line, audio=str(folder / line["audio"])) for line in lines if line["split"] == "test"]
+    manifest = tmp_path / "shared.jsonl"
+    manifest.write_text("\n".join(json.dumps(line) for line in [copied, *others]), encoding="utf-8")
+    results, path = evaluate_run(folder / "run" / "stage1", ["pitch"], [str(manifest)], output=tmp_path / "r.json")
+    assert read_results(path) == results
+    (table,) = [table for table in tables_of([path]) if table.name == "table2-own"]
+    assert {line.run.leakage for line in table.lines if line.run} == {"by recording 0, by file 1, by caption 4"}
+
+
+def test_unknown_task(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", str(folder / "run"), "--task", "pich"]) == 2
+    assert "no task 'pich' in these manifests; there is pitch, retrieval, captioning" in capsys.readouterr().err
