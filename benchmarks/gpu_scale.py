@@ -110,7 +110,8 @@ def build_stage1(shapes: Shapes, tiny: bool) -> tuple[nn.Module, Work]:
 def build_stage2(shapes: Shapes, tiny: bool, dtype: torch.dtype = torch.bfloat16) -> tuple[nn.Module, Work]:
     sizes = TINY_BRIDGE if tiny else BRIDGE
     config = T5Config(**TINY_T5) if tiny else flan_t5_xl()
-    language: Any = AutoModelForSeq2SeqLM.from_config(config, dtype=dtype)
+    auto: Any = AutoModelForSeq2SeqLM
+    language = auto.from_config(config, dtype=dtype)
     freeze(language)
     model = Stage2(bridge=BridgeNet(**sizes), language=Seq2SeqLanguageModel(language, None, "random"))
     return model, stage2_work(BridgeSizes.of(sizes), LanguageSizes.of(config), shapes)
@@ -161,8 +162,8 @@ def step_case(
     seconds = timed(step, chosen.steps, on_gpu)
     clips = len(batch["audio_features"])
     trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-    language = model.language.model if hasattr(model, "language") else nn.Module()
-    frozen = sum(parameter.numel() for parameter in language.parameters())
+    language: Any = getattr(model, "language", None)
+    frozen = sum(int(parameter.numel()) for parameter in language.model.parameters()) if language is not None else 0
     return {
         "seconds_a_step": seconds,
         "clips_a_second": clips / seconds,
@@ -180,7 +181,8 @@ def step_case(
 def encoder_case(batch: int, chosen: argparse.Namespace, device: torch.device) -> dict[str, Any]:
     """Time and memory of encoding, as the feature cache does it, in float32 and under bf16 autocast."""
     with torch.device(device):
-        encoder = WaveformEncoder(AutoModel.from_config(data2vec_base()), "random").to(device)
+        auto: Any = AutoModel
+        encoder = WaveformEncoder(auto.from_config(data2vec_base()), "random").to(device)
     waveform = torch.randn(batch, round(16000 * chosen.seconds), device=device)
     lengths = torch.full((batch,), waveform.shape[1], device=device)
     case: dict[str, Any] = {}
@@ -193,7 +195,11 @@ def encoder_case(batch: int, chosen: argparse.Namespace, device: torch.device) -
 
 def timed(call: Callable[[], object], steps: int, on_gpu: bool) -> float:
     """Seconds of one call, the mean of `steps` after three."""
-    wait = torch.cuda.synchronize if on_gpu else (lambda: None)
+
+    def wait() -> None:
+        if on_gpu:
+            torch.cuda.synchronize()
+
     if on_gpu:
         torch.cuda.reset_peak_memory_stats()
     for _ in range(3):

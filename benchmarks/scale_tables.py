@@ -7,6 +7,8 @@ Nothing is measured; the counts are those of `mint.training.estimate`, and of to
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from transformers import AutoModel, AutoModelForSeq2SeqLM
 
@@ -45,16 +47,16 @@ TERA = 1e12
 
 
 def main() -> None:
+    auto: Any = AutoModel
+    seq2seq: Any = AutoModelForSeq2SeqLM
     with torch.device("meta"):
         bridge = BridgeNet(**BRIDGE)
         stage1 = numbers(Stage1(bridge=bridge, dec_token=1))
         stage2 = numbers(bridge) + BRIDGE["width"] * 2048 + 2048
-        language = numbers(AutoModelForSeq2SeqLM.from_config(flan_t5_xl()))
-    print(
-        f"trained numbers: stage 1 {stage1:,}, stage 2 {stage2:,} (less the last text feed-forward); LM {language:,}\n"
-    )
+        language = numbers(seq2seq.from_config(flan_t5_xl())) + 32128 * 2048  # its head, which the checkpoint has apart
+    print(f"numbers: stage 1 {stage1:,} trained, stage 2 {stage2:,} trained, language model {language:,}\n")
     sizes = bridge_sizes()
-    encoder = WaveformEncoder(AutoModel.from_config(data2vec_base()), "random")
+    encoder = WaveformEncoder(auto.from_config(data2vec_base()), "random")
     frames, encoding = encode_one(encoder, SECONDS)
     assert frames == FRAMES
     print_steps(sizes, stage1, stage2, language)
@@ -104,16 +106,13 @@ def print_runs(sizes: BridgeSizes) -> None:
 
 def print_cache(encoding: int, frames: int, width: int, size: int) -> None:
     a_clip = frames * width * 2
-    print(
-        f"\nencoder {size:,} numbers, {encoding / 1e9:.1f} GFLOP and {a_clip / 1e6:.3f} MB (float16) a clip of 10 s\n"
-    )
+    print(f"\nencoder {size:,} numbers; a clip of 10 s: {encoding / 1e9:.1f} GFLOP, {a_clip / 1e6:.3f} MB in float16\n")
     print("| clips of 10 s | cache, TB | encoding, PFLOP | 8 A100, h | 1 H100, h |\n|---|---|---|---|---|")
     for name, clips in (("WavCaps", WAVCAPS), ("3 M", ALL_CLIPS)):
         work = Work(forward=encoding * clips)
         a100, h100 = step_seconds(work, "A100") / RANKS / 3600, step_seconds(work, "H100") / 3600
-        print(
-            f"| {name}, {clips:,} | {a_clip * clips / TERA:.2f} | {encoding * clips / 1e15:.1f} | {a100:.2f} | {h100:.2f} |"
-        )
+        size_of_all, flops = a_clip * clips / TERA, encoding * clips / 1e15
+        print(f"| {name}, {clips:,} | {size_of_all:.2f} | {flops:.1f} | {a100:.2f} | {h100:.2f} |")
 
 
 def numbers(module: torch.nn.Module) -> int:

@@ -28,7 +28,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tiny_waveform_model("data2vec").save_pretrained(folder / "waveform")
     waveform_extractor().save_pretrained(folder / "waveform")
     for family, language in (("seq2seq", tiny_seq2seq("flan")), ("causal", tiny_language("qwen2"))):
-        language.model.save_pretrained(folder / family)  # type: ignore[attr-defined]
+        language.model.save_pretrained(folder / family)
         language.tokenizer.save_pretrained(folder / family)
     return folder
 
