@@ -24,6 +24,7 @@ from mint.data.corpora.quickstart import prepare_quickstart
 from mint.data.features import Features, prepare_features, read_examples
 from mint.data.leakage import leakage_record
 from mint.evaluation.ablation_plot import draw
+from mint.evaluation.compare import record_predictions
 from mint.evaluation.results import git_commit, peak_memory_bytes, write_results
 from mint.evaluation.run import load_trained
 from mint.evaluation.runner import evaluate
@@ -254,6 +255,7 @@ def _run_cell(
         ablation={"cell": cell.name, "axes": cell.axes},
         overrides=list(ablation.overrides),
         leakage=leakage_record(manifests, examples),
+        predictions=record_predictions(evaluation.predictions),
     )
 
 

@@ -49,6 +49,7 @@ VERBS = {
     "train": Verb("mint.cli.train", "train one stage from a recipe", RESUME),
     "evaluate": Verb("mint.cli.evaluate", "score a run on held-out clips"),
     "tables": Verb("mint.cli.tables", "the paper's tables, with ours beside them"),
+    "compare": Verb("mint.cli.compare", "whether two runs differ by more than chance"),
     "ablate": Verb("mint.cli.ablate", "what each part of the method is worth: Tables 5 and 6", AGAIN),
     "caption": Verb("mint.cli.caption", "describe audio files in words"),
     "classify": Verb("mint.cli.classify", "rank labels of your choice for audio files"),

@@ -1,0 +1,34 @@
+"""`mint compare A.json B.json`: whether two runs differ by more than chance on the same clips."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+
+    from mint.cli import Subparsers
+
+
+def add_parser(subparsers: Subparsers) -> None:
+    """Register the verb."""
+    parser = subparsers.add_parser(
+        "compare",
+        help="whether two runs differ by more than chance",
+        description="Paired bootstrap over the clips that both results files hold predictions of.",
+    )
+    parser.add_argument("first", metavar="A.json", type=Path, help="results file of one run")
+    parser.add_argument("second", metavar="B.json", type=Path, help="results file of the other")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: Namespace) -> int:
+    """Print the differences."""
+    from mint.evaluation.compare import compare, comparison_table
+    from mint.evaluation.results import read_results
+
+    paths = (arguments.first, arguments.second)
+    found = compare(*(read_results(path) for path in paths))
+    print(comparison_table(found, (str(paths[0]), str(paths[1]))))
+    return 0
