@@ -56,7 +56,7 @@ def test_the_other_way_round_is_the_opposite_and_a_run_equals_itself() -> None:
     (forward,), (backward,) = compare(results(BAD), results(GOOD)), compare(results(GOOD), results(BAD))
     assert backward.gap == pytest.approx((-forward.gap.value, -forward.gap.high, -forward.gap.low))
     (same,) = compare(results(GOOD), results(GOOD))
-    assert same.gap == (0, 0, 0)
+    assert tuple(same.gap) == (0.0, 0.0, 0.0)
     assert not same.differs
 
 
