@@ -175,7 +175,7 @@ def test_a_full_disk(
 ) -> None:
     kept = fill(cache, clips[:1]).keys["noises/0"]
 
-    def save(tensors: Any, path: Path) -> None:
+    def save(tensors: Any, path: Path, metadata: Any) -> None:
         path.write_bytes(b"half")
         raise fault
 

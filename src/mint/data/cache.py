@@ -3,7 +3,8 @@
 The encoder is frozen, so its output for a clip never changes: it is written once and read in every epoch. A clip is
 keyed by the SHA-256 of its file's bytes and by its place in the file; the encoder's identity (weights, revision,
 preprocessing) names the folder. So a changed file or encoder is a miss, never a wrong hit. Shards are safetensors files
-that are written beside their place and renamed: a reader sees whole shards only, and two writers never meet.
+that are written beside their place and renamed: a reader sees whole shards only, and two writers never meet. Each holds
+the checksum of its features, for `mint cache --verify`.
 
 Features have the precision of float16, whether they come from the disk or straight from the encoder: a hit, a miss and
 use without a cache give the same tensor. A clip longer than a window is kept as several windows.
@@ -13,9 +14,12 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import os
 import time
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
@@ -37,6 +41,8 @@ SECONDS_AT_ONCE = 60
 """Audio that is encoded in one batch."""
 NUMBERS_PER_SHARD = 1 << 25
 """64 MiB in float16: bounds the memory where clips are long."""
+CHECKSUM = "sha256"
+"""Key of a shard's metadata."""
 ABANDONED_SECONDS = 24 * 60 * 60.0
 """A half-written shard that is older than this belongs to no living writer."""
 
@@ -111,6 +117,9 @@ class FeatureCache:
     def __contains__(self, key: str) -> bool:
         return key in self._places
 
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
     def read(self, key: str) -> list[Tensor]:
         """The windows of a clip, each [T, D] float32."""
         shard, count = self._places[key]
@@ -136,7 +145,7 @@ class FeatureCache:
         place = self.folder / f"{uuid.uuid4().hex}.safetensors"
         half_written = place.with_suffix(".tmp")
         try:
-            save_file(tensors, half_written)
+            save_file(tensors, half_written, metadata={CHECKSUM: checksum(tensors)})
             half_written.replace(place)
         except (OSError, SafetensorError) as error:
             half_written.unlink(missing_ok=True)
@@ -180,16 +189,15 @@ def fill_cache(cache: FeatureCache, encoder: AudioEncoder, examples: Iterable[Ex
     decoded: dict[str, list[Any]] = {}
     pending: dict[str, list[Tensor]] = {}
     encoded = 0
-    for example in examples:
-        try:
-            key = clip_key(example)
-            if not (key in cache or key in pending or key in decoded):
-                decoded[key] = decode(example, encoder.sample_rate, max_seconds)
-                encoded += 1
-        except MintError as error:
-            skipped.append(Skipped(example.id, str(example.audio), str(error)))
+    for example, found in _read_ahead(cache, examples, encoder.sample_rate, max_seconds):
+        if isinstance(found, MintError):
+            skipped.append(Skipped(example.id, str(example.audio), str(found)))
             continue
+        key, parts = found
         keys[unique_id(example)] = key
+        if parts is not None and not (key in cache or key in pending or key in decoded):
+            decoded[key] = parts
+            encoded += 1
         if sum(len(part) for parts in decoded.values() for part in parts) >= SECONDS_AT_ONCE * encoder.sample_rate:
             pending |= _encode(encoder, decoded)
             decoded = {}
@@ -200,6 +208,41 @@ def fill_cache(cache: FeatureCache, encoder: AudioEncoder, examples: Iterable[Ex
     if pending:
         cache.write(pending)
     return Filled(keys, skipped, encoded)
+
+
+Found = tuple[str, list[Any] | None] | MintError
+"""Key of a clip, and its windows unless it is in the cache; or why it cannot be used."""
+
+
+def _read_ahead(
+    cache: FeatureCache, examples: Iterable[Example], rate: int, max_seconds: float
+) -> Iterator[tuple[Example, Found]]:
+    """Decode in threads, in the order of the examples, a few clips before they are wanted."""
+
+    def look(example: Example) -> Found:
+        try:
+            key = clip_key(example)
+            return key, None if key in cache else decode(example, rate, max_seconds)
+        except MintError as error:
+            return error
+
+    threads = read_threads()
+    waiting: deque[tuple[Example, Future[Found]]] = deque()
+    with ThreadPoolExecutor(threads) as pool:
+        for example in examples:
+            waiting.append((example, pool.submit(look, example)))
+            if len(waiting) > 2 * threads:
+                first, job = waiting.popleft()
+                yield first, job.result()
+        while waiting:
+            first, job = waiting.popleft()
+            yield first, job.result()
+
+
+def read_threads() -> int:
+    """Threads that read audio: the cores of this process, shared by the ranks on this machine."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(16, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
 
 
 def decode(example: Example, rate: int, max_seconds: float) -> list[Any]:
@@ -238,6 +281,15 @@ def encode_batch(encoder: AudioEncoder, parts: Sequence[Any]) -> list[Tensor]:
     waveforms = pad_sequence([torch.from_numpy(part) for part in parts], batch_first=True).to(device)
     features, mask = encoder.encode(waveforms, torch.tensor([len(part) for part in parts], device=device))
     return [row[real].cpu().to(torch.float16).float() for row, real in zip(features, mask, strict=True)]
+
+
+def checksum(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 of names and values, in the order of the names."""
+    state = hashlib.sha256()
+    for name in sorted(tensors):
+        state.update(f"{name} {tuple(tensors[name].shape)} ".encode())
+        state.update(tensors[name].contiguous().numpy().tobytes())
+    return state.hexdigest()
 
 
 def _window_name(key: str, index: int, count: int) -> str:

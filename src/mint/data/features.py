@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,11 +54,37 @@ def read_examples(manifests: Sequence[str | Path]) -> list[Example]:
 
 
 def prepare_features(encoder: AudioEncoder, examples: Sequence[Example], max_seconds: float = 30.0) -> Features:
-    """Encode what is not in the cache yet, with a progress bar; what cannot be decoded is skipped and counted."""
-    cache = FeatureCache(cache_folder() / "features", f"{encoder.identity}; windows of {max_seconds:g} s")
-    bar = tqdm(examples, desc="features", unit="clip", mininterval=1.0 if sys.stderr.isatty() else 30.0)
-    filled = fill_cache(cache, encoder, bar, max_seconds)
+    """Encode what is not in the cache yet, with a progress bar; what cannot be decoded is skipped and counted.
+
+    Of several ranks each begins with its own part and then looks after those of the others from their ends, where
+    little is done yet: all are ready at about the same time, and none waits for a rank that is slow or gone.
+    """
+    cache = open_cache(encoder, max_seconds)
+    rank, ranks = launched_rank()
+    parts = [own_part(examples, (rank + step) % ranks, ranks) for step in range(ranks)]
+    order = [*parts[0], *(example for part in parts[1:] for example in reversed(part))]
+    filled = fill_cache(cache, encoder, progress(order), max_seconds)
     if filled.skipped:
         first = filled.skipped[0].reason
         tqdm.write(f"{len(filled.skipped)} of {len(examples)} clips skipped; the first: {first}", file=sys.stderr)
     return Features(cache, filled.keys, filled.skipped, filled.encoded)
+
+
+def open_cache(encoder: AudioEncoder, max_seconds: float) -> FeatureCache:
+    """The features of an encoder in windows of a length."""
+    return FeatureCache(cache_folder() / "features", f"{encoder.identity}; windows of {max_seconds:g} s")
+
+
+def launched_rank() -> tuple[int, int]:
+    """This process's rank, and the number of ranks, as `torchrun` and `accelerate launch` say; alone: 0 of 1."""
+    return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def own_part(examples: Sequence[Example], rank: int, ranks: int) -> Sequence[Example]:
+    """The stretch of the examples that is a rank's: neighbours in a tar shard stay together."""
+    return examples[len(examples) * rank // ranks : len(examples) * (rank + 1) // ranks]
+
+
+def progress(examples: Sequence[Example]) -> Iterable[Example]:
+    """The examples with a bar on standard error."""
+    return tqdm(examples, desc="features", unit="clip", mininterval=1.0 if sys.stderr.isatty() else 30.0)
