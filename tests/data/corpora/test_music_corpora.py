@@ -149,7 +149,7 @@ def test_nsynth_with_one_part_or_a_truncated_file(tmp_path: Path) -> None:
     examples, _ = prepared("nsynth", source)
     assert splits(examples.values()) == {"a": "test"}
     table.write_text('{"a": {"instrument_fam')
-    with pytest.raises(MintError, match=r"examples\.json: not valid JSON .* unpack nsynth-test again"):
+    with pytest.raises(MintError, match=r"examples\.json: not valid JSON .* unpack the file again"):
         prepared("nsynth", source)
     table.write_text('{"a": {"pitch": 1}}')
     with pytest.raises(MintError, match=r"not as NSynth is published .*instrument_family_str"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import random
 from pathlib import Path
 
 import pytest
@@ -101,6 +102,57 @@ def test_an_earlier_manifest_survives_a_failure(tmp_path: Path) -> None:
     with pytest.raises(MintError, match=r"not as ESC-50 is published \(KeyError: 'seven'\)"):
         prepare_public("esc50", source, tmp_path)
     assert manifest.read_bytes() == before
+
+
+OFFICIAL = {
+    "audioset": ("class_labels_indices.csv", "eval_segments.csv"),
+    "vggsound": ("vggsound.csv",),
+    "openmic": (
+        "openmic-2018-aggregated-labels.csv",
+        "class-map.json",
+        *(f"partitions/split01_{part}.csv" for part in ("train", "test")),
+    ),
+    **{
+        f"fma-{size}": ("fma_metadata/tracks.csv", f"fma_{size}/000/000002.txt")
+        for size in ("small", "medium", "large")
+    },
+    "nsynth": ("nsynth-train/examples.json",),
+    "fsd50k": tuple(f"FSD50K.ground_truth/{name}.csv" for name in ("dev", "eval", "vocabulary")),
+    "music4all-key": ("id_metadata.csv",),
+    "music4all-genre": ("id_genres.csv",),
+    "gtzan": ("genres/blues/notes.txt", "train_filtered.txt"),
+    "wavcaps": ("json_files/FreeSound/fsd_final.json", "json_files/blacklist/a.json"),
+    "freesound": ("train/1.json",),
+    "clotho": ("clotho_captions_validation.csv", "clotho_metadata_validation.csv"),
+    "audiocaps": ("train.csv",),
+    "esc50": ("meta/esc50.csv",),
+    "musiccaps": ("musiccaps-public.csv",),
+}
+"""Files without which a folder is not that of the corpus."""
+
+CONTENTS = {
+    "empty": b"",
+    "random": bytes(random.Random(0).randrange(256) for _ in range(5000)),
+    "zeros": bytes(1000),
+    "quote": b'a,b\n"never closed\n' * 3,
+    "list": b'[1, "x", null]',
+    "object": b'{"data": [{"id": "1"}, 2], "FreeSound": [1]}',
+    "number": b"17",
+    "deep": b"[" * 100_000,
+}
+
+
+@pytest.mark.parametrize("content", CONTENTS)
+@pytest.mark.parametrize("name", READERS)
+def test_broken_official_files_are_one_line(name: str, content: str, tmp_path: Path) -> None:
+    for file in OFFICIAL[name]:
+        path = tmp_path / "source" / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(CONTENTS[content])
+    with pytest.raises(MintError) as caught:
+        prepare_public(name, tmp_path / "source", tmp_path / "out")
+    assert "\n" not in str(caught.value)
+    assert str(tmp_path / "source") in str(caught.value)
 
 
 def test_recordings_are_found_at_any_depth_by_name(tmp_path: Path) -> None:

@@ -7,10 +7,12 @@ order, whether or not its recording is on disk; what the files themselves exclud
 from __future__ import annotations
 
 import csv
+import json
 import os
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from mint.data.corpora.catalogue import CATALOGUE
 from mint.data.corpora.folder import SUFFIXES
@@ -92,6 +94,18 @@ def csv_lines(path: Path, delimiter: str = ",", after_space: bool = False) -> It
                     yield reader.line_num, row
         except csv.Error as error:
             raise MintError(f"{path}, line {reader.line_num}: no CSV ({error}); fetch the file again") from None
+
+
+def read_json(path: Path, hook: Callable[[dict[str, Any]], dict[str, Any]] | None = None) -> Any:
+    """A JSON file; each object in it as `hook` leaves it.
+
+    Raises:
+        MintError: the file is no JSON.
+    """
+    try:
+        return json.loads(path.read_bytes(), object_hook=hook)
+    except (ValueError, RecursionError) as error:
+        raise MintError(f"{path}: not valid JSON ({error}); fetch or unpack the file again") from None
 
 
 def walk(folder: Path) -> Iterator[tuple[str, list[str]]]:

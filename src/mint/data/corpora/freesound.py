@@ -8,12 +8,11 @@ with Clotho, ESC-50, FSD50K and UrbanSound8K; its *no overlap* version does not.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
 from mint.data.corpora.catalogue import CATALOGUE
-from mint.data.corpora.distribution import Recordings, Skip, find_any, ignore, walk
+from mint.data.corpora.distribution import Recordings, Skip, find_any, ignore, read_json, walk
 from mint.data.corpora.wavcaps import SOURCES, read_part
 from mint.data.templates import PROMPTS
 from mint.types import Example, MintError
@@ -48,9 +47,9 @@ def _pair(source: Path, text: Path, recordings: Recordings, skip: Skip) -> Itera
     """The clip of one JSON."""
     name = text.relative_to(source).with_suffix("")
     try:
-        record = json.loads(text.read_bytes())
+        record = read_json(text)
         texts = record["text"]
-    except (ValueError, KeyError, TypeError):
+    except (MintError, KeyError, TypeError):
         skip(name.as_posix(), "its JSON is broken or has no text")
         return
     captions = tuple(filter(None, (caption.strip() for caption in ([texts] if isinstance(texts, str) else texts))))

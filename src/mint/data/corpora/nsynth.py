@@ -6,14 +6,13 @@ Instruments of the training part are not in the other two.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from mint.data.corpora.distribution import Recordings, Skip, find, find_any, ignore, spoken
+from mint.data.corpora.distribution import Recordings, Skip, find, find_any, ignore, read_json, spoken
 from mint.data.templates import PROMPTS
-from mint.types import Example, MintError
+from mint.types import Example
 
 SPLITS = {"train": "train", "valid": "validation", "test": "test"}
 FAMILY = "instrument_family_str"
@@ -31,10 +30,7 @@ def read_nsynth(source: Path, skip: Skip = ignore) -> Iterator[Example]:
     for part, split in SPLITS.items():
         if (table := find_any(source, names[part])) is None:
             continue
-        try:
-            notes = json.loads(table.read_bytes(), object_hook=_shortened)
-        except ValueError as error:
-            raise MintError(f"{table}: not valid JSON ({error}); unpack nsynth-{part} again") from None
+        notes = read_json(table, _shortened)
         recordings = Recordings(table.parent / "audio")
         for key, note in notes.items():
             family = spoken(note[FAMILY])

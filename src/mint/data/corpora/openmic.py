@@ -8,12 +8,11 @@ teaches nothing but is counted where classes are scored. The official partition 
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
-from mint.data.corpora.distribution import Recordings, Skip, csv_lines, csv_rows, find, ignore, spoken
+from mint.data.corpora.distribution import Recordings, Skip, csv_lines, csv_rows, find, ignore, read_json, spoken
 from mint.data.templates import PROMPTS
 from mint.types import Example
 
@@ -29,7 +28,7 @@ def read_openmic(source: Path, skip: Skip = ignore) -> Iterator[Example]:
     """
     table = find("openmic", source, "openmic-2018-aggregated-labels.csv")
     home = table.parent
-    class_map: dict[str, int] = json.loads(find("openmic", home, "class-map.json").read_text(encoding="utf-8"))
+    class_map: dict[str, int] = read_json(find("openmic", home, "class-map.json"))
     classes = sorted(class_map, key=class_map.__getitem__)
     relevance: dict[str, dict[str, float]] = defaultdict(dict)
     for row in csv_rows(table, ("sample_key", "instrument", "relevance"), skip):

@@ -8,6 +8,7 @@ decoded, and labels need not have clips for testing.
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Iterator
 from pathlib import Path
@@ -38,7 +39,7 @@ def read_table(source: Path, skip: Skip = ignore, seed: int = 0) -> Iterator[Exa
         given = {key: value.strip() for key, value in row.items() if value.strip()}
         try:
             yield _example(given, source, seed)
-        except ValueError as error:
+        except MintError as error:
             raise MintError(f"{source}, row {number}: {error}") from None
 
 
@@ -54,8 +55,8 @@ def _example(row: dict[str, str], source: Path, seed: int) -> Example:
     return Example(
         id=row.get("id") or _name(row),
         audio=source.parent / row["audio"],
-        start=float(row.get("start", 0)),
-        duration=float(row["duration"]) if "duration" in row else None,
+        start=_seconds(row, "start") or 0.0,
+        duration=_seconds(row, "duration"),
         task=row.get("task") or ("labels" if answer else "captioning"),
         split=_split(row, seed),
         corpus=row.get("corpus") or source.stem,
@@ -69,6 +70,18 @@ def _example(row: dict[str, str], source: Path, seed: int) -> Example:
 
 def _name(row: dict[str, str]) -> str:
     return f"{row['audio']}@{row['start']}" if "start" in row else row["audio"]
+
+
+def _seconds(row: dict[str, str], key: str) -> float | None:
+    if key not in row:
+        return None
+    try:
+        seconds = float(row[key])
+    except ValueError:
+        seconds = math.nan
+    if not 0 <= seconds < math.inf or (key == "duration" and seconds == 0):
+        raise MintError(f"{key} is {row[key]!r}; give seconds")
+    return seconds
 
 
 def _split(row: dict[str, str], seed: int) -> str:

@@ -10,12 +10,11 @@ any of the lists names is left out. To apply fewer lists, take the others away. 
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from mint.data.corpora.distribution import Recordings, Skip, find, find_any, ignore
+from mint.data.corpora.distribution import Recordings, Skip, find, find_any, ignore, read_json
 from mint.data.templates import PROMPTS
 from mint.types import Example, MintError
 
@@ -81,14 +80,14 @@ def _blacklisted(folder: Path, key: str | None, skip: Skip) -> dict[str, str]:
     if not lists:
         skip("json_files/blacklist", NO_LISTS)
     for path in lists:
-        for clip in _loaded(path).get(key, ()):
+        for clip in read_json(path).get(key, ()):
             found.setdefault(str(clip).removesuffix(".wav"), f"it is on {path.name}")
     return found
 
 
 def _records(table: Path) -> list[dict[str, Any]]:
     """The clips of a JSON: a list, or an object with `data`."""
-    loaded = _loaded(table, _shortened)
+    loaded = read_json(table, _shortened)
     records = loaded if isinstance(loaded, list) else loaded.get("data")
     if not isinstance(records, list):
         raise MintError(f"{table}: no list of clips under 'data'; take WavCaps' own file")
@@ -98,13 +97,6 @@ def _records(table: Path) -> list[dict[str, Any]]:
 def _shortened(found: dict[str, Any]) -> dict[str, Any]:
     """A clip without what is not kept: Freesound's 262,300 have long descriptions."""
     return {key: found[key] for key in ("id", "caption")} if found.keys() >= {"id", "caption"} else found
-
-
-def _loaded(path: Path, hook: Callable[[dict[str, Any]], dict[str, Any]] | None = None) -> Any:
-    try:
-        return json.loads(path.read_bytes(), object_hook=hook)
-    except ValueError as error:
-        raise MintError(f"{path}: not valid JSON ({error}); fetch the file again") from None
 
 
 def _origin(part: str, clip: str) -> dict[str, Any]:
