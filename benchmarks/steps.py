@@ -55,8 +55,9 @@ class Step:
         kept: dict[int, Tensor] = {}
 
         def pack(tensor: Tensor) -> Tensor:
+            tensor = tensor.detach()  # a graph that holds a tensor that holds the graph would never be freed
             if tensor.untyped_storage().data_ptr() not in own:
-                kept[tensor.untyped_storage().data_ptr()] = tensor  # holds it, so that no address comes twice
+                kept[tensor.untyped_storage().data_ptr()] = tensor  # held, so that no address comes twice
             return tensor
 
         with saved_tensors_hooks(pack, lambda tensor: tensor):
