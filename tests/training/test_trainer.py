@@ -50,7 +50,7 @@ def test_a_value_that_the_trainer_refuses(corpus: Path, tmp_path: Path) -> None:
 
 
 def test_decay(corpus: Path, tmp_path: Path) -> None:
-    prepared = prepare(recipe(1, corpus), tmp_path, read_examples([corpus]), no_features, Width())  # type: ignore[arg-type]
+    prepared = prepare(recipe(1, corpus), tmp_path, read_examples([corpus]), [], no_features, Width())  # type: ignore[arg-type]
     decayed = set(prepared.trainer.get_decay_parameter_names(prepared.model))
     assert "bridge.blocks.0.attention.query.weight" in decayed
     kept = {name for name, parameter in prepared.model.named_parameters() if parameter.ndim < 2} | {"bridge.queries"}
@@ -68,6 +68,6 @@ def test_the_sampler_knows_its_epoch(progress: float, epoch: int, corpus: Path, 
 
 
 def test_the_trainer_draws_from_the_mixture(corpus: Path, tmp_path: Path) -> None:
-    prepared = prepare(recipe(2, corpus), tmp_path, read_examples([corpus]), no_features, Width())  # type: ignore[arg-type]
+    prepared = prepare(recipe(2, corpus), tmp_path, read_examples([corpus]), [], no_features, Width())  # type: ignore[arg-type]
     batches: Any = prepared.trainer.get_train_dataloader().batch_sampler
     assert batches.sampler is prepared.trainer.mixture_sampler

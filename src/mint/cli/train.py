@@ -36,7 +36,7 @@ def run(arguments: Namespace) -> int:
         return 0
     output = arguments.output or Path("runs") / recipe.name
 
-    from mint.training.run import check, has_begun, is_finished
+    from mint.training.run import check, has_begun, is_finished, used_splits
 
     if is_finished(output) and arguments.resume:
         print(f"{output}: finished already")
@@ -49,7 +49,8 @@ def run(arguments: Namespace) -> int:
     from mint.data.features import prepare_features, read_examples
     from mint.training.run import train
 
-    examples = [example for example in read_examples(recipe.data.manifests) if example.split == "train"]
+    splits = used_splits(recipe)
+    examples = [example for example in read_examples(recipe.data.manifests) if example.split in splits]
     encoder = build_encoder(recipe.encoder)
     features = prepare_features(encoder, examples, recipe.data.max_seconds)
     train(recipe, output, examples, features, encoder)

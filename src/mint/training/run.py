@@ -1,8 +1,8 @@
 """A training run from recipe to finished folder, and back.
 
 A run's folder holds `recipe.yaml` (resolved), `model.safetensors` (the trained weights only), `tokenizer/`
-(Bridge-Net's), `history.json` (the losses), `run.json` (what it was trained with) and, if clips could not be used,
-`skipped.jsonl`, beside the Trainer's checkpoints.
+(Bridge-Net's), `history.json` (the losses, and what validation gave), `run.json` (what it was trained with) and, if
+clips could not be used, `skipped.jsonl`, beside the Trainer's checkpoints.
 A run that was interrupted goes on from its last whole checkpoint, to the same weights as without the interruption.
 """
 
@@ -41,8 +41,10 @@ from mint.data.mixture import caption_items, instruction_items
 from mint.model.freeze import count_by_module
 from mint.training.checkpoints import STATE, checkpoints, last_checkpoint
 from mint.training.costs import Costs, estimate_costs
+from mint.training.start import align_start
 from mint.training.stop import EXIT_CODE, StopOnTerm
-from mint.training.trainer import StageTrainer, build_trainer, training_arguments
+from mint.training.trainer import StageTrainer, build_trainer, training_arguments, validates
+from mint.training.validation import Accuracy, Measure, Retrieval, Validation
 from mint.types import AudioEncoder, Example, LanguageModel, MintError
 
 
@@ -93,7 +95,8 @@ def train(recipe: Recipe, output: Path, examples: Sequence[Example], features: F
     Args:
         recipe: the run.
         output: its folder.
-        examples: all examples; those of the split `train` are learnt.
+        examples: all examples; those of the split `train` are learnt, and the losses of those of the split
+            `validation` looked at where the recipe has an `eval_strategy`.
         features: of the examples.
         encoder: the frozen encoder, for its width and identity.
 
@@ -108,8 +111,8 @@ def train(recipe: Recipe, output: Path, examples: Sequence[Example], features: F
         _refuse_other_recipe(recipe, output)
     if is_finished(output):
         return output
-    learnt = [example for example in examples if example.split == "train" and features.has(example)]
-    prepared = prepare(recipe, output, learnt, features.draw, encoder)
+    usable = [example for example in examples if features.has(example)]
+    prepared = prepare(recipe, output, *split(usable), features.draw, encoder)
     trainer, stop = prepared.trainer, StopOnTerm()
     trainer.add_callback(stop)
     with trainer.args.main_process_first(local=False):
@@ -118,6 +121,8 @@ def train(recipe: Recipe, output: Path, examples: Sequence[Example], features: F
         if trainer.is_world_process_zero():
             save_recipe(recipe, output / "recipe.yaml")
     with stop.listening():
+        if recipe.aligned_start and checkpoint is None:
+            align_start(prepared.model, trainer.train_dataset, trainer.data_collator)
         run_trainer(prepared, checkpoint)
     finished = trainer.state.global_step >= trainer.state.max_steps
     if finished and trainer.is_world_process_zero():
@@ -128,10 +133,22 @@ def train(recipe: Recipe, output: Path, examples: Sequence[Example], features: F
     return output
 
 
+def used_splits(recipe: Recipe) -> tuple[str, ...]:
+    """Splits whose examples a run reads."""
+    return ("train", "validation") if validates(recipe) else ("train",)
+
+
+def split(examples: Sequence[Example]) -> tuple[list[Example], list[Example]]:
+    """What is learnt, and what is held out."""
+    learnt, held = ([example for example in examples if example.split == name] for name in ("train", "validation"))
+    return learnt, held
+
+
 def prepare(
     recipe: Recipe,
     output: Path,
     learnt: Sequence[Example],
+    held: Sequence[Example],
     draw: Callable[[Example, int], Tensor],
     encoder: AudioEncoder,
 ) -> Prepared:
@@ -141,6 +158,7 @@ def prepare(
         recipe: the run.
         output: its folder.
         learnt: examples to train on.
+        held: examples to validate on.
         draw: (example, number) to a window of its features [T, D].
         encoder: the frozen encoder, for its width.
     """
@@ -149,16 +167,20 @@ def prepare(
     language = None
     model: Any
     collator: Any
+    measure: Measure
     if recipe.stage == 1:
         model = build_stage1(recipe, encoder.width, len(tokenizer))
-        items, collator = caption_items(learnt), Stage1Collator(tokenizer, recipe.bridge.max_text_tokens)
+        items, held_items = caption_items(learnt), caption_items(held)
+        collator, measure = Stage1Collator(tokenizer, recipe.bridge.max_text_tokens), Retrieval()
     else:
         assert recipe.language is not None
         language = build_language(recipe.language, arguments.device)
         model = build_stage2(recipe, encoder.width, len(tokenizer), language)
-        items = instruction_items(learnt)
+        items, held_items = instruction_items(learnt), instruction_items(held)
         collator = Stage2Collator(tokenizer, recipe.bridge.max_text_tokens, language)
-    trainer = build_trainer(recipe, arguments, model, items, draw, collator)
+        measure = Accuracy([*items, *held_items])
+    validation = Validation(held_items, draw, collator, measure) if validates(recipe) else None
+    trainer = build_trainer(recipe, arguments, model, items, draw, collator, validation)
     return Prepared(trainer, model, tokenizer, language)
 
 
@@ -180,13 +202,13 @@ def plan(recipe: Recipe, examples: Sequence[Example], encoder: AudioEncoder) -> 
     Raises:
         MintError: the recipe cannot be trained.
     """
-    learnt = [example for example in examples if example.split == "train"]
+    learnt, held = split(examples)
     with tempfile.TemporaryDirectory() as folder:
-        prepared = prepare(recipe, Path(folder), learnt, _no_features, encoder)
+        prepared = prepare(recipe, Path(folder), learnt, held, _no_features, encoder)
     trainer = prepared.trainer
     parameters = list(count_by_module(prepared.model))
-    held = {"audio encoder": encoder, "language model": getattr(prepared.language, "model", None)}
-    for name, module in held.items():
+    frozen_models = {"audio encoder": encoder, "language model": getattr(prepared.language, "model", None)}
+    for name, module in frozen_models.items():
         if isinstance(module, nn.Module):
             parameters.append((name, 0, sum(parameter.numel() for parameter in module.parameters())))
     steps, arguments = trainer.total_steps(), trainer.args
@@ -195,9 +217,9 @@ def plan(recipe: Recipe, examples: Sequence[Example], encoder: AudioEncoder) -> 
         notes.append(f"the warm-up of {arguments.get_warmup_steps(steps):,} steps is as long as the run of {steps:,}")
     if len(learnt) < arguments.train_batch_size * arguments.world_size:
         notes.append(f"the {len(learnt)} training examples do not fill one batch")
-    held_numbers = sum(frozen for name, _, frozen in parameters if name != "audio encoder")  # its features are cached
+    on_device = sum(frozen for name, _, frozen in parameters if name != "audio encoder")  # its features are cached
     trained = sum(count for _, count, _ in parameters)
-    costs = estimate_costs(recipe, prepared.language, encoder, prepared.tokenizer, arguments, trained, held_numbers)
+    costs = estimate_costs(recipe, prepared.language, encoder, prepared.tokenizer, arguments, trained, on_device)
     return Plan(parameters, len(trainer.mixture_sampler), trainer.steps_per_epoch(), steps, costs, notes)
 
 

@@ -21,6 +21,7 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from mint.config import Recipe
 from mint.data.mixture import Item, ItemDataset, MixtureSampler
+from mint.training.validation import Validation
 from mint.types import MintError
 
 NO_DECAY = ("bias", "norm", "queries", "temperature")
@@ -41,8 +42,20 @@ DEFAULTS: dict[str, Any] = {
 class StageTrainer(Trainer):
     """Trains a stage model on a mixture of items."""
 
-    def __init__(self, *, model: Any, dataset: ItemDataset, sampler: MixtureSampler, **options: Any) -> None:
-        super().__init__(model=model, train_dataset=dataset, **options)
+    def __init__(
+        self,
+        *,
+        model: Any,
+        dataset: ItemDataset,
+        sampler: MixtureSampler,
+        validation: Validation | None = None,
+        bridge_lr_share: float = 1.0,
+        **options: Any,
+    ) -> None:
+        held = validation.items if validation is not None else None
+        super().__init__(model=model, train_dataset=dataset, eval_dataset=held, **options)
+        self.validation = validation
+        self.bridge_lr_share = bridge_lr_share
         self.mixture_sampler = sampler
         self._parts: dict[str, list[torch.Tensor]] = {}
         self.remove_callback(ProgressCallback)
@@ -75,6 +88,29 @@ class StageTrainer(Trainer):
             logs |= {name: float(torch.stack(values).mean()) for name, values in self._parts.items()}
             self._parts.clear()
         super().log(logs, *args, **kwargs)
+
+    def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
+        """Losses and figures of the held-out part, under names that begin with `eval_`."""
+        assert self.validation is not None
+        assert self.model is not None
+        figures = self.validation.run(
+            self.model, self.args.eval_batch_size, self.args.device, self.accelerator.autocast
+        )
+        metrics = {f"eval_{name}": value for name, value in figures.items()}
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    def create_optimizer(self, *args: Any) -> Any:
+        """The Trainer's, with a learning rate of its own for Bridge-Net where the recipe has one."""
+        optimizer = super().create_optimizer(*args)
+        if self.bridge_lr_share != 1.0:
+            bridge = {id(parameter) for parameter in self.model.bridge.parameters()}
+            for group in list(optimizer.param_groups):
+                slow = [parameter for parameter in group["params"] if id(parameter) in bridge]
+                group["params"] = [parameter for parameter in group["params"] if id(parameter) not in bridge]
+                optimizer.add_param_group({**group, "params": slow, "lr": group["lr"] * self.bridge_lr_share})
+        return optimizer
 
     def get_decay_parameter_names(self, model: Any) -> list[str]:
         """Weights of the dense layers and embeddings; not biases, norms, queries and temperature."""
@@ -143,6 +179,8 @@ def training_arguments(recipe: Recipe, output: Path) -> TrainingArguments:
             cure = f"did you mean {near[0]!r}?" if near else "see transformers' TrainingArguments for what there is"
             raise MintError(f"recipe {recipe.name}: unknown key 'training.{key}'; {cure}")
     fixed = {"output_dir": str(output), "seed": recipe.seed, "remove_unused_columns": False}
+    if not validates(recipe) and recipe.training.get("load_best_model_at_end"):
+        raise MintError(f"recipe {recipe.name}: training.load_best_model_at_end needs an eval_strategy; set `steps`")
     try:
         return TrainingArguments(**{**DEFAULTS, **recipe.training, **fixed})
     except (TypeError, ValueError) as error:
@@ -150,7 +188,13 @@ def training_arguments(recipe: Recipe, output: Path) -> TrainingArguments:
 
 
 def build_trainer(
-    recipe: Recipe, arguments: TrainingArguments, model: Any, items: Sequence[Item], features: Any, collator: Any
+    recipe: Recipe,
+    arguments: TrainingArguments,
+    model: Any,
+    items: Sequence[Item],
+    features: Any,
+    collator: Any,
+    validation: Validation | None = None,
 ) -> StageTrainer:
     """A trainer of a stage model on items.
 
@@ -161,12 +205,18 @@ def build_trainer(
         items: what is learnt.
         features: (example, draw number) to frozen features [T, D].
         collator: of the stage.
+        validation: where the recipe has an `eval_strategy`.
 
     Raises:
-        MintError: there are no items, or the mixture does not fit them.
+        MintError: there are no items, or nothing is held out to validate on, or the mixture does not fit them.
     """
     if not items:
         raise MintError(f"recipe {recipe.name}: nothing to train on; the manifests have no usable training example")
+    if validates(recipe) and (validation is None or not validation.items):
+        raise MintError(
+            f"recipe {recipe.name}: training.eval_strategy is {recipe.training['eval_strategy']!r}, but the manifests "
+            "have no example of the split 'validation'; leave it out, or hold some out"
+        )
     sampler = MixtureSampler(
         [item.task for item in items],
         recipe.data.mixture,
@@ -179,9 +229,16 @@ def build_trainer(
         model=model,
         dataset=ItemDataset(items, features),
         sampler=sampler,
+        validation=validation,
+        bridge_lr_share=recipe.bridge_lr_share,
         args=arguments,
         data_collator=collator,
     )
+
+
+def validates(recipe: Recipe) -> bool:
+    """Whether a run looks at its held-out part."""
+    return recipe.training.get("eval_strategy", "no") not in ("no", False, None)  # YAML reads a bare no as false
 
 
 def _interval() -> float:

@@ -1,0 +1,174 @@
+"""Validation while a run trains: the losses on a part that is held out, and what the stage is for.
+
+Stage 1: recall of each clip's text among all held-out texts, and of each text's clip. Stage 2: accuracy of the answer
+that vocabulary ranking chooses among the task's answers. The published code validates neither (its stage 1 has no
+validation at all). With several ranks each takes its part of every global batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, distributed, nn
+
+from mint.data.mixture import Item
+from mint.model import gather
+from mint.model.objectives.alc import similarity
+from mint.types import Example
+
+LIMIT = 1000
+"""Held-out items that are looked at, at even distances: validation is to be short beside the steps between two."""
+DEPTHS = (1, 5, 10)
+"""k of recall@k."""
+CANDIDATES = 200
+"""A task with more different answers is not ranked (captions)."""
+
+
+class Measure(Protocol):
+    """What a stage is for."""
+
+    def rows(self, model: Any, batch: Mapping[str, Tensor], items: Sequence[Item]) -> dict[str, Tensor]:
+        """What the figures need of one batch: tensors with one row an item, of equal shapes in all batches."""
+        ...
+
+    def figures(self, rows: Mapping[str, Tensor]) -> dict[str, float]:
+        """Figures of all rows."""
+        ...
+
+
+class Retrieval:
+    """Stage 1: recall@k among the held-out pairs, by the similarity of ALC."""
+
+    def rows(self, model: Any, batch: Mapping[str, Tensor], items: Sequence[Item]) -> dict[str, Tensor]:
+        """Clips [B, Q, E] and texts [B, E] in the shared space."""
+        return {
+            "clips": model.embed_audio(batch["audio_features"], batch["audio_mask"]),
+            "texts": model.embed_text(batch["text_ids"], batch["text_mask"]),
+        }
+
+    def figures(self, rows: Mapping[str, Tensor]) -> dict[str, float]:
+        """Recall both ways; a pair as similar as the right one counts as before it."""
+        scores = similarity(rows["clips"], rows["texts"])
+        own = scores.diagonal()
+        figures: dict[str, float] = {}
+        for way, table in (("text_to_audio", scores.T), ("audio_to_text", scores)):
+            before = (table >= own[:, None]).sum(dim=1) - 1
+            figures |= {f"{way}_recall@{depth}": float((before < depth).float().mean()) for depth in DEPTHS}
+        return figures
+
+
+class Accuracy:
+    """Stage 2: whether the right answer is the likeliest among its task's.
+
+    Args:
+        items: of training and validation; their answers are the candidates.
+    """
+
+    def __init__(self, items: Sequence[Item]) -> None:
+        answers: dict[str, dict[str, None]] = {}
+        for item in items:
+            answers.setdefault(item.task, {}).update(dict.fromkeys(item.answers))
+        self.candidates = {task: list(found) for task, found in answers.items() if len(found) <= CANDIDATES}
+
+    def rows(self, model: Any, batch: Mapping[str, Tensor], items: Sequence[Item]) -> dict[str, Tensor]:
+        """[B]: 1 right, 0 wrong, -1 not ranked."""
+        soft = model.soft_prompt(
+            batch["audio_features"], batch["audio_mask"], batch["instruction_ids"], batch["instruction_mask"]
+        )
+        right = torch.full((len(items),), -1, device=soft.device)
+        for task, candidates in self.candidates.items():
+            rows = [row for row, item in enumerate(items) if item.task == task]
+            if rows:
+                sums, _ = model.language.score(soft[rows], [items[row].prompt for row in rows], candidates)
+                chosen = [candidates[index] for index in sums.argmax(dim=1).tolist()]
+                verdicts = [int(answer in items[row].answers) for answer, row in zip(chosen, rows, strict=True)]
+                right[rows] = torch.tensor(verdicts, device=soft.device)
+        return {"right": right}
+
+    def figures(self, rows: Mapping[str, Tensor]) -> dict[str, float]:
+        """Accuracy over all ranked items."""
+        ranked = rows["right"][rows["right"] >= 0]
+        return {"accuracy": float(ranked.float().mean())} if len(ranked) else {}
+
+
+@dataclass(frozen=True)
+class Validation:
+    """The held-out part of a run and how it is measured."""
+
+    items: Sequence[Item]
+    features: Callable[[Example, int], Tensor]
+    collator: Callable[[Sequence[dict[str, Any]]], dict[str, Tensor]]
+    measure: Measure
+
+    @torch.no_grad()
+    def run(self, model: nn.Module, batch_size: int, device: torch.device, autocast: Any) -> dict[str, float]:
+        """Losses and figures of a model, which is left in the mode that it was in.
+
+        Args:
+            model: the stage model.
+            batch_size: of one rank.
+            device: of the model.
+            autocast: makes the context of the forward passes.
+        """
+        training = model.training
+        model.eval()
+        losses: list[dict[str, Tensor]] = []
+        counts: list[int] = []
+        kept: list[dict[str, Tensor]] = []
+        try:
+            for items in self._batches(batch_size):
+                batch = {name: tensor.to(device) for name, tensor in self.collator(self._drawn(items)).items()}
+                with autocast():
+                    losses.append(model(**batch))
+                    kept.append({k: v.float().cpu() for k, v in self.measure.rows(model, batch, items).items()})
+                counts.append(len(items))
+        finally:
+            model.train(training)
+        weights = torch.tensor(counts, dtype=torch.float32)
+        means = {
+            name: float((torch.stack([part[name].float().cpu() for part in losses]) * weights).sum() / weights.sum())
+            for name in losses[0]
+        }
+        everyone = _all_ranks((means, {name: torch.cat([part[name] for part in kept]) for name in kept[0]}))
+        rows = {name: torch.cat([part[name] for _, part in everyone]) for name in everyone[0][1]}
+        mean_losses = {name: sum(part[name] for part, _ in everyone) / len(everyone) for name in means}
+        return {**mean_losses, **self.measure.figures(rows)}
+
+    def _drawn(self, items: Sequence[Item]) -> list[dict[str, Any]]:
+        """As the training draws them, with the first window and the first answer."""
+        return [
+            {
+                "features": self.features(item.example, 0),
+                "prompt": item.prompt,
+                "answer": item.answers[0],
+                "draw": number,
+            }
+            for number, item in enumerate(items)
+        ]
+
+    def _batches(self, batch_size: int) -> Iterator[Sequence[Item]]:
+        """This rank's part of each global batch; with several ranks a last one that is not full is left out."""
+        ranks = gather.world_size()
+        rank = distributed.get_rank() if ranks > 1 else 0
+        # At even distances; at most one global batch is left over where ranks must have equal parts.
+        count = min(LIMIT, len(self.items))
+        chosen = [self.items[index * len(self.items) // count] for index in range(count)]
+        whole = batch_size * ranks
+        if ranks > 1 and count < whole:
+            batch_size = max(1, count // ranks)
+            whole = batch_size * ranks
+        for first in range(0, count, whole):
+            part = chosen[first : first + whole]
+            if ranks == 1 or len(part) == whole:
+                yield part[rank * batch_size : (rank + 1) * batch_size]
+
+
+def _all_ranks(value: Any) -> list[Any]:
+    if gather.world_size() == 1:
+        return [value]
+    values: list[Any] = [None] * gather.world_size()
+    distributed.all_gather_object(values, value)
+    return values

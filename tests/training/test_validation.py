@@ -1,0 +1,171 @@
+"""Validation while a run trains: its figures against plain loops, and that it changes nothing of the training."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from mint.builders import build_encoder, build_language, load_stage1, load_stage2
+from mint.config import LanguageConfig, Recipe
+from mint.data.collate import Stage1Collator, Stage2Collator
+from mint.data.features import Features, prepare_features, read_examples
+from mint.data.mixture import Item, caption_items, instruction_items
+from mint.language.tiny import tiny_bert_tokenizer
+from mint.training import validation
+from mint.training.run import train, used_splits
+from mint.training.validation import Accuracy, Retrieval
+from mint.types import MintError
+from tiny_runs import recipe, train_recipe
+
+EVALUATION: dict[str, Any] = {
+    "eval_strategy": "steps",
+    "eval_steps": 2,
+    "per_device_eval_batch_size": 4,
+    "max_steps": 4,
+}
+
+
+@pytest.fixture(scope="module")
+def held_out(corpus: Path) -> Path:
+    """The corpus with the test clips and a third of the others held out for validation."""
+    lines = [json.loads(line) for line in corpus.read_text().splitlines()]
+    for line in lines:
+        if line["split"] == "test" or line["id"].endswith("2"):
+            line["split"] = "validation"
+    path = corpus.with_name("held_out.jsonl")
+    path.write_text("\n".join(map(json.dumps, lines)))
+    return path
+
+
+def evaluations(run: Path) -> list[dict[str, float]]:
+    return [line for line in json.loads((run / "history.json").read_text()) if "eval_loss" in line]
+
+
+def held_items(wanted: Recipe) -> tuple[list[Item], list[Item], Features]:
+    """Held-out items, all items, and features."""
+    examples = read_examples(wanted.data.manifests)
+    make = caption_items if wanted.stage == 1 else instruction_items
+    features = prepare_features(build_encoder(wanted.encoder), examples)
+    usable = [example for example in examples if example.split in used_splits(wanted)]
+    return make([example for example in usable if example.split == "validation"]), make(usable), features
+
+
+def drawn(items: list[Item], features: Features) -> list[dict[str, Any]]:
+    return [
+        {"features": features.draw(i.example, 0), "prompt": i.prompt, "answer": i.answers[0], "draw": n}
+        for n, i in enumerate(items)
+    ]
+
+
+def test_stage_1(held_out: Path, tmp_path: Path) -> None:
+    wanted = recipe(1, held_out, **EVALUATION)
+    train_recipe(wanted, tmp_path)
+    records = evaluations(tmp_path)
+    assert [record["step"] for record in records] == [2, 4]
+    items, _, features = held_items(wanted)
+    assert len(items) == 6
+    collator, model = Stage1Collator(tiny_bert_tokenizer(), 40), load_stage1(tmp_path)
+    parts = [drawn(items[:4], features), drawn(items[4:], features)]
+    for name in ("loss", "alc", "alm", "atg"):
+        mean = sum(model(**collator(part))[name].item() * len(part) for part in parts) / 6
+        assert records[-1][f"eval_{name}"] == pytest.approx(mean, rel=1e-5)
+    batch = collator(drawn(items, features))
+    clips = model.embed_audio(batch["audio_features"], batch["audio_mask"])
+    texts = model.embed_text(batch["text_ids"], batch["text_mask"])
+    table = [[max(float(query @ text) for query in clip) for text in texts] for clip in clips]
+    for depth in (1, 5):
+        hits = sum(sum(other >= row[index] - 1e-9 for other in row) <= depth for index, row in enumerate(table))
+        assert records[-1][f"eval_audio_to_text_recall@{depth}"] == pytest.approx(hits / 6)
+
+
+def test_stage_2(held_out: Path, tmp_path: Path) -> None:
+    wanted = recipe(2, held_out, **EVALUATION)
+    train_recipe(wanted, tmp_path)
+    record = evaluations(tmp_path)[-1]
+    items, _, features = held_items(wanted)
+    language = build_language(LanguageConfig(family="tiny"))
+    model = load_stage2(tmp_path, language)
+    collator = Stage2Collator(tiny_bert_tokenizer(), 40, language)
+    right = []
+    for item in items:
+        batch = collator(drawn([item], features))
+        if item.task == "pitch":
+            names = [name for name in batch if name.startswith(("audio", "instruction"))]
+            soft = model.soft_prompt(**{name: batch[name] for name in names})
+            sums, _ = language.score(soft, [item.prompt], ["low", "middle", "high"])
+            right.append(["low", "middle", "high"][int(sums.argmax())] == item.answers[0])
+    assert record["eval_accuracy"] <= 1
+    captions = [item for item in items if item.task == "captioning"]
+    assert len(captions) == len(right) == 6
+    shown = Accuracy(items).rows(model, collator(drawn(items, features)), items)["right"]
+    assert shown[[item.task == "pitch" for item in items]].tolist() == [int(value) for value in right]
+    assert record["eval_loss"] > 0
+
+
+def test_validation_leaves_the_training_as_it_is(held_out: Path, tmp_path: Path) -> None:
+    for name, training in (("with", EVALUATION), ("without", {"max_steps": 4})):
+        train_recipe(recipe(1, held_out, **training), tmp_path / name)
+    with_it, without = (load_file(tmp_path / name / "model.safetensors") for name in ("with", "without"))
+    assert all(torch.equal(tensor, without[name]) for name, tensor in with_it.items())
+
+
+def test_the_best_checkpoint_is_what_a_run_ends_with(
+    held_out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = iter([0.9, 0.2, 0.4])
+    monkeypatch.setattr(Retrieval, "figures", lambda *_: {"recall": next(values)})
+    best = {"load_best_model_at_end": True, "metric_for_best_model": "recall", "save_steps": 2}
+    train_recipe(recipe(1, held_out, **{**EVALUATION, **best, "max_steps": 6}), tmp_path)
+    kept = sorted(path.name for path in tmp_path.glob("checkpoint-*"))
+    assert kept == ["checkpoint-2", "checkpoint-6"]
+    weights = load_file(tmp_path / "model.safetensors")
+    at_best = load_file(tmp_path / "checkpoint-2" / "model.safetensors")
+    assert all(torch.equal(tensor, at_best[name]) for name, tensor in weights.items())
+    last = load_file(tmp_path / "checkpoint-6" / "model.safetensors")
+    assert not torch.equal(last["bridge.queries"], at_best["bridge.queries"])
+
+
+def test_recall_against_a_loop() -> None:
+    generator = torch.Generator().manual_seed(0)
+    clips, texts = (torch.randn(size, generator=generator) for size in ((20, 3, 4), (20, 4)))
+    figures = Retrieval().figures({"clips": clips, "texts": texts})
+
+    def score(clip: int, text: int) -> Tensor:
+        return (clips[clip] @ texts[text]).max()
+
+    for depth in (1, 5, 10):
+        found = sum(sum(score(i, j) >= score(i, i) for j in range(20)) <= depth for i in range(20))
+        assert figures[f"audio_to_text_recall@{depth}"] == pytest.approx(found / 20)
+        found = sum(sum(score(i, j) >= score(j, j) for i in range(20)) <= depth for j in range(20))
+        assert figures[f"text_to_audio_recall@{depth}"] == pytest.approx(found / 20)
+
+
+def test_no_more_items_than_the_limit(held_out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+    rows = Retrieval.rows
+
+    def counted(self: Retrieval, model: Any, batch: Any, items: Any) -> dict[str, Tensor]:
+        seen.append(len(items))
+        return rows(self, model, batch, items)
+
+    monkeypatch.setattr(Retrieval, "rows", counted)
+    monkeypatch.setattr(validation, "LIMIT", 5)
+    train_recipe(recipe(1, held_out, **{**EVALUATION, "max_steps": 2}), tmp_path)
+    assert seen == [4, 1]
+
+
+def test_mistakes(corpus: Path, tmp_path: Path) -> None:
+    wanted = recipe(1, corpus, **EVALUATION)
+    encoder, examples = build_encoder(wanted.encoder), read_examples([corpus])
+    with pytest.raises(
+        MintError, match=r"eval_strategy is 'steps', but the manifests have no example of the split 'val"
+    ):
+        train(wanted, tmp_path, examples, prepare_features(encoder, examples), encoder)
+    with pytest.raises(MintError, match=r"load_best_model_at_end needs an eval_strategy; set `steps`"):
+        train_recipe(recipe(1, corpus, load_best_model_at_end=True), tmp_path)
