@@ -12,6 +12,7 @@ from mint.language.causal import CausalLanguageModel
 from mint.language.tiny import tiny_bert_tokenizer
 from mint.model.stage1 import Stage1
 from mint.model.stage2 import Stage2
+from mint.types import MintError
 from tiny_models import BRIDGE, DEC, randomise, tiny_batch, tiny_bridge
 
 
@@ -76,3 +77,5 @@ def test_tokens_of_one_moment_are_summed() -> None:
     attention = torch.tensor([[0.1, 0.2, 0.3, 0.4]])
     torch.testing.assert_close(over_time(attention, 2), torch.tensor([[0.3, 0.7]]))
     torch.testing.assert_close(over_time(attention, 1), attention)
+    with pytest.raises(MintError, match="4 frames are not a multiple of 3 tokens"):
+        over_time(attention, 3)

@@ -178,6 +178,22 @@ def test_objectives_and_other_axes_have_their_tables(tmp_path: Path) -> None:
     assert cells(named(tables, "table2-own"), "stage2") == [50.0]
 
 
+def test_table_5_by_the_objectives_of_stage_1(tmp_path: Path) -> None:
+    files = [
+        results(
+            tmp_path / f"{objectives}.json",
+            [row("nsynth", "accuracy", "stage2", value)],
+            recipe="paper-stage2",
+            objectives=objectives,
+        )
+        for objectives, value in (("ALC+ALM+ATG", 0.6), ("ALC", 0.5))
+    ]
+    tables = tables_of(files)
+    ours = [(line.name, line.cells[0] and line.cells[0].value) for line in named(tables, "table5").lines if line.run]
+    assert ours == [("ALC", 50.0), ("ALC+ALM+ATG", 60.0)]
+    assert cells(named(tables, "table2"), "stage2") == [60.0, None, None, None, None]
+
+
 def test_what_made_a_value_stands_below_its_table(tmp_path: Path) -> None:
     file = results(
         tmp_path / "a.json",

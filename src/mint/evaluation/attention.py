@@ -17,6 +17,7 @@ from mint.data.collate import pad_features, tokenize
 from mint.model.bridge_net import BridgeNet
 from mint.model.stage1 import Stage1
 from mint.model.stage2 import Stage2
+from mint.types import MintError
 
 
 def query_attention(
@@ -70,7 +71,12 @@ def over_time(attention: Tensor, tokens_per_step: int) -> Tensor:
     """Attention [Q, T] of an encoder that gives several tokens for one moment, summed over them: [Q, T / tokens].
 
     YAMNet gives two, one for each half of its frequencies.
+
+    Raises:
+        MintError: the frames do not divide into steps.
     """
+    if attention.shape[1] % tokens_per_step:
+        raise MintError(f"{attention.shape[1]} frames are not a multiple of {tokens_per_step} tokens for each step")
     return attention.unflatten(1, (-1, tokens_per_step)).sum(dim=2)
 
 

@@ -21,6 +21,7 @@ Place = tuple[str, str, str]
 
 GENERIC = ("labels", "retrieval", "captioning")
 """Tasks that any corpus may have; their corpora are named beside them where the results file knows them."""
+ALL_OBJECTIVES = "ALC+ALM+ATG"
 NOT_RECORDED = "not recorded"
 
 
@@ -174,5 +175,9 @@ def _leaked_splits(leakage: Any) -> list[dict[str, Any]]:
 
 
 def _ablation(results: Results) -> dict[str, Any]:
+    """Cell and axes of an ablation: as the file says, else by the `objectives` that its stage 1 was trained with."""
     entry: dict[str, Any] = results.extra.get("ablation", {})
+    if not entry and (objectives := results.extra.get("objectives")):
+        whole = objectives == ALL_OBJECTIVES
+        return {"cell": "base" if whole else f"objectives={objectives}", "axes": {"objectives": objectives}}
     return entry
