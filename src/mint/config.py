@@ -159,6 +159,10 @@ class Recipe:
     """Stage 2 only."""
     instruction_aware: bool = True
     """Stage 2: Bridge-Net reads the instruction too (section 2.3); its ablation is `false`."""
+    aligned_start: bool = False
+    """Stage 2: the projection starts from a least-squares fit to the answers' embeddings, not at random (ours)."""
+    bridge_lr_share: float = 1.0
+    """Stage 2: Bridge-Net's learning rate as a share of the projection's, which alone is new (ours)."""
     start: str | None = None
     """Stage 2: the folder of the stage-1 run that Bridge-Net starts from."""
     seed: int = 0
@@ -168,9 +172,13 @@ class Recipe:
 
     def __post_init__(self) -> None:
         """Fill the section of the stage and refuse the other stage's."""
+        if not 0 <= self.bridge_lr_share <= 1:
+            raise ValueError(f"bridge_lr_share is {self.bridge_lr_share}; it must lie in [0, 1]")
         if self.stage == 1:
             if self.language is not None or self.start is not None:
                 raise ValueError("`language` and `start` belong to stage 2; remove them or set `stage: 2`")
+            if self.aligned_start or self.bridge_lr_share != 1.0:
+                raise ValueError("`aligned_start` and `bridge_lr_share` belong to stage 2; remove them")
             if self.objectives is None:
                 object.__setattr__(self, "objectives", ObjectivesConfig())
         else:

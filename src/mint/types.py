@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from torch import Tensor
+    from torch import Tensor, nn
 
 CAPTION_PROMPT = "Generate audio caption:"
 """Instruction of every captioning corpus (paper, Table 1)."""
@@ -104,6 +104,8 @@ class LanguageModel(Protocol):
     width: int
     """D of its token embeddings."""
     identity: str
+    embedding: nn.Embedding
+    """Of its tokens: [V, D]."""
 
     def collate(self, prompts: Sequence[str], answers: Sequence[str]) -> dict[str, Tensor]:
         """Tokenise B prompts and answers for `loss`: `prompt_ids`, `prompt_mask` [B, L] and `labels` [B, L']."""

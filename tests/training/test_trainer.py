@@ -6,14 +6,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import torch
+from safetensors.torch import load_file
 from transformers import TrainerControl, TrainerState
 
 from mint.data.features import read_examples
 from mint.data.mixture import MixtureSampler
 from mint.training.run import prepare
-from mint.training.trainer import EpochOfSampler, training_arguments
+from mint.training.trainer import EpochOfSampler, checkpoint_blocks, training_arguments
 from mint.types import MintError
-from tiny_runs import recipe
+from tiny_models import tiny_bridge
+from tiny_runs import recipe, train_recipe
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -71,3 +74,32 @@ def test_the_trainer_draws_from_the_mixture(corpus: Path, tmp_path: Path) -> Non
     prepared = prepare(recipe(2, corpus), tmp_path, read_examples([corpus]), [], no_features, Width())  # type: ignore[arg-type]
     batches: Any = prepared.trainer.get_train_dataloader().batch_sampler
     assert batches.sampler is prepared.trainer.mixture_sampler
+
+
+@pytest.mark.parametrize("stage", [1, 2])
+def test_activation_checkpointing_gives_the_same_weights(stage: int, corpus: Path, tmp_path: Path) -> None:
+    """Bit for bit, dropout included."""
+    weights = []
+    for name, on in (("with", True), ("without", False)):
+        train_recipe(recipe(stage, corpus, gradient_checkpointing=on), tmp_path / name)
+        weights.append(load_file(tmp_path / name / "model.safetensors"))
+    assert weights[0].keys() == weights[1].keys()
+    assert all(torch.equal(tensor, weights[1][key]) for key, tensor in weights[0].items())
+
+
+def test_activation_checkpointing_keeps_less() -> None:
+    kept = []
+    for on in (True, False):
+        bridge = tiny_bridge(num_layers=6).train()
+        if on:
+            checkpoint_blocks(bridge)
+        sizes: list[int] = []
+
+        def keep(tensor: torch.Tensor, sizes: list[int] = sizes) -> torch.Tensor:
+            sizes.append(tensor.numel())
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            bridge.encode_text(torch.ones(4, 9, dtype=torch.long), torch.ones(4, 9, dtype=torch.bool))
+        kept.append(sum(sizes))
+    assert kept[0] < kept[1] / 3

@@ -78,6 +78,12 @@ class Stage2(nn.Module):
         self, audio_features: Tensor, audio_mask: Tensor, instruction_ids: Tensor, instruction_mask: Tensor
     ) -> Tensor:
         """The audio as the language model reads it: [B, Q, width of the language model]."""
+        return self.projection(self.extract(audio_features, audio_mask, instruction_ids, instruction_mask))
+
+    def extract(
+        self, audio_features: Tensor, audio_mask: Tensor, instruction_ids: Tensor, instruction_mask: Tensor
+    ) -> Tensor:
+        """What the queries took from the audio: Bridge-Net's query outputs [B, Q, D]."""
         audio = self.bridge.project_audio(audio_features, audio_mask)
         if self.instruction_aware:
             attention = masks.bidirectional(self.bridge.num_queries, instruction_mask)
@@ -85,7 +91,7 @@ class Stage2(nn.Module):
         else:
             output = self.bridge.encode_queries(audio)
         assert output.queries is not None
-        return self.projection(output.queries)
+        return output.queries
 
 
 def unused_text_side(bridge: BridgeNet, instruction_aware: bool) -> list[nn.Module]:

@@ -37,7 +37,7 @@ from mint.builders import (
 from mint.config import Recipe, load_recipe, recipe_to_dict, save_recipe
 from mint.data.collate import Stage1Collator, Stage2Collator
 from mint.data.features import Features
-from mint.data.mixture import caption_items, instruction_items
+from mint.data.mixture import ItemDataset, caption_items, instruction_items
 from mint.model.freeze import count_by_module
 from mint.training.checkpoints import STATE, checkpoints, last_checkpoint
 from mint.training.costs import Costs, estimate_costs
@@ -53,7 +53,9 @@ class Prepared:
     """All that a run needs, built and not started."""
 
     trainer: StageTrainer
-    model: nn.Module
+    model: Any
+    dataset: ItemDataset
+    collator: Any
     tokenizer: Any
     language: LanguageModel | None
 
@@ -122,7 +124,7 @@ def train(recipe: Recipe, output: Path, examples: Sequence[Example], features: F
             save_recipe(recipe, output / "recipe.yaml")
     with stop.listening():
         if recipe.aligned_start and checkpoint is None:
-            align_start(prepared.model, trainer.train_dataset, trainer.data_collator)
+            align_start(prepared.model, prepared.dataset, prepared.collator)
         run_trainer(prepared, checkpoint)
     finished = trainer.state.global_step >= trainer.state.max_steps
     if finished and trainer.is_world_process_zero():
@@ -181,7 +183,7 @@ def prepare(
         measure = Accuracy([*items, *held_items])
     validation = Validation(held_items, draw, collator, measure) if validates(recipe) else None
     trainer = build_trainer(recipe, arguments, model, items, draw, collator, validation)
-    return Prepared(trainer, model, tokenizer, language)
+    return Prepared(trainer, model, ItemDataset(items, draw), collator, tokenizer, language)
 
 
 def run_trainer(prepared: Prepared, checkpoint: Path | None) -> None:

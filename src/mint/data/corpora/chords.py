@@ -12,7 +12,7 @@ from mint.data.templates import KEY_PROMPT
 
 PROMPT = KEY_PROMPT
 VOCABULARY = tuple(f"{tonic} {mode}" for mode in ("major", "minor") for tonic in NOTE_NAMES)
-SIZES = {"train": 15, "validation": 2, "test": 6}
+SIZES = {"train": 8, "validation": 2, "test": 4}
 """Clips of each key."""
 SECONDS = 4.0
 PROGRAMS = (0, 1, 2, 4, 6, 7, 16, 17, 19, 20, 24, 25, 27)

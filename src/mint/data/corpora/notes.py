@@ -23,11 +23,9 @@ VELOCITIES = (25, 50, 75, 100, 127)
 SECONDS = 3.0
 
 TEMPLATES = (
-    "{a_loudness} {family} sound, one note in the {register} register of the {program}",
-    "the {program}, {a_family} instrument, plays one {loudness} note in the {register} register",
-    "{a_family} note: the {program}, {register} register, {loudness}",
-    "a single {loudness} {family} note, played by the {program} in the {register} register",
-    "one {loudness} note of {a_family} instrument, the {program}, in the {register} range",
+    "{a_family} note: {program}, {register} register, {loudness}",
+    "{a_family} sound, {loudness}, from the {register} register of the {program}",
+    "{family}: one {loudness} note of the {program} in the {register} register",
 )
 """Each names the family by the very word of its label, and no other family: whether a caption names the right family
 can be checked by looking for that word."""
