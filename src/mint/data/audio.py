@@ -169,6 +169,8 @@ def _opened(path: Path) -> Iterator[soundfile.SoundFile]:
             yield file
     except OSError as error:
         raise _unreadable(path, error) from None
+    except MemoryError:
+        raise MintError(f"{path}: too long, or its header is wrong; give a duration, or {cure}") from None
     except (soundfile.SoundFileError, TypeError) as error:  # TypeError: headerless .raw, whose rate nobody knows
         try:
             open_stored(path).close()

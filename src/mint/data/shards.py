@@ -71,14 +71,13 @@ def _stored(manifest: Path, writer: _Writer, result: Sharded) -> Iterator[Exampl
     for audio, group in groupby(read_manifest(manifest), key=lambda example: example.audio):
         examples = list(group)
         try:
-            with open_stored(audio) as file:
-                member = writer.add(audio.suffix.lower() or ".audio", file, locate(audio).size, examples)
-        except FileNotFoundError as error:
-            result.skipped += tuple((example.id, f"{audio}: no such file ({error})") for example in examples)
+            file, size = open_stored(audio), locate(audio).size
+        except OSError as error:
+            reason = f"{audio}: {error.strerror or error}"
+            result.skipped += tuple((example.id, reason) for example in examples)
             continue
-        except PermissionError:
-            result.skipped += tuple((example.id, f"{audio}: it may not be read") for example in examples)
-            continue
+        with file:
+            member = writer.add(audio.suffix.lower() or ".audio", file, size, examples)
         result.clips += len(examples)
         yield from (replace(example, audio=member) for example in examples)
 
