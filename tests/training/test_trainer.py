@@ -81,7 +81,7 @@ def test_activation_checkpointing_gives_the_same_weights(stage: int, corpus: Pat
     """Bit for bit, dropout included."""
     weights = []
     for name, on in (("with", True), ("without", False)):
-        train_recipe(recipe(stage, corpus, gradient_checkpointing=on), tmp_path / name)
+        train_recipe(recipe(stage, corpus, activation_checkpointing=on), tmp_path / name)
         weights.append(load_file(tmp_path / name / "model.safetensors"))
     assert weights[0].keys() == weights[1].keys()
     assert all(torch.equal(tensor, weights[1][key]) for key, tensor in weights[0].items())

@@ -216,9 +216,10 @@ def build_trainer(
     """
     if not items:
         raise MintError(f"recipe {recipe.name}: nothing to train on; the manifests have no usable training example")
-    if arguments.gradient_checkpointing:
+    if arguments.activation_checkpointing:
         checkpoint_blocks(model.bridge)
-        arguments.gradient_checkpointing = False  # the Trainer's own way is for transformers' models
+        # The Trainer's own way is for transformers' models.
+        arguments.activation_checkpointing = arguments.gradient_checkpointing = False
     if validates(recipe) and (validation is None or not validation.items):
         raise MintError(
             f"recipe {recipe.name}: training.eval_strategy is {recipe.training['eval_strategy']!r}, but the manifests "
@@ -246,7 +247,7 @@ def build_trainer(
 def checkpoint_blocks(bridge: BridgeNet) -> None:
     """Keep of each block its input alone, and run it again for the backward pass: less memory, a third more time."""
     for block in bridge.blocks:
-        block.forward = partial(checkpoint, block.forward, use_reentrant=False)  # type: ignore[method-assign]
+        block.forward = partial(checkpoint, block.forward, use_reentrant=False)
 
 
 def validates(recipe: Recipe) -> bool:
