@@ -1,0 +1,22 @@
+"""A results file of a run says what its training shares with what it was tested on."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from mint.evaluation.run import evaluate_run
+from tiny_runs import train_both
+
+
+def test_the_leakage_report_stands_in_the_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MINT_CACHE", str(tmp_path / "cache"))
+    run = train_both(tmp_path)
+    shutil.copy(tmp_path / "low0.wav", tmp_path / "low3.wav")  # a training clip in place of a test clip
+    results, _ = evaluate_run(run, ["pitch"])
+    (split,) = results.extra["leakage"]["splits"]
+    assert (split["corpus"], split["task"], split["split"], split["clips"]) == ("tones", "pitch", "test", 3)
+    assert (split["by_id"], split["by_file"], split["by_caption"]) == (0, 1, 3)
+    assert ["file", "tones/low0", "tones/low3"] in split["pairs"]
