@@ -94,6 +94,27 @@ def test_the_order_of_labels_changes_nothing(trained: Trained, examples: list[Ex
         torch.testing.assert_close(other, columns[0], atol=1e-4, rtol=0)
 
 
+def test_labels_that_nobody_checked_do_not_count(
+    trained: Trained, examples: list[Example], features: Features
+) -> None:
+    following = dict(zip(LABELS, [*list(LABELS)[1:], next(iter(LABELS))], strict=True))
+    asked = [replace(example, unknown=(following[example.labels[0]],)) for example in examples]
+    found = {
+        (row.method, row.metric): row
+        for row in evaluate(replace(trained, stage2=None), asked, features, tasks=["pitch"]).rows
+    }
+    # Of three clips, one has the label, one does not, and of one nobody knows.
+    assert found["chance", "map"].value == pytest.approx(1 / 2)
+    unasked = evaluate(
+        replace(trained, stage2=None),
+        [replace(example, labels=tuple(LABELS)[:2]) for example in examples],
+        features,
+        tasks=["pitch"],
+    )
+    assert [row.value for row in unasked.rows if (row.method, row.metric) == ("chance", "map")] == [1.0]
+    assert ("stage1", "map") in found
+
+
 def test_the_order_of_clips_changes_nothing(trained: Trained, examples: list[Example], features: Features) -> None:
     alone = replace(trained, stage2=None)
     forward = evaluate(alone, examples, features, tasks=["pitch"]).rows

@@ -30,6 +30,8 @@ from mint.types import CAPTION_PROMPT, Example, MintError
 HELD_OUT = ("test", "unseen")
 RETRIEVAL_CLIPS = 200
 CAPTIONED_CLIPS = 240
+CAPTION_TOKENS = 30
+"""Longest caption, as long as those that Bridge-Net reads (paper, section 3.2)."""
 SHOWN = 16
 """Clips and captions in the similarity map."""
 
@@ -89,7 +91,8 @@ def evaluate(
         MintError: an unknown task, or one without a held-out clip.
     """
     usable = [example for example in examples if features.has(example)]
-    closed = list(dict.fromkeys(example.task for example in usable if example.labels))
+    labelled = [example for example in usable if example.labels or example.unknown]
+    closed = list(dict.fromkeys(example.task for example in labelled))
     known = [*closed, "retrieval", "captioning"]
     for task in tasks or ():
         if task not in known:
@@ -97,9 +100,7 @@ def evaluate(
     evaluation = Evaluation()
     for task in closed:
         if tasks is None or task in tasks:
-            _closed_set(
-                evaluation, trained, [e for e in usable if e.task == task and e.labels], features, scoring, seed
-            )
+            _closed_set(evaluation, trained, [e for e in labelled if e.task == task], features, scoring, seed)
     captioned = [example for example in usable if example.captions and example.split == "test"]
     if trained.stage1 is not None and captioned and (tasks is None or "retrieval" in tasks):
         _retrieval(evaluation, trained, _draw(captioned, RETRIEVAL_CLIPS, seed), features, seed)
@@ -119,10 +120,11 @@ def _closed_set(
     seed: int,
 ) -> None:
     """One task with a list of labels, one or many a clip."""
-    labels = sorted({label for example in examples for label in example.labels})
+    labels = sorted({label for example in examples for label in (*example.labels, *example.unknown)})
     truth = {split: _truth([e for e in examples if e.split == split], labels) for split in SPLITS}
-    single = all(len(example.labels) == 1 for example in examples)
-    fitted = _fit_probe(examples, truth, features, single)
+    known = {split: _known([e for e in examples if e.split == split], labels) for split in SPLITS}
+    single = all(len(example.labels) == 1 and not example.unknown for example in examples)
+    fitted = _fit_probe(examples, truth, known, features, single)
     for split in HELD_OUT:
         held_out = [example for example in examples if example.split == split]
         if not held_out:
@@ -142,8 +144,10 @@ def _closed_set(
                 _keep_predictions(evaluation, held_out, scores["stage2"], wanted, labels)
         else:
             for method, values in scores.items():
-                evaluation.rows += rows.multilabel_rows(values, truth[split], **place, method=method, seed=seed)
-            evaluation.rows += rows.chance_multilabel_rows(truth[split], **place)
+                evaluation.rows += rows.multilabel_rows(
+                    values, truth[split], known[split], **place, method=method, seed=seed
+                )
+            evaluation.rows += rows.chance_multilabel_rows(truth[split], known[split], **place)
 
 
 SPLITS = ("train", "validation", *HELD_OUT)
@@ -154,12 +158,17 @@ def _truth(examples: Sequence[Example], labels: Sequence[str]) -> np.ndarray[Any
     return np.array([[label in example.labels for label in labels] for example in examples], dtype=bool)
 
 
+def _known(examples: Sequence[Example], labels: Sequence[str]) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """[N, C] bool: somebody listened for the label (OpenMIC asks about few a clip)."""
+    return np.array([[label not in example.unknown for label in labels] for example in examples], dtype=bool)
+
+
 def _pooled(examples: Sequence[Example], features: Features) -> np.ndarray[Any, np.dtype[np.float32]]:
     return np.stack([features.mean(example).numpy() for example in examples])
 
 
 def _fit_probe(
-    examples: Sequence[Example], truth: dict[str, Any], features: Features, single: bool
+    examples: Sequence[Example], truth: dict[str, Any], known: dict[str, Any], features: Features, single: bool
 ) -> probe.Probe | None:
     """The linear probe, where there is a training and a validation split."""
     parts = [[example for example in examples if example.split == split] for split in ("train", "validation")]
@@ -169,7 +178,9 @@ def _fit_probe(
     if single:
         labels = [truth[split].argmax(axis=1) for split in ("train", "validation")]
         return probe.fit_probe(train, labels[0], validation, labels[1], truth["train"].shape[1])
-    return probe.fit_multilabel_probe(train, truth["train"], validation, truth["validation"])
+    return probe.fit_multilabel_probe(
+        train, truth["train"], validation, truth["validation"], known["train"], known["validation"]
+    )
 
 
 def _all_scores(
@@ -248,7 +259,9 @@ def _captioning(
         [features.windows(example) for example in examples],
         CAPTION_PROMPT,
         trained.max_tokens,
+        batch_size=32,
         progress=_bar("captions"),
+        max_new_tokens=CAPTION_TOKENS,
     )
     evaluation.captions += zip(examples, generated, strict=True)
     scored = score_captions(generated, [example.captions for example in examples])
