@@ -44,8 +44,8 @@ from mint.types import Clip, Example, MintError
 SMOKE_SCALE = 0.25
 """Share of the clips that a smoke run renders: it only shows, in minutes, that all parts work together."""
 SMOKE_OVERRIDES: tuple[tuple[str, ...], ...] = (
-    (),
-    ("training.max_steps=200", "data.mixture={notes: 9, percussion: 0, ensembles: 0, chords: 0, captioning: 1}"),
+    ("training.max_steps=100",),
+    ("training.max_steps=160", "data.mixture={notes: 9, percussion: 0, ensembles: 0, chords: 0, captioning: 1}"),
 )
 """Of both recipes; of the tasks, stage 2 then has the time for one, `notes`."""
 PLAYER_RATE, PLAYER_SECONDS = 16_000, 8.0
