@@ -94,9 +94,7 @@ def test_the_order_of_labels_changes_nothing(trained: Trained, examples: list[Ex
         torch.testing.assert_close(other, columns[0], atol=1e-4, rtol=0)
 
 
-def test_labels_that_nobody_checked_do_not_count(
-    trained: Trained, examples: list[Example], features: Features
-) -> None:
+def test_labels_that_nobody_checked_do_not_count(trained: Trained, examples: list[Example], features: Features) -> None:
     following = dict(zip(LABELS, [*list(LABELS)[1:], next(iter(LABELS))], strict=True))
     asked = [replace(example, unknown=(following[example.labels[0]],)) for example in examples]
     found = {
