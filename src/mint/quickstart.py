@@ -26,7 +26,9 @@ from mint.data.audio import load_audio
 from mint.data.corpora.folder import read_skipped, read_source
 from mint.data.corpora.quickstart import prepare_quickstart
 from mint.data.features import Features, prepare_features, read_examples
-from mint.evaluation.report import Curve, ReportData, Sample, Skipped, write_report
+from mint.evaluation.attention import over_time
+from mint.evaluation.compare import record_predictions
+from mint.evaluation.report import AttentionMap, Curve, ReportData, Sample, Skipped, write_report
 from mint.evaluation.results import (
     Results,
     describe_machine,
@@ -50,6 +52,7 @@ SMOKE_OVERRIDES: tuple[tuple[str, ...], ...] = (
 """Of both recipes; of the tasks, stage 2 then has the time for one, `notes`."""
 PLAYER_RATE, PLAYER_SECONDS = 16_000, 8.0
 """Hz and longest duration of the report's audio."""
+MOST_ATTENTIONS = 6
 PLAYERS = 12
 """Clips in each of the report's sections."""
 
@@ -107,6 +110,7 @@ def run(quickstart: Quickstart) -> Results:
         clips={split: sum(e.split == split and features.has(e) for e in examples) for split in _splits(examples)},
         leakage={"held_out_files_that_are_also_trained_on": _shared_files(examples, features)},
         skipped=[asdict(clip) for clip in skipped],
+        predictions=record_predictions(evaluation.predictions),
         not_computed=evaluation.not_computed,
     )
     results = read_results(output / "results.json")
@@ -212,6 +216,18 @@ def _report(quickstart: Quickstart, results: Results, evaluation: Evaluation, sk
         ],
         confusions=evaluation.confusions,
         similarities=evaluation.similarities,
+        calibrations=evaluation.calibrations,
+        attentions=[
+            AttentionMap(
+                f"{example.id} ({', '.join(example.labels)})",
+                clip,
+                over_time(attention, 2),
+                0.32,
+                f"“{example.prompt}”",
+            )
+            for example, attention in evaluation.attentions[:MOST_ATTENTIONS]
+            if (clip := _player_clip(example)) is not None
+        ],
         samples=[_sample(example, predictions, captions) for example, _ in evaluation.captions[:PLAYERS]],
         mistakes=[_sample(item.example, predictions, captions) for item in wrong if item.margin > 0],
         skipped=skipped,

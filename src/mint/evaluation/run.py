@@ -12,6 +12,7 @@ from mint.builders import build_encoder, build_language, load_stage1, load_stage
 from mint.config import Recipe, load_recipe
 from mint.data.features import prepare_features, read_examples
 from mint.data.leakage import leakage_record
+from mint.evaluation.compare import record_predictions
 from mint.evaluation.results import Results, git_commit, peak_memory_bytes, read_results, write_results
 from mint.evaluation.runner import Trained, evaluate
 from mint.evaluation.vocabulary import Scoring
@@ -77,6 +78,7 @@ def evaluate_run(
     features = prepare_features(build_encoder(recipe.encoder), examples, recipe.data.max_seconds)
     evaluation = evaluate(load_trained(run), examples, features, tasks=tasks, scoring=scoring, seed=recipe.seed)
     tested = [example for example in examples if not tasks or example.task in tasks or example.captions]
+    captioned = sorted({example.corpus for example in tested if example.captions and example.split == "test"})
     path = output or run / f"results-{'-'.join(tasks) if tasks else 'all'}.json"
     write_results(
         path,
@@ -89,6 +91,17 @@ def evaluate_run(
         manifests=[str(manifest) for manifest in manifests or recipe.data.manifests],
         scoring=scoring,
         leakage=leakage_record([name for recipe in recipes for name in recipe.data.manifests], tested),
+        corpora=dict.fromkeys(("retrieval", "captioning"), captioned),
+        objectives=_objectives(recipes[0]),
+        predictions=record_predictions(evaluation.predictions),
         not_computed=evaluation.not_computed,
     )
     return read_results(path), path
+
+
+def _objectives(recipe: Recipe) -> str | None:
+    """What stage 1 was trained with, as Table 5 names it; None for a run without stage 1."""
+    switches = recipe.objectives
+    if switches is None:
+        return None
+    return "+".join(name.upper() for name in ("alc", "alm", "atg") if getattr(switches, name))

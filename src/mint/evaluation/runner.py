@@ -17,8 +17,11 @@ from tqdm.auto import tqdm
 
 from mint.data.features import Features
 from mint.evaluation import predict, probe, rows
+from mint.evaluation.attention import clip_attention
+from mint.evaluation.calibration import calibrate
 from mint.evaluation.caption_metrics import names_label, score_captions
-from mint.evaluation.report import Confusion, SimilarityMap
+from mint.evaluation.matching import Matcher
+from mint.evaluation.report import Confusion, Reliability, SimilarityMap
 from mint.evaluation.results import Row
 from mint.evaluation.retrieval import retrieve
 from mint.evaluation.similarity import similarity
@@ -32,8 +35,12 @@ RETRIEVAL_CLIPS = 200
 CAPTIONED_CLIPS = 240
 CAPTION_TOKENS = 30
 """Longest caption, as long as those that Bridge-Net reads (paper, section 3.2)."""
+RERANKED = 8
+"""First items of each retrieval query that the matching head puts in order."""
 SHOWN = 16
 """Clips and captions in the similarity map."""
+LOOKED_INTO = 4
+"""Clips of each task and split whose attention is kept for the report."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +71,9 @@ class Evaluation:
     confusions: list[Confusion] = field(default_factory=list)
     similarities: list[SimilarityMap] = field(default_factory=list)
     predictions: list[Prediction] = field(default_factory=list)
+    calibrations: list[Reliability] = field(default_factory=list)
+    attentions: list[tuple[Example, torch.Tensor]] = field(default_factory=list)
+    """Clips and the attention [Q, T] of stage 2's queries in their first window."""
     captions: list[tuple[Example, str]] = field(default_factory=list)
     not_computed: dict[str, str] = field(default_factory=dict)
 
@@ -142,6 +152,7 @@ def _closed_set(
             evaluation.rows += rows.chance_accuracy_rows(wanted, len(labels), **place)
             if "stage2" in scores:
                 _keep_predictions(evaluation, held_out, scores["stage2"], wanted, labels)
+                _keep_diagnostics(evaluation, trained, held_out, features, wanted, scores["stage2"], scoring)
         else:
             for method, values in scores.items():
                 evaluation.rows += rows.multilabel_rows(
@@ -220,6 +231,27 @@ def _keep_predictions(
         evaluation.predictions.append(Prediction(example, labels[chosen[row]], margin))
 
 
+def _keep_diagnostics(
+    evaluation: Evaluation,
+    trained: Trained,
+    examples: Sequence[Example],
+    features: Features,
+    wanted: Any,
+    scores: Any,
+    scoring: Scoring,
+) -> None:
+    """Calibration of the answers, and where the queries look in a few clips."""
+    if scoring == "sum":  # the others are no log-likelihoods
+        title = f"{examples[0].task}, {examples[0].split}"
+        evaluation.calibrations.append(Reliability(title, calibrate(scores, wanted)))
+    assert trained.stage2 is not None
+    for example in _draw(examples, LOOKED_INTO, seed=0):
+        window = features.windows(example)[0]
+        prompt = example.prompt or ""
+        attention = clip_attention(trained.stage2, trained.tokenizer, window, prompt, trained.max_tokens)
+        evaluation.attentions.append((example, attention))
+
+
 def _draw(examples: Sequence[Example], count: int, seed: int) -> list[Example]:
     """At most `count` of the examples, drawn without looking at them."""
     order = np.random.default_rng(seed).permutation(len(examples))[:count]
@@ -231,11 +263,17 @@ def _retrieval(
 ) -> None:
     assert trained.stage1 is not None
     captions = [(clip, text) for clip, example in enumerate(examples) for text in example.captions]
-    queries = predict.embed_clips(trained.stage1, [features.windows(example) for example in examples])
+    clips = [features.windows(example) for example in examples]
+    queries = predict.embed_clips(trained.stage1, clips)
     texts = predict.embed_texts(trained.stage1, trained.tokenizer, [text for _, text in captions], trained.max_tokens)
-    found = retrieve(queries, texts, torch.tensor([clip for clip, _ in captions]))
+    owner = torch.tensor([clip for clip, _ in captions])
+    found = retrieve(queries, texts, owner)
     evaluation.rows += rows.retrieval_rows(found, task="retrieval", split="test", method="stage1", seed=seed)
     evaluation.rows += rows.chance_retrieval_rows(found, task="retrieval", split="test")
+    if trained.stage1.alm:
+        matcher = Matcher(trained.stage1, trained.tokenizer, clips, [text for _, text in captions], trained.max_tokens)
+        found = retrieve(queries, texts, owner, reranker=matcher, top=RERANKED)
+        evaluation.rows += rows.retrieval_rows(found, task="retrieval", split="test", method="stage1+alm", seed=seed)
     first = [next(index for index, (clip, _) in enumerate(captions) if clip == shown) for shown in range(len(examples))]
     first = first[:SHOWN]
     evaluation.similarities.append(
