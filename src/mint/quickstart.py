@@ -26,6 +26,7 @@ from mint.data.audio import load_audio
 from mint.data.corpora.folder import read_skipped, read_source
 from mint.data.corpora.quickstart import prepare_quickstart
 from mint.data.features import Features, prepare_features, read_examples
+from mint.data.leakage import leakage_record
 from mint.evaluation.attention import over_time
 from mint.evaluation.compare import record_predictions
 from mint.evaluation.report import AttentionMap, Curve, ReportData, Sample, Skipped, write_report
@@ -108,7 +109,7 @@ def run(quickstart: Quickstart) -> Results:
         seconds_by_step=clock.seconds,
         versions={"mint": mint.__version__, "torch": torch.__version__, "transformers": transformers.__version__},
         clips={split: sum(e.split == split and features.has(e) for e in examples) for split in _splits(examples)},
-        leakage={"held_out_files_that_are_also_trained_on": _shared_files(examples, features)},
+        leakage=leakage_record(manifests, examples),
         skipped=[asdict(clip) for clip in skipped],
         predictions=record_predictions(evaluation.predictions),
         not_computed=evaluation.not_computed,
@@ -183,15 +184,6 @@ def _recipe(stage: int, quickstart: Quickstart, manifests: Sequence[Path]) -> Re
 
 def _splits(examples: Sequence[Example]) -> list[str]:
     return list(dict.fromkeys(example.split for example in examples))
-
-
-def _shared_files(examples: Sequence[Example], features: Features) -> int:
-    """Held-out clips whose bytes are also a training clip."""
-    keys: dict[bool, set[str]] = {True: set(), False: set()}
-    for example in examples:
-        if features.has(example):
-            keys[example.split in ("train", "validation")].add(features.keys[f"{example.corpus}/{example.id}"])
-    return len(keys[True] & keys[False])
 
 
 def _skipped(features: Features, manifests: Sequence[Path]) -> list[Skipped]:
