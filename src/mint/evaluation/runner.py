@@ -35,7 +35,7 @@ RETRIEVAL_CLIPS = 200
 CAPTIONED_CLIPS = 240
 CAPTION_TOKENS = 30
 """Longest caption, as long as those that Bridge-Net reads (paper, section 3.2)."""
-RERANKED = 8
+RERANKED = 10
 """First items of each retrieval query that the matching head puts in order."""
 SHOWN = 16
 """Clips and captions in the similarity map."""
