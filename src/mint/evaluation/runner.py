@@ -181,17 +181,21 @@ def _pooled(examples: Sequence[Example], features: Features) -> np.ndarray[Any, 
 def _fit_probe(
     examples: Sequence[Example], truth: dict[str, Any], known: dict[str, Any], features: Features, single: bool
 ) -> probe.Probe | None:
-    """The linear probe, where there is a training and a validation split."""
-    parts = [[example for example in examples if example.split == split] for split in ("train", "validation")]
-    if not all(parts):
+    """The linear probe; without a validation split a fifth of the training clips chooses its penalty."""
+    chosen = {split: [e for e in examples if e.split == split] for split in ("train", "validation")}
+    keep = {split: np.ones(len(part), dtype=bool) for split, part in chosen.items()}
+    source = "validation" if chosen["validation"] else "train"
+    if source == "train":
+        keep["train"] = np.arange(len(chosen["train"])) % 5 != 4
+    rows_of = [("train", keep["train"]), (source, keep[source] if source == "validation" else ~keep["train"])]
+    if not all(rows.any() for _, rows in rows_of) or truth["train"].shape[1] < 2:
         return None
-    train, validation = (_pooled(part, features) for part in parts)
+    train, validation = (_pooled(chosen[split], features)[rows] for split, rows in rows_of)
+    answers, heard = ([part[split][rows] for split, rows in rows_of] for part in (truth, known))
     if single:
-        labels = [truth[split].argmax(axis=1) for split in ("train", "validation")]
-        return probe.fit_probe(train, labels[0], validation, labels[1], truth["train"].shape[1])
-    return probe.fit_multilabel_probe(
-        train, truth["train"], validation, truth["validation"], known["train"], known["validation"]
-    )
+        learnt, checked = (part.argmax(axis=1) for part in answers)
+        return probe.fit_probe(train, learnt, validation, checked, truth["train"].shape[1])
+    return probe.fit_multilabel_probe(train, answers[0], validation, answers[1], *heard)
 
 
 def _all_scores(
