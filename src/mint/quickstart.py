@@ -42,7 +42,7 @@ from mint.evaluation.results import (
 from mint.evaluation.run import load_trained
 from mint.evaluation.runner import Evaluation, evaluate
 from mint.training.run import is_finished, train
-from mint.types import Clip, Example, MintError
+from mint.types import AudioEncoder, Clip, Example, MintError
 
 SMOKE_SCALE = 0.25
 """Share of the clips that a smoke run renders: it only shows, in minutes, that all parts work together."""
@@ -53,9 +53,10 @@ SMOKE_OVERRIDES: tuple[tuple[str, ...], ...] = (
 """Of both recipes; of the tasks, stage 2 then has the time for one, `notes`."""
 PLAYER_RATE, PLAYER_SECONDS = 16_000, 8.0
 """Hz and longest duration of the report's audio."""
-MOST_ATTENTIONS = 6
 PLAYERS = 12
-"""Clips in each of the report's sections."""
+"""Clips in each of the report's sections with players."""
+ATTENTIONS = 6
+"""Clips over whose spectrogram the report shows where the queries look."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,7 @@ def run(quickstart: Quickstart) -> Results:
         not_computed=evaluation.not_computed,
     )
     results = read_results(output / "results.json")
-    write_report(output / "report.html", _report(quickstart, results, evaluation, skipped))
+    write_report(output / "report.html", _report(quickstart, results, evaluation, skipped, encoder))
     return results
 
 
@@ -191,7 +192,13 @@ def _skipped(features: Features, manifests: Sequence[Path]) -> list[Skipped]:
     return unread + [Skipped(clip.audio, clip.reason) for clip in features.skipped]
 
 
-def _report(quickstart: Quickstart, results: Results, evaluation: Evaluation, skipped: Sequence[Skipped]) -> ReportData:
+def _report(
+    quickstart: Quickstart,
+    results: Results,
+    evaluation: Evaluation,
+    skipped: Sequence[Skipped],
+    encoder: AudioEncoder,
+) -> ReportData:
     histories = [json.loads((quickstart.output / f"stage{n}" / "history.json").read_text()) for n in (1, 2)]
     losses = ("step", "loss", "alc", "alm", "atg")
     captions = {example.id: caption for example, caption in evaluation.captions}
@@ -213,11 +220,11 @@ def _report(quickstart: Quickstart, results: Results, evaluation: Evaluation, sk
             AttentionMap(
                 f"{example.id} ({', '.join(example.labels)})",
                 clip,
-                over_time(attention, 2),
-                0.32,
+                over_time(attention, encoder.bands),
+                encoder.step_seconds,
                 f"“{example.prompt}”",
             )
-            for example, attention in evaluation.attentions[:MOST_ATTENTIONS]
+            for example, attention in evaluation.attentions[:ATTENTIONS]
             if (clip := _player_clip(example)) is not None
         ],
         samples=[_sample(example, predictions, captions) for example, _ in evaluation.captions[:PLAYERS]],

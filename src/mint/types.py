@@ -81,6 +81,10 @@ class AudioEncoder(Protocol):
     """Hz; mono float32 waveforms at this rate."""
     width: int
     """D of the features."""
+    bands: int
+    """Tokens of one moment, one for each band of frequencies; they follow each other."""
+    step_seconds: float
+    """From one moment to the next."""
     identity: str
     """Name, revision and preprocessing in one string: part of the feature cache's key."""
 

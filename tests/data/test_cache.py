@@ -221,6 +221,7 @@ def test_what_a_killed_writer_left_is_cleared_in_time(cache: FeatureCache, clips
 
 def write_for_ever(root: Path, clips: list[Example], together: Any) -> None:
     """Write ever new clips, a shard each, once the other writer begins too."""
+    torch.set_num_threads(1)  # a forked process would wait for threads that were not forked with it
     cache = FeatureCache(root, TinyEncoder.identity)
     windows = [encode_samples(TinyEncoder(), load_audio(clips[0].audio, RATE))] * 50
     together.wait()

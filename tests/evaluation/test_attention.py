@@ -77,5 +77,5 @@ def test_tokens_of_one_moment_are_summed() -> None:
     attention = torch.tensor([[0.1, 0.2, 0.3, 0.4]])
     torch.testing.assert_close(over_time(attention, 2), torch.tensor([[0.3, 0.7]]))
     torch.testing.assert_close(over_time(attention, 1), attention)
-    with pytest.raises(MintError, match="4 frames are not a multiple of 3 tokens"):
+    with pytest.raises(MintError, match="4 frames are not a multiple of 3 bands"):
         over_time(attention, 3)

@@ -44,11 +44,11 @@ def test_short_answers_where_there_are_such() -> None:
 def test_only_the_projection_changes_and_as_the_closed_form_says(corpus: Path, tmp_path: Path) -> None:
     run = prepared(recipe(2, corpus), corpus, tmp_path)
     before = {name: weight.clone() for name, weight in run.model.state_dict().items()}
-    align_start(run.model, run.dataset, run.collator)
+    align_start(run.model, run.trainer.dataset, run.trainer.data_collator)
     after = run.model.state_dict()
     assert {name for name in after if not after[name].equal(before[name])} == {"projection.weight", "projection.bias"}
-    indices = chosen_items(run.dataset.items)
-    batch = run.collator([run.dataset[index, 0] for index in indices])
+    indices = chosen_items(run.trainer.dataset.items)
+    batch = run.trainer.data_collator([run.trainer.dataset[index, 0] for index in indices])
     inputs = [batch[name] for name in ("audio_features", "audio_mask", "instruction_ids", "instruction_mask")]
     run.model.eval()
     with torch.no_grad():
@@ -67,7 +67,7 @@ def test_training_begins_there(corpus: Path, tmp_path: Path) -> None:
     trained = load_weights(tmp_path / "run")
     run = prepared(still, corpus, tmp_path / "other")
     run.model.load_state_dict(trained)
-    align_start(run.model, run.dataset, run.collator)
+    align_start(run.model, run.trainer.dataset, run.trainer.data_collator)
     torch.testing.assert_close(run.model.projection.weight.data, trained["projection.weight"], atol=1e-4, rtol=1e-4)
 
 

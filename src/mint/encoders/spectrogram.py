@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mint.encoders.frozen import FrozenEncoder
 from mint.encoders.waveform import check_layer
 from mint.types import MintError
 
@@ -34,6 +35,8 @@ class Layout:
     """Samples that the model reads."""
     step: float
     """Samples from one time step of the tokens to the next."""
+    bands: int
+    """Tokens of one time step."""
     width: int
     """D."""
     blocks: int | None
@@ -42,7 +45,7 @@ class Layout:
     """A hidden state to tokens [N, time, bands, D]."""
 
 
-class SpectrogramEncoder(nn.Module):
+class SpectrogramEncoder(FrozenEncoder):
     """Adapter of a spectrogram model; implements `mint.types.AudioEncoder`.
 
     Args:
@@ -73,13 +76,11 @@ class SpectrogramEncoder(nn.Module):
         self.windows_at_once = windows_at_once
         self.sample_rate: int = extractor.sampling_rate
         self.width = self.layout.width
+        self.bands = self.layout.bands
+        self.step_seconds = self.layout.step / self.sample_rate
         self.identity = f"{kind} {identity}; {'last layer' if layer is None else f'layer {layer}'}"
         self.requires_grad_(False)
         self.train(False)
-
-    def train(self, mode: bool = True) -> SpectrogramEncoder:
-        """Stay in eval mode: the encoder is frozen."""
-        return super().train(False)
 
     @torch.no_grad()
     def encode(self, waveform: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
@@ -132,6 +133,7 @@ def _whisper(config: Any, extractor: Any) -> Layout:
     return Layout(
         window=extractor.n_samples,
         step=extractor.n_samples / steps,
+        bands=1,
         width=config.d_model,
         blocks=config.encoder_layers,
         tokens=lambda hidden: hidden.unsqueeze(2),
@@ -144,6 +146,7 @@ def _ast(config: Any, extractor: Any) -> Layout:
     return Layout(
         window=config.max_length * hop,
         step=config.time_stride * hop,
+        bands=bands,
         width=config.hidden_size,
         blocks=config.num_hidden_layers,
         tokens=lambda hidden: hidden[:, 2:].unflatten(1, (bands, -1)).transpose(1, 2),  # without [CLS], distillation
@@ -155,6 +158,7 @@ def _clap(config: Any, extractor: Any) -> Layout:
     return Layout(
         window=extractor.nb_max_samples,
         step=extractor.nb_max_samples / steps,
+        bands=config.num_mel_bins // config.patch_stride[0] // 2 ** (len(config.depths) - 1),
         width=config.hidden_size,
         blocks=None,
         tokens=lambda hidden: hidden.permute(0, 3, 2, 1),  # [N, D, bands, time]

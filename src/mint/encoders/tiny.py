@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
+
+from mint.encoders.frozen import FrozenEncoder
 
 FRAME = 320
 """Samples of a frame: 20 ms, without overlap."""
 
 
-class TinyEncoder(nn.Module):
+class TinyEncoder(FrozenEncoder):
     """Frames of 20 ms through one fixed random projection; implements `mint.types.AudioEncoder`."""
 
     sample_rate = 16000
     width = 16
+    bands = 1
+    step_seconds = 0.02
     identity = "tiny: tanh of one random projection of 20 ms frames, seed 0"
     projection: Tensor
 
@@ -23,10 +27,6 @@ class TinyEncoder(nn.Module):
         generator = torch.Generator().manual_seed(0)
         self.register_buffer("projection", torch.randn(FRAME, self.width, generator=generator), persistent=False)
         self.train(False)
-
-    def train(self, mode: bool = True) -> TinyEncoder:
-        """Stay in eval mode: the encoder is frozen."""
-        return super().train(False)
 
     @torch.no_grad()
     def encode(self, waveform: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:

@@ -15,18 +15,20 @@ SpecAugment, layer drop and dropout are active in training mode alone, and the m
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from mint.encoders.frozen import FrozenEncoder
 from mint.types import MintError
 
 MODELS = ("data2vec-audio", "wav2vec2", "hubert", "wavlm")
 """`model_type` of the configurations that the adapter knows."""
 
 
-class WaveformEncoder(nn.Module):
+class WaveformEncoder(FrozenEncoder):
     """Adapter of a raw-waveform model; implements `mint.types.AudioEncoder`.
 
     Args:
@@ -64,6 +66,8 @@ class WaveformEncoder(nn.Module):
         self.normalise = normalise
         self.sample_rate = sample_rate
         self.width: int = config.hidden_size
+        self.bands = 1
+        self.step_seconds = math.prod(config.conv_stride) / sample_rate
         self.equal_lengths = getattr(config, "feat_extract_norm", "layer") == "group"
         self.receptive = receptive_field(config.conv_kernel, config.conv_stride)
         self.identity = (
@@ -75,10 +79,6 @@ class WaveformEncoder(nn.Module):
                 module.register_forward_pre_hook(self._silence_padding)
         self.requires_grad_(False)
         self.train(False)
-
-    def train(self, mode: bool = True) -> WaveformEncoder:
-        """Stay in eval mode: the encoder is frozen."""
-        return super().train(False)
 
     @torch.no_grad()
     def encode(self, waveform: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from mint.encoders.frozen import FrozenEncoder
 from mint.encoders.log_mel import DESCRIPTION, HOP, SAMPLE_RATE, WINDOW, LogMel
 from mint.encoders.onnx_weights import read_initialisers
 from mint.types import MintError
@@ -38,11 +39,13 @@ PATCHES_AT_ONCE = 32
 """Bounds the memory of a pass, whatever the length of the audio."""
 
 
-class YamNet(nn.Module):
+class YamNet(FrozenEncoder):
     """The frozen encoder; implements `mint.types.AudioEncoder`."""
 
     sample_rate = SAMPLE_RATE
     width = WIDTHS[-1]
+    bands = 2
+    step_seconds = TOKEN_FRAMES * HOP / SAMPLE_RATE
 
     def __init__(self, class_names: Sequence[str], revision: str = "random") -> None:
         """Build the network with random weights.
@@ -87,10 +90,6 @@ class YamNet(nn.Module):
         _load(encoder.classifier, weights["model.classifier.weight"], weights["model.classifier.bias"])
         return encoder
 
-    def train(self, mode: bool = True) -> YamNet:
-        """Stay in eval mode: the encoder is frozen."""
-        return super().train(False)
-
     @torch.no_grad()
     def encode(self, waveform: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Encode a zero-padded batch: the last patch of a clip is completed with silence.
@@ -105,7 +104,7 @@ class YamNet(nn.Module):
         """
         maps, real = self._patch_maps(waveform, lengths)
         features = maps.flatten(1, 2)  # [B, T, 1024]
-        starts = torch.arange(features.shape[1], device=features.device) // 2 * TOKEN_FRAMES * HOP
+        starts = torch.arange(features.shape[1], device=features.device) // self.bands * TOKEN_FRAMES * HOP
         begun = starts < lengths.clamp(min=1).unsqueeze(1)  # [B, T]
         mask = begun & real.repeat_interleave(TOKENS, dim=1)
         return features.masked_fill_(~mask.unsqueeze(2), 0.0), mask

@@ -67,17 +67,15 @@ def clip_attention(model: Stage1 | Stage2, tokenizer: Any, window: Tensor, promp
     return query_attention(model, **part, instruction=(ids, mask))[:, 0].mean(dim=0).cpu()
 
 
-def over_time(attention: Tensor, tokens_per_step: int) -> Tensor:
-    """Attention [Q, T] of an encoder that gives several tokens for one moment, summed over them: [Q, T / tokens].
-
-    YAMNet gives two, one for each half of its frequencies.
+def over_time(attention: Tensor, bands: int) -> Tensor:
+    """Attention [Q, T] to an encoder's tokens, summed over those of one moment (`AudioEncoder.bands`): [Q, T / bands].
 
     Raises:
-        MintError: the frames do not divide into steps.
+        MintError: the tokens do not divide into moments.
     """
-    if attention.shape[1] % tokens_per_step:
-        raise MintError(f"{attention.shape[1]} frames are not a multiple of {tokens_per_step} tokens for each step")
-    return attention.unflatten(1, (-1, tokens_per_step)).sum(dim=2)
+    if attention.shape[1] % bands:
+        raise MintError(f"{attention.shape[1]} frames are not a multiple of {bands} bands; give those of the encoder")
+    return attention.unflatten(1, (-1, bands)).sum(dim=2)
 
 
 @contextmanager

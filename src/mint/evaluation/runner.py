@@ -131,22 +131,22 @@ def _closed_set(
 ) -> None:
     """One task with a list of labels, one or many a clip."""
     labels = sorted({label for example in examples for label in (*example.labels, *example.unknown)})
-    truth = {split: _truth([e for e in examples if e.split == split], labels) for split in SPLITS}
-    known = {split: _known([e for e in examples if e.split == split], labels) for split in SPLITS}
+    trained_on = _truth([e for e in examples if e.split == "train"], labels)
     single = all(len(example.labels) == 1 and not example.unknown for example in examples)
-    fitted = _fit_probe(examples, truth, known, features, single)
+    fitted = _fit_probe(examples, labels, features, single)
     for split in HELD_OUT:
         held_out = [example for example in examples if example.split == split]
         if not held_out:
             continue
         place: dict[str, Any] = {"task": examples[0].task, "split": split}
+        truth, known = _truth(held_out, labels), _known(held_out, labels)
         scores = _all_scores(trained, held_out, features, labels, scoring)
         if fitted is not None:
             scores["probe"] = fitted.scores(_pooled(held_out, features))
         if single:
-            wanted = truth[split].argmax(axis=1)
-            if len(truth["train"]):
-                scores["majority"] = probe.majority_scores(truth["train"].argmax(axis=1), len(held_out), len(labels))
+            wanted = truth.argmax(axis=1)
+            if len(trained_on):
+                scores["majority"] = probe.majority_scores(trained_on.argmax(axis=1), len(held_out), len(labels))
             for method, values in scores.items():
                 evaluation.rows += rows.accuracy_rows(values, wanted, **place, method=method, seed=seed)
             evaluation.rows += rows.chance_accuracy_rows(wanted, len(labels), **place)
@@ -155,13 +155,8 @@ def _closed_set(
                 _keep_diagnostics(evaluation, trained, held_out, features, wanted, scores["stage2"], scoring)
         else:
             for method, values in scores.items():
-                evaluation.rows += rows.multilabel_rows(
-                    values, truth[split], known[split], **place, method=method, seed=seed
-                )
-            evaluation.rows += rows.chance_multilabel_rows(truth[split], known[split], **place)
-
-
-SPLITS = ("train", "validation", *HELD_OUT)
+                evaluation.rows += rows.multilabel_rows(values, truth, known, **place, method=method, seed=seed)
+            evaluation.rows += rows.chance_multilabel_rows(truth, known, **place)
 
 
 def _truth(examples: Sequence[Example], labels: Sequence[str]) -> np.ndarray[Any, np.dtype[np.bool_]]:
@@ -179,23 +174,19 @@ def _pooled(examples: Sequence[Example], features: Features) -> np.ndarray[Any, 
 
 
 def _fit_probe(
-    examples: Sequence[Example], truth: dict[str, Any], known: dict[str, Any], features: Features, single: bool
+    examples: Sequence[Example], labels: Sequence[str], features: Features, single: bool
 ) -> probe.Probe | None:
-    """The linear probe; without a validation split a fifth of the training clips chooses its penalty."""
-    chosen = {split: [e for e in examples if e.split == split] for split in ("train", "validation")}
-    keep = {split: np.ones(len(part), dtype=bool) for split, part in chosen.items()}
-    source = "validation" if chosen["validation"] else "train"
-    if source == "train":
-        keep["train"] = np.arange(len(chosen["train"])) % 5 != 4
-    rows_of = [("train", keep["train"]), (source, keep[source] if source == "validation" else ~keep["train"])]
-    if not all(rows.any() for _, rows in rows_of) or truth["train"].shape[1] < 2:
+    """The linear probe; without a validation split every fifth training clip helps to choose its penalty instead."""
+    train, validation = ([e for e in examples if e.split == split] for split in ("train", "validation"))
+    if not validation:
+        train, validation = [e for place, e in enumerate(train) if place % 5 != 4], train[4::5]
+    if not train or not validation or len(labels) < 2:
         return None
-    train, validation = (_pooled(chosen[split], features)[rows] for split, rows in rows_of)
-    answers, heard = ([part[split][rows] for split, rows in rows_of] for part in (truth, known))
+    fitted_on = [(_pooled(part, features), _truth(part, labels), _known(part, labels)) for part in (train, validation)]
+    (inputs, truth, known), (held_inputs, held_truth, held_known) = fitted_on
     if single:
-        learnt, checked = (part.argmax(axis=1) for part in answers)
-        return probe.fit_probe(train, learnt, validation, checked, truth["train"].shape[1])
-    return probe.fit_multilabel_probe(train, answers[0], validation, answers[1], *heard)
+        return probe.fit_probe(inputs, truth.argmax(axis=1), held_inputs, held_truth.argmax(axis=1), len(labels))
+    return probe.fit_multilabel_probe(inputs, truth, held_inputs, held_truth, known, held_known)
 
 
 def _all_scores(
@@ -267,15 +258,16 @@ def _retrieval(
 ) -> None:
     assert trained.stage1 is not None
     captions = [(clip, text) for clip, example in enumerate(examples) for text in example.captions]
+    words = [text for _, text in captions]
     clips = [features.windows(example) for example in examples]
     queries = predict.embed_clips(trained.stage1, clips)
-    texts = predict.embed_texts(trained.stage1, trained.tokenizer, [text for _, text in captions], trained.max_tokens)
+    texts = predict.embed_texts(trained.stage1, trained.tokenizer, words, trained.max_tokens)
     owner = torch.tensor([clip for clip, _ in captions])
     found = retrieve(queries, texts, owner)
     evaluation.rows += rows.retrieval_rows(found, task="retrieval", split="test", method="stage1", seed=seed)
     evaluation.rows += rows.chance_retrieval_rows(found, task="retrieval", split="test")
     if trained.stage1.alm:
-        matcher = Matcher(trained.stage1, trained.tokenizer, clips, [text for _, text in captions], trained.max_tokens)
+        matcher = Matcher(trained.stage1, trained.tokenizer, clips, words, trained.max_tokens)
         found = retrieve(queries, texts, owner, reranker=matcher, top=RERANKED)
         evaluation.rows += rows.retrieval_rows(found, task="retrieval", split="test", method="stage1+alm", seed=seed)
     first = [next(index for index, (clip, _) in enumerate(captions) if clip == shown) for shown in range(len(examples))]

@@ -37,7 +37,7 @@ from mint.builders import (
 from mint.config import Recipe, load_recipe, recipe_to_dict, save_recipe
 from mint.data.collate import Stage1Collator, Stage2Collator
 from mint.data.features import Features
-from mint.data.mixture import ItemDataset, caption_items, instruction_items
+from mint.data.mixture import caption_items, instruction_items
 from mint.model.freeze import count_by_module
 from mint.training.checkpoints import STATE, checkpoints, last_checkpoint
 from mint.training.costs import Costs, estimate_costs
@@ -54,8 +54,6 @@ class Prepared:
 
     trainer: StageTrainer
     model: Any
-    dataset: ItemDataset
-    collator: Any
     tokenizer: Any
     language: LanguageModel | None
 
@@ -124,7 +122,7 @@ def train(recipe: Recipe, output: Path, examples: Sequence[Example], features: F
             save_recipe(recipe, output / "recipe.yaml")
     with stop.listening():
         if recipe.aligned_start and checkpoint is None:
-            align_start(prepared.model, prepared.dataset, prepared.collator)
+            align_start(prepared.model, trainer.dataset, trainer.data_collator)
         run_trainer(prepared, checkpoint)
     finished = trainer.state.global_step >= trainer.state.max_steps
     if finished and trainer.is_world_process_zero():
@@ -183,7 +181,7 @@ def prepare(
         measure = Accuracy([*items, *held_items])
     validation = Validation(held_items, draw, collator, measure) if validates(recipe) else None
     trainer = build_trainer(recipe, arguments, model, items, draw, collator, validation)
-    return Prepared(trainer, model, ItemDataset(items, draw), collator, tokenizer, language)
+    return Prepared(trainer, model, tokenizer, language)
 
 
 def run_trainer(prepared: Prepared, checkpoint: Path | None) -> None:

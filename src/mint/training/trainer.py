@@ -57,6 +57,7 @@ class StageTrainer(Trainer):
     ) -> None:
         held = validation.items if validation is not None else None
         super().__init__(model=model, train_dataset=dataset, eval_dataset=held, **options)
+        self.dataset = dataset
         self.validation = validation
         self.bridge_lr_share = bridge_lr_share
         self.mixture_sampler = sampler
