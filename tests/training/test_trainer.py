@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import TrainerControl, TrainerState
 
+from mint.config import ObjectivesConfig
 from mint.data.features import read_examples
 from mint.data.mixture import MixtureSampler
 from mint.training.run import prepare
@@ -39,6 +41,12 @@ def test_recipe_over_defaults_and_seed_over_both(corpus: Path, tmp_path: Path) -
     assert arguments.warmup_steps == 7
     assert arguments.lr_scheduler_type == "linear"
     assert (arguments.output_dir, arguments.seed) == (str(tmp_path), 0)
+
+
+def test_unused_parameters_are_looked_for_without_alc_alone(corpus: Path, tmp_path: Path) -> None:
+    without = replace(recipe(1, corpus), objectives=ObjectivesConfig(alc=False))
+    looks = [training_arguments(wanted, tmp_path) for wanted in (recipe(1, corpus), recipe(2, corpus), without)]
+    assert [arguments.ddp_find_unused_parameters for arguments in looks] == [False, False, True]
 
 
 @pytest.mark.parametrize("key", ["seed", "output_dir"])

@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
+from transformers import TrainingArguments
 
 from mint.builders import build_encoder, build_language, load_stage1, load_stage2
 from mint.config import LanguageConfig, Recipe
@@ -19,7 +20,7 @@ from mint.data.mixture import Item, caption_items, instruction_items
 from mint.language.tiny import tiny_bert_tokenizer
 from mint.training import validation
 from mint.training.run import train, used_splits
-from mint.training.validation import Accuracy, Retrieval
+from mint.training.validation import Accuracy, Retrieval, Validation
 from mint.types import MintError
 from tiny_runs import recipe, train_recipe
 
@@ -71,16 +72,17 @@ def test_stage_1(held_out: Path, tmp_path: Path) -> None:
     items, _, features = held_items(wanted)
     assert len(items) == 6
     collator, model = Stage1Collator(tiny_bert_tokenizer(), 40), load_stage1(tmp_path)
-    parts = [drawn(items[:4], features), drawn(items[4:], features)]
+    everything = drawn(items, features)
+    parts = [everything[:3], everything[3:]]  # of like size, rather than 4 and 2
     for name in ("loss", "alc", "alm", "atg"):
         mean = sum(model(**collator(part))[name].item() * len(part) for part in parts) / 6
         assert records[-1][f"eval_{name}"] == pytest.approx(mean, rel=1e-5)
-    batch = collator(drawn(items, features))
+    batch = collator(everything)
     clips = model.embed_audio(batch["audio_features"], batch["audio_mask"])
     texts = model.embed_text(batch["text_ids"], batch["text_mask"])
-    table = [[max(float(query @ text) for query in clip) for text in texts] for clip in clips]
+    table = [[max((query @ text).item() for query in clip) for text in texts] for clip in clips]
     for depth in (1, 5):
-        hits = sum(sum(other >= row[index] - 1e-9 for other in row) <= depth for index, row in enumerate(table))
+        hits = sum(sum(other >= row[index] - 1e-5 for other in row) <= depth for index, row in enumerate(table))
         assert records[-1][f"eval_audio_to_text_recall@{depth}"] == pytest.approx(hits / 6)
 
 
@@ -157,10 +159,32 @@ def test_no_more_items_than_the_limit(held_out: Path, tmp_path: Path, monkeypatc
     monkeypatch.setattr(Retrieval, "rows", counted)
     monkeypatch.setattr(validation, "LIMIT", 5)
     train_recipe(recipe(1, held_out, **{**EVALUATION, "max_steps": 2}), tmp_path)
-    assert seen == [4, 1]
+    assert seen == [2, 3]
 
 
-def test_mistakes(corpus: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("per_rank", [2, 3, 4, 7])
+@pytest.mark.parametrize("ranks", [1, 2, 3, 5])
+@pytest.mark.parametrize("count", [5, 6, 9, 13, 31])
+def test_each_rank_has_a_part_of_each_batch_of_one_process(
+    count: int, ranks: int, per_rank: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = Validation([Item(None, "", "", (str(index),)) for index in range(count)], *[None] * 3)  # type: ignore[arg-type]
+    whole = list(held._batches(per_rank * ranks))
+    assert [item.answers[0] for batch, _ in whole for _, item in batch] == [str(index) for index in range(count)]
+    assert [number for batch, _ in whole for number, _ in batch] == list(range(count))
+    assert all(len(batch) == size <= per_rank * ranks for batch, size in whole)
+    monkeypatch.setattr(validation.gather, "world_size", lambda: ranks)
+    shares = []
+    for rank in range(ranks):
+        monkeypatch.setattr(validation.distributed, "get_rank", lambda rank=rank: rank)
+        shares.append(list(held._batches(per_rank)))
+    assert {len(share) for share in shares} == {len(whole)}
+    for index, (batch, size) in enumerate(whole):
+        assert [numbered for share in shares for numbered in share[index][0]] == batch
+        assert all(share[index][0] and share[index][1] == size for share in shares)
+
+
+def test_mistakes(corpus: Path, held_out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wanted = recipe(1, corpus, **EVALUATION)
     encoder, examples = build_encoder(wanted.encoder), read_examples([corpus])
     with pytest.raises(
@@ -169,3 +193,6 @@ def test_mistakes(corpus: Path, tmp_path: Path) -> None:
         train(wanted, tmp_path, examples, prepare_features(encoder, examples), encoder)
     with pytest.raises(MintError, match=r"load_best_model_at_end needs an eval_strategy; set `steps`"):
         train_recipe(recipe(1, corpus, load_best_model_at_end=True), tmp_path)
+    monkeypatch.setattr(TrainingArguments, "world_size", 7)
+    with pytest.raises(MintError, match=r"6 validation items cannot be shared by 7 ranks; hold more out, or use fewer"):
+        train_recipe(recipe(1, held_out, **EVALUATION), tmp_path)

@@ -187,7 +187,7 @@ def training_arguments(recipe: Recipe, output: Path) -> TrainingArguments:
     if not validates(recipe) and recipe.training.get("load_best_model_at_end"):
         raise MintError(f"recipe {recipe.name}: training.load_best_model_at_end needs an eval_strategy; set `steps`")
     try:
-        return TrainingArguments(**{**DEFAULTS, **recipe.training, **fixed})
+        return TrainingArguments(**{**DEFAULTS, **_ranks_of(recipe), **recipe.training, **fixed})
     except (TypeError, ValueError) as error:
         raise MintError(f"recipe {recipe.name}: training: {error}") from None
 
@@ -226,6 +226,11 @@ def build_trainer(
             f"recipe {recipe.name}: training.eval_strategy is {recipe.training['eval_strategy']!r}, but the manifests "
             "have no example of the split 'validation'; leave it out, or hold some out"
         )
+    if validation is not None and len(validation.items) < arguments.world_size:
+        raise MintError(
+            f"recipe {recipe.name}: {len(validation.items)} validation items cannot be shared by "
+            f"{arguments.world_size} ranks; hold more out, or use fewer ranks"
+        )
     sampler = MixtureSampler(
         [item.task for item in items],
         recipe.data.mixture,
@@ -254,6 +259,11 @@ def checkpoint_blocks(bridge: BridgeNet) -> None:
 def validates(recipe: Recipe) -> bool:
     """Whether a run looks at its held-out part."""
     return recipe.training.get("eval_strategy", "no") not in ("no", False, None)  # YAML reads a bare no as false
+
+
+def _ranks_of(recipe: Recipe) -> dict[str, Any]:
+    """Without ALC some weights of the last block have no gradient; else DDP need not look for such in every step."""
+    return {"ddp_find_unused_parameters": recipe.objectives is not None and not recipe.objectives.alc}
 
 
 def _interval() -> float:

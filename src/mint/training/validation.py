@@ -2,14 +2,16 @@
 
 Stage 1: recall of each clip's text among all held-out texts, and of each text's clip. Stage 2: accuracy of the answer
 that vocabulary ranking chooses among the task's answers. The published code validates neither (its stage 1 has no
-validation at all). With several ranks each takes its part of every global batch.
+validation at all). With several ranks each takes its part of every global batch, and the figures are those of one
+process with the same global batch.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from itertools import pairwise
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor, distributed, nn
@@ -23,8 +25,12 @@ LIMIT = 1000
 """Held-out items that are looked at, at even distances: validation is to be short beside the steps between two."""
 DEPTHS = (1, 5, 10)
 """k of recall@k."""
+TIE = 1e-5
+"""Similarities that differ by less are the same: equal texts in batches of other sizes differ in the last digits."""
 CANDIDATES = 200
 """A task with more different answers is not ranked (captions)."""
+
+Part = TypeVar("Part")
 
 
 class Measure(Protocol):
@@ -55,7 +61,7 @@ class Retrieval:
         own = scores.diagonal()
         figures: dict[str, float] = {}
         for way, table in (("text_to_audio", scores.T), ("audio_to_text", scores)):
-            before = (table >= own[:, None]).sum(dim=1) - 1
+            before = (table > own[:, None] - TIE).sum(dim=1) - 1
             figures |= {f"{way}_recall@{depth}": float((before < depth).float().mean()) for depth in DEPTHS}
         return figures
 
@@ -105,7 +111,7 @@ class Validation:
 
     @torch.no_grad()
     def run(self, model: nn.Module, batch_size: int, device: torch.device, autocast: Any) -> dict[str, float]:
-        """Losses and figures of a model, which is left in the mode that it was in.
+        """Losses and figures of a model, which is left in the mode that it was in; the same on every rank.
 
         Args:
             model: the stage model.
@@ -115,21 +121,21 @@ class Validation:
         """
         training = model.training
         model.eval()
-        losses: list[dict[str, Tensor]] = []
-        counts: list[int] = []
+        losses: list[dict[str, float]] = []
+        sizes: list[int] = []
         kept: list[dict[str, Tensor]] = []
         try:
-            for items in self._batches(batch_size):
-                batch = {name: tensor.to(device) for name, tensor in self.collator(self._drawn(items)).items()}
+            for numbered, size in self._batches(batch_size):
+                batch = {name: tensor.to(device) for name, tensor in self.collator(self._drawn(numbered)).items()}
                 with autocast():
-                    losses.append(model(**batch))
-                    kept.append({k: v.float().cpu() for k, v in self.measure.rows(model, batch, items).items()})
-                counts.append(len(items))
+                    losses.append({name: float(value) for name, value in model(**batch).items()})
+                    rows = self.measure.rows(model, batch, [item for _, item in numbered])
+                kept.append({name: row.float().cpu() for name, row in rows.items()})
+                sizes.append(size)
         finally:
             model.train(training)
-        weights = torch.tensor(counts, dtype=torch.float32)
         means = {
-            name: float((torch.stack([part[name].float().cpu() for part in losses]) * weights).sum() / weights.sum())
+            name: sum(part[name] * size for part, size in zip(losses, sizes, strict=True)) / sum(sizes)
             for name in losses[0]
         }
         everyone = _all_ranks((means, {name: torch.cat([part[name] for part in kept]) for name in kept[0]}))
@@ -137,7 +143,7 @@ class Validation:
         mean_losses = {name: sum(part[name] for part, _ in everyone) / len(everyone) for name in means}
         return {**mean_losses, **self.measure.figures(rows)}
 
-    def _drawn(self, items: Sequence[Item]) -> list[dict[str, Any]]:
+    def _drawn(self, numbered: Sequence[tuple[int, Item]]) -> list[dict[str, Any]]:
         """As the training draws them, with the first window and the first answer."""
         return [
             {
@@ -146,24 +152,27 @@ class Validation:
                 "answer": item.answers[0],
                 "draw": number,
             }
-            for number, item in enumerate(items)
+            for number, item in numbered
         ]
 
-    def _batches(self, batch_size: int) -> Iterator[Sequence[Item]]:
-        """This rank's part of each global batch; with several ranks a last one that is not full is left out."""
+    def _batches(self, batch_size: int) -> Iterator[tuple[list[tuple[int, Item]], int]]:
+        """This rank's part of each global batch, its items with their numbers in all, and the global batch's size.
+
+        Global batches are of like size, so that none has too few negatives, and each rank has a part of each: which
+        items are in which batch depends on their number and on the size of the global batch, not on the ranks.
+        """
         ranks = gather.world_size()
         rank = distributed.get_rank() if ranks > 1 else 0
-        # At even distances; at most one global batch is left over where ranks must have equal parts.
         count = min(LIMIT, len(self.items))
-        chosen = [self.items[index * len(self.items) // count] for index in range(count)]
-        whole = batch_size * ranks
-        if ranks > 1 and count < whole:
-            batch_size = max(1, count // ranks)
-            whole = batch_size * ranks
-        for first in range(0, count, whole):
-            part = chosen[first : first + whole]
-            if ranks == 1 or len(part) == whole:
-                yield part[rank * batch_size : (rank + 1) * batch_size]
+        chosen = [(index, self.items[index * len(self.items) // count]) for index in range(count)]  # at even distances
+        for batch in even_parts(chosen, min(-(-count // (batch_size * ranks)), count // ranks)):
+            yield even_parts(batch, ranks)[rank], len(batch)
+
+
+def even_parts(rows: list[Part], count: int) -> list[list[Part]]:
+    """Rows in so many parts, in order, whose sizes differ by one at most."""
+    ends = [len(rows) * number // count for number in range(count + 1)]
+    return [rows[first:last] for first, last in pairwise(ends)]
 
 
 def _all_ranks(value: Any) -> list[Any]:
