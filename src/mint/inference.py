@@ -114,7 +114,9 @@ class Mint:
     @overload
     def caption(self, audio: list[Any], **options: Any) -> list[str]: ...
     def caption(self, audio: AudioSource | list[Any], **options: Any) -> str | list[str]:
-        """Describe clips in words; options are those of transformers' `generate`, such as `num_beams=3`.
+        """Describe clips in words.
+
+        Options are those of transformers' `generate`, such as `num_beams=3`, and `seed` for those that draw.
 
         Raises:
             MintError: audio that cannot be decoded, an option that does not exist, or there is no stage 2.

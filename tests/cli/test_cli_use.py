@@ -43,7 +43,8 @@ class StubMint:
         self.calls.append(("caption", options))
         return [f"the sound\nof {stem}" for stem in self.check(audio)]
 
-    def ask(self, audio: list[str], prompt: str) -> list[str]:
+    def ask(self, audio: list[str], prompt: str, **options: Any) -> list[str]:
+        self.calls.append(("ask", options))
         return [f"{prompt} {stem}" for stem in self.check(audio)]
 
     def classify(
@@ -75,7 +76,19 @@ def test_caption_prints_a_line_for_each_file(capsys: pytest.CaptureFixture[str])
 def test_caption_hands_on_only_the_options_given(calls: list[tuple[str, Any]]) -> None:
     main(["caption", "run", "a.wav"])
     main(["caption", "run", "a.wav", "--beams", "3", "--max-tokens", "20"])
-    assert calls == [("caption", {}), ("caption", {"num_beams": 3, "max_new_tokens": 20})]
+    main(["ask", "run", "a.wav", "--prompt", "What", "--top-p", "0.5", "--sampling-seed", "7"])
+    assert calls == [
+        ("caption", {}),
+        ("caption", {"num_beams": 3, "max_new_tokens": 20, "do_sample": False}),
+        ("ask", {"do_sample": True, "top_p": 0.5, "temperature": 1.0, "top_k": 0, "seed": 7}),
+    ]
+
+
+def test_decoding_options_that_contradict_each_other(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["caption", "run", "a.wav", "--decoding", "greedy", "--beams", "3"]) == 2
+    assert capsys.readouterr().err == "mint: error: beams belongs to beam decoding, not to greedy; leave it out\n"
+    assert main(["caption", "run", "a.wav", "--top-p", "half"]) == 2
+    assert "argument --top-p: 'half' is not a number" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("value", ["0", "-1", "2.5", "many"])

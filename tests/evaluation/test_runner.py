@@ -24,6 +24,7 @@ from mint.evaluation.results import read_results
 from mint.evaluation.retrieval import retrieve
 from mint.evaluation.run import evaluate_run, load_trained
 from mint.evaluation.runner import Trained, evaluate
+from mint.evaluation.settings import Settings
 from mint.evaluation.tables import tables_of
 from mint.types import Example, MintError
 from tiny_runs import LABELS, train_both
@@ -146,6 +147,41 @@ def test_a_test_set_that_shares_clips_with_training_is_reported(folder: Path, tm
     assert read_results(path) == results
     (table,) = [table for table in tables_of([path]) if table.name == "table2-own"]
     assert {line.run.leakage for line in table.lines if line.run} == {"by recording 0, by file 1, by caption 4"}
+
+
+def test_what_was_chosen_travels_with_the_results(folder: Path, tmp_path: Path) -> None:
+    output = tmp_path / "r.json"
+    chosen = ["--task", "captioning", "--clips", "2", "--beams", "2", "--max-tokens", "3", "--scoring", "mean"]
+    assert main(["evaluate", str(folder / "run"), *chosen, "--output", str(output)]) == 0
+    results = read_results(output)
+    assert results.extra["settings"]["decoding"] == {"strategy": "beam", "beams": 2, "max_tokens": 3}
+    assert results.extra["settings"]["scoring"] == "mean"
+    assert {row.n for row in results.rows if row.metric == "names_label"} == {2}
+    assert main(["tables", str(output), "--output", str(tmp_path / "tables")]) == 0
+
+
+def test_templates_are_averaged_for_similarity_ranking(
+    trained: Trained, examples: list[Example], features: Features
+) -> None:
+    alone = replace(trained, stage2=None)
+
+    def scores(*templates: str) -> dict[str, float]:
+        found = evaluate(alone, examples, features, tasks=["pitch"], settings=Settings(templates=templates))
+        return {f"{row.metric} of {row.method}": row.value for row in found.rows}
+
+    assert scores("The pitch is {label}") == scores()
+    assert trained.stage1 is not None
+    held_out = [example for example in examples if example.split == "test"]
+    queries = predict.embed_clips(trained.stage1, [features.windows(example) for example in held_out])
+    labels = sorted(LABELS)
+    texts = [
+        predict.embed_texts(trained.stage1, trained.tokenizer, [f"{start} {label}" for label in labels], 40)
+        for start in ("The pitch is", "hear")
+    ]
+    mean = torch.nn.functional.normalize(texts[0] + texts[1], dim=-1)
+    wanted = np.array([labels.index(example.labels[0]) for example in held_out])
+    expected = accuracy(torch.einsum("nqe,ce->nqc", queries, mean).amax(dim=1).numpy(), wanted)
+    assert scores("The pitch is {label}", "hear {label}")["accuracy of stage1"] == float(expected)
 
 
 def test_unknown_task(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,6 +16,7 @@ from mint.cli import main
 from mint.data.leakage import find_leakage
 from mint.evaluation.results import Row, write_results
 from mint.evaluation.runs import NOT_RECORDED, describe_leakage
+from mint.evaluation.settings import Decoding, Settings
 from mint.evaluation.table_files import FIELDS, csv_text, html, markdown, write_tables
 from mint.evaluation.tables import Table, published, tables_of
 from mint.types import Example, MintError
@@ -114,6 +115,24 @@ def test_retrieval_and_captions_belong_to_the_corpus_that_the_file_names(tmp_pat
     assert cells(named(tables, "table3"), "stage1+alm") == [None, None, 20.0]
     assert cells(named(tables, "table4"), "stage2") == [25.0, None, None]
     assert not any(table.name.endswith("-own") for table in tables)
+
+
+def test_how_captions_were_decoded_stands_below_the_tables_of_captions(tmp_path: Path) -> None:
+    rows = [row("captioning", "spider", "stage2", 0.25), row("nsynth", "accuracy", "stage2", 0.7)]
+    settings = Settings("mean", decoding=Decoding(beams=3)).record()
+    path = results(tmp_path / "a.json", rows, corpora={"captioning": ["Clotho"]}, settings=settings)
+    tables = tables_of([path])
+    said = {
+        "table4": "captions by beam search with 3 beams, 30 tokens at most",
+        "table2": "labels ranked by log-likelihood a token",
+    }
+    for name, words in said.items():
+        table = named(tables, name)
+        for text in (markdown([table]), html([table])):
+            assert f"; {words}; held-out clips" in text
+            assert not any(other in text for other in said.values() if other != words)
+        ours = [line for line in csv.DictReader(io.StringIO(csv_text(table))) if line["origin"] == "measured"]
+        assert {line["settings"] for line in ours} == {words}
 
 
 def test_retrieval_of_other_corpora_never_stands_in_the_papers_table(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mint.cli._clips import EachClip, add_audio, add_run, load, one_line, print_json
+from mint.cli._decoding import add_decoding, generate_options
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -18,15 +19,17 @@ def add_parser(subparsers: Subparsers) -> None:
     add_run(parser)
     add_audio(parser)
     parser.add_argument("--prompt", required=True, metavar="TEXT", help="such as 'The genre of this music is'")
+    add_decoding(parser)
     parser.set_defaults(run=run)
 
 
 def run(arguments: Namespace) -> int:
     """Print the answer for each file."""
+    options = generate_options(arguments)
     mint = load(arguments.folder)
     clips = EachClip(arguments.audio)
     answers = []
-    for path, [answer] in clips.apply(lambda path: mint.ask([path], arguments.prompt)):
+    for path, [answer] in clips.apply(lambda path: mint.ask([path], arguments.prompt, **options)):
         answers.append({"audio": path, "prompt": arguments.prompt, "answer": answer})
         if not arguments.json:
             print(f"{path}: {one_line(answer)}", flush=True)

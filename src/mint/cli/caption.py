@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mint.cli._clips import EachClip, add_audio, add_run, load, one_line, positive, print_json
+from mint.cli._clips import EachClip, add_audio, add_run, load, one_line, print_json
+from mint.cli._decoding import add_decoding, generate_options
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -17,15 +18,13 @@ def add_parser(subparsers: Subparsers) -> None:
     parser = subparsers.add_parser("caption", description="Describe audio files in words.")
     add_run(parser)
     add_audio(parser)
-    parser.add_argument("--beams", type=positive, metavar="N", help="width of the beam search")
-    parser.add_argument("--max-tokens", type=positive, metavar="N", help="longest caption, in tokens")
+    add_decoding(parser)
     parser.set_defaults(run=run)
 
 
 def run(arguments: Namespace) -> int:
     """Print a caption for each file."""
-    given = {"num_beams": arguments.beams, "max_new_tokens": arguments.max_tokens}
-    options = {name: value for name, value in given.items() if value is not None}
+    options = generate_options(arguments)
     mint = load(arguments.folder)
     clips = EachClip(arguments.audio)
     captions = []

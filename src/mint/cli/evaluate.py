@@ -5,6 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mint.cli._clips import positive
+from mint.cli._decoding import add_decoding, read_decoding
+
 if TYPE_CHECKING:
     from argparse import Namespace
 
@@ -22,6 +25,19 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument(
         "--scoring", choices=("sum", "mean", "prior"), default="sum", help="of vocabulary ranking (default: sum)"
     )
+    parser.add_argument(
+        "--template",
+        action="append",
+        metavar="TEXT",
+        help="text with {label} in it, for similarity ranking; several are averaged (default: the task's prompt)",
+    )
+    parser.add_argument(
+        "--clips", type=positive, metavar="N", help="retrieval and captions on so many clips (default: all)"
+    )
+    parser.add_argument(
+        "--rerank", type=positive, default=10, metavar="K", help="items that the matching head re-ranks (default: 10)"
+    )
+    add_decoding(parser, " (default: 30)")
     parser.add_argument("--output", type=Path, help="results file (default: RUN/results-TASKS.json)")
     parser.set_defaults(run=run)
 
@@ -30,10 +46,17 @@ def run(arguments: Namespace) -> int:
     """Evaluate, write the results file, print its table."""
     from mint.evaluation.results import markdown_table
     from mint.evaluation.run import evaluate_run
+    from mint.evaluation.settings import Settings
 
-    results, path = evaluate_run(
-        arguments.run_folder, arguments.task, arguments.manifest, arguments.scoring, arguments.output
+    settings = Settings(
+        arguments.scoring,
+        tuple(arguments.template or ()),
+        read_decoding(arguments),
+        arguments.rerank,
+        arguments.clips,
+        arguments.clips,
     )
+    results, path = evaluate_run(arguments.run_folder, arguments.task, arguments.manifest, settings, arguments.output)
     print(markdown_table(results.rows))
     print(f"Written to {path}")
     return 0

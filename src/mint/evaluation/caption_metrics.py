@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 PAPER = ("cider_d", "rouge_l", "spice", "spider")
 """The paper's metrics."""
+REPORTED = (*PAPER, "bleu_4", "meteor")
+"""What an evaluation computes."""
 SCORERS = {
     "cider_d": ("cider.cider", "Cider"),
     "rouge_l": ("rouge.rouge", "Rouge"),

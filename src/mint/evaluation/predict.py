@@ -2,13 +2,16 @@
 
 A clip is a list of windows of features [T, D], one unless it is longer than 30 s. Each window is asked by itself, the
 answers are combined: scores and embeddings are averaged; of the texts that the windows give, the one is kept that all
-windows together find most likely. Windows are batched by length, so that padding is rare; results do not depend on it.
+windows together find most likely. Windows are batched by length, so that padding is rare; results do not depend on it,
+but for sampled texts, whose draws are made batch by batch.
+
+Clips are read some at a time: a sequence that fetches a clip's windows when it is indexed is never whole in memory.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -21,7 +24,15 @@ from mint.model.stage2 import Stage2
 
 Windows = Sequence[Tensor]
 """The windows of one clip, [T, D] each."""
-Progress = Callable[[Sequence[Any]], Any]
+Progress = Callable[[Iterable[Any], int], Iterable[Any]]
+"""Passes on the batches, of which there are so many if no clip has several windows."""
+CLIPS_AT_ONCE = 256
+"""Clips whose windows are in memory together."""
+
+
+def no_progress(batches: Iterable[Any], _: int) -> Iterable[Any]:
+    """Shows nothing."""
+    return batches
 
 
 def embed_clips(stage1: Stage1, clips: Sequence[Windows], batch_size: int = 64) -> Tensor:
@@ -52,7 +63,7 @@ def rank_vocabulary(
     candidates: Sequence[str],
     max_tokens: int,
     batch_size: int = 16,
-    progress: Progress = iter,
+    progress: Progress = no_progress,
 ) -> tuple[Tensor, Tensor]:
     """Vocabulary ranking (paper, section 4.1): log-likelihood of each candidate as the answer.
 
@@ -77,27 +88,43 @@ def generate(
     prompt: str,
     max_tokens: int,
     batch_size: int = 16,
-    progress: Progress = iter,
+    progress: Progress = no_progress,
+    seed: int | None = None,
     **options: Any,
 ) -> list[str]:
-    """The answer to a prompt for each clip; options are those of transformers' `generate`."""
+    """The answer to a prompt for each clip.
+
+    Args:
+        stage2: the trained stage.
+        tokenizer: Bridge-Net's.
+        clips: the windows of each.
+        prompt: the instruction.
+        max_tokens: longest instruction that Bridge-Net reads.
+        batch_size: windows that are answered together.
+        progress: around the batches.
+        seed: of the draws, where the options ask for sampling; None: the generator of torch as it is.
+        options: of transformers' `generate`.
+    """
     texts: dict[int, list[str]] = {}
-    with _evaluating(stage2):
-        for part, owners in progress(list(_batches(clips, batch_size))):
+    with _evaluating(stage2), nullcontext() if seed is None else _seeded(seed, stage2):
+        for part, owners in _batches(clips, batch_size, progress):
             prompts = [prompt] * len(owners)
             soft_prompt = _soft_prompt(stage2, tokenizer, _on_device(stage2, part), prompts, max_tokens)
             for owner, text in zip(owners, stage2.language.generate(soft_prompt, prompts, **options), strict=True):
                 texts.setdefault(owner, []).append(text)
-    return [
-        _most_likely(stage2, tokenizer, clip, prompt, list(dict.fromkeys(texts[owner])), max_tokens)
-        for owner, clip in enumerate(clips)
-    ]
+    answers = []
+    for owner in range(len(clips)):
+        different = list(dict.fromkeys(texts[owner]))
+        answers.append(
+            different[0]
+            if len(different) == 1
+            else _most_likely(stage2, tokenizer, clips[owner], prompt, different, max_tokens)
+        )
+    return answers
 
 
 def _most_likely(stage2: Stage2, tokenizer: Any, clip: Windows, prompt: str, texts: list[str], max_tokens: int) -> str:
     """The text whose mean log-likelihood a token, over all windows, is highest."""
-    if len(texts) == 1:
-        return texts[0]
     sums, counts = rank_vocabulary(stage2, tokenizer, [clip], prompt, texts, max_tokens)
     return texts[int((sums[0] / counts).argmax())]
 
@@ -115,31 +142,48 @@ def _by_window(
     batch_size: int,
     call: Callable[[dict[str, Tensor], Sequence[str]], Tensor],
     prompt: str = "",
-    progress: Progress = iter,
+    progress: Progress = no_progress,
 ) -> Tensor:
     """Call a model on batches of windows and average its result over the windows of each clip: [N, ...]."""
     sums: list[Tensor | None] = [None] * len(clips)
+    counts = [0] * len(clips)
     with _evaluating(model):
-        for part, owners in progress(list(_batches(clips, batch_size))):
+        for part, owners in _batches(clips, batch_size, progress):
             for owner, value in zip(owners, call(_on_device(model, part), [prompt] * len(owners)), strict=True):
                 known = sums[owner]
                 sums[owner] = value if known is None else known + value
-    return torch.stack([total / len(clip) for total, clip in zip(sums, clips, strict=True) if total is not None])
+                counts[owner] += 1
+    return torch.stack([total / count for total, count in zip(sums, counts, strict=True) if total is not None])
 
 
-def _batches(clips: Sequence[Windows], batch_size: int) -> Iterator[tuple[dict[str, Tensor], list[int]]]:
+def _batches(
+    clips: Sequence[Windows], batch_size: int, progress: Progress
+) -> Iterator[tuple[dict[str, Tensor], list[int]]]:
     """Padded batches of windows, of like length together, with the clip that each window belongs to."""
-    windows = sorted(
-        ((owner, window) for owner, clip in enumerate(clips) for window in clip), key=lambda pair: len(pair[1])
-    )
-    for first in range(0, len(windows), batch_size):
-        part = windows[first : first + batch_size]
-        yield pad_features([window for _, window in part]), [owner for owner, _ in part]
+    return iter(progress(_sorted_batches(clips, batch_size), -(-len(clips) // batch_size)))
+
+
+def _sorted_batches(clips: Sequence[Windows], batch_size: int) -> Iterator[tuple[dict[str, Tensor], list[int]]]:
+    for start in range(0, len(clips), CLIPS_AT_ONCE):
+        some = range(start, min(start + CLIPS_AT_ONCE, len(clips)))
+        windows = sorted(((owner, window) for owner in some for window in clips[owner]), key=lambda pair: len(pair[1]))
+        for first in range(0, len(windows), batch_size):
+            part = windows[first : first + batch_size]
+            yield pad_features([window for _, window in part]), [owner for owner, _ in part]
 
 
 def _on_device(model: torch.nn.Module, part: dict[str, Tensor]) -> dict[str, Tensor]:
     device = next(model.parameters()).device
     return {name: tensor.to(device) for name, tensor in part.items()}
+
+
+@contextmanager
+def _seeded(seed: int, model: torch.nn.Module) -> Iterator[None]:
+    """Draws that depend on the seed alone; the generators are left as they were."""
+    device = next(model.parameters()).device
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import torch
 
+from mint.evaluation.settings import DEPTH
 from mint.evaluation.similarity import CELLS, check_embeddings, maximum
 from mint.types import MintError
 
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
 
 TIE = 1e-6
 """Scores closer than this are equal: it is the rounding error of a dot product of unit vectors in float32."""
-DEPTH = 10
-"""Ranks beyond this one are not told apart."""
 NEVER = torch.iinfo(torch.int64).max
 """Rank of what is not found."""
 

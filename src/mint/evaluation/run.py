@@ -15,7 +15,7 @@ from mint.data.leakage import leakage_record
 from mint.evaluation.compare import record_predictions
 from mint.evaluation.results import Results, git_commit, peak_memory_bytes, read_results, write_results
 from mint.evaluation.runner import Trained, evaluate
-from mint.evaluation.vocabulary import Scoring
+from mint.evaluation.settings import Settings
 from mint.types import MintError
 
 
@@ -55,7 +55,7 @@ def evaluate_run(
     run: Path,
     tasks: Sequence[str] | None = None,
     manifests: Sequence[str] | None = None,
-    scoring: Scoring = "sum",
+    settings: Settings | None = None,
     output: Path | None = None,
 ) -> tuple[Results, Path]:
     """Evaluate a run and write a results file.
@@ -64,19 +64,20 @@ def evaluate_run(
         run: folder of the run, or of one of its stages.
         tasks: which; None: all.
         manifests: what to evaluate on; None: what the recipe names.
-        scoring: of vocabulary ranking.
+        settings: scoring, decoding, and of how many clips; None: the defaults, on all clips.
         output: results file; None: in the run's folder, named after the tasks.
 
     Returns:
         The results and where they were written.
     """
     begun = time.perf_counter()
+    settings = settings or Settings()
     folders = stage_folders(run)
     recipes: list[Recipe] = [load_recipe(folders[stage] / "recipe.yaml") for stage in sorted(folders)]
     recipe = recipes[-1]
     examples = read_examples(manifests or recipe.data.manifests)
     features = prepare_features(build_encoder(recipe.encoder), examples, recipe.data.max_seconds)
-    evaluation = evaluate(load_trained(run), examples, features, tasks=tasks, scoring=scoring, seed=recipe.seed)
+    evaluation = evaluate(load_trained(run), examples, features, tasks=tasks, settings=settings, seed=recipe.seed)
     tested = [example for example in examples if not tasks or example.task in tasks or example.captions]
     captioned = sorted({example.corpus for example in tested if example.captions and example.split == "test"})
     path = output or run / f"results-{'-'.join(tasks) if tasks else 'all'}.json"
@@ -89,7 +90,7 @@ def evaluate_run(
         commit=git_commit(),
         seed=recipe.seed,
         manifests=[str(manifest) for manifest in manifests or recipe.data.manifests],
-        scoring=scoring,
+        settings=settings.record(),
         leakage=leakage_record([name for recipe in recipes for name in recipe.data.manifests], tested),
         corpora=dict.fromkeys(("retrieval", "captioning"), captioned),
         objectives=_objectives(recipes[0]),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import torch
@@ -19,24 +19,19 @@ from mint.data.features import Features
 from mint.evaluation import predict, probe, rows
 from mint.evaluation.attention import clip_attention
 from mint.evaluation.calibration import calibrate
-from mint.evaluation.caption_metrics import names_label, score_captions
+from mint.evaluation.caption_metrics import REPORTED, names_label, score_captions
 from mint.evaluation.matching import Matcher
 from mint.evaluation.report import Confusion, Reliability, SimilarityMap
 from mint.evaluation.results import Row
 from mint.evaluation.retrieval import retrieve
-from mint.evaluation.similarity import similarity
-from mint.evaluation.vocabulary import Scoring, finish_scores
+from mint.evaluation.settings import QUICK, Settings
+from mint.evaluation.similarity import ensemble, similarity
+from mint.evaluation.vocabulary import finish_scores
 from mint.model.stage1 import Stage1
 from mint.model.stage2 import Stage2
 from mint.types import CAPTION_PROMPT, Example, MintError
 
 HELD_OUT = ("test", "unseen")
-RETRIEVAL_CLIPS = 200
-CAPTIONED_CLIPS = 240
-CAPTION_TOKENS = 30
-"""Longest caption, as long as those that Bridge-Net reads (paper, section 3.2)."""
-RERANKED = 10
-"""First items of each retrieval query that the matching head puts in order."""
 SHOWN = 16
 """Clips and captions in the similarity map."""
 LOOKED_INTO = 4
@@ -51,6 +46,27 @@ class Trained:
     stage2: Stage2 | None
     tokenizer: Any
     max_tokens: int
+
+
+class Clips(Sequence[predict.Windows]):
+    """The windows of clips, read from the features when they are asked for."""
+
+    def __init__(self, examples: Sequence[Example], features: Features) -> None:
+        self.examples = examples
+        self.features = features
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    @overload
+    def __getitem__(self, place: int) -> predict.Windows: ...
+    @overload
+    def __getitem__(self, place: slice) -> Sequence[predict.Windows]: ...
+    def __getitem__(self, place: int | slice) -> predict.Windows | Sequence[predict.Windows]:
+        """The windows of one clip, or some clips."""
+        if isinstance(place, slice):
+            return Clips(self.examples[place], self.features)
+        return self.features.windows(self.examples[place])
 
 
 @dataclass(frozen=True)
@@ -84,7 +100,7 @@ def evaluate(
     features: Features,
     *,
     tasks: Sequence[str] | None = None,
-    scoring: Scoring = "sum",
+    settings: Settings = QUICK,
     seed: int = 0,
 ) -> Evaluation:
     """Measure the tasks of the examples.
@@ -94,7 +110,7 @@ def evaluate(
         examples: of all splits; those of `train` and `validation` serve the probe.
         features: of the examples.
         tasks: which ones: those of the examples, `retrieval`, `captioning`; None: all that there are.
-        scoring: of vocabulary ranking.
+        settings: scoring, decoding, and of how many clips; as in the quickstart unless given.
         seed: of the choice of clips and of the bootstrap.
 
     Raises:
@@ -110,12 +126,12 @@ def evaluate(
     evaluation = Evaluation()
     for task in closed:
         if tasks is None or task in tasks:
-            _closed_set(evaluation, trained, [e for e in labelled if e.task == task], features, scoring, seed)
+            _closed_set(evaluation, trained, [e for e in labelled if e.task == task], features, settings, seed)
     captioned = [example for example in usable if example.captions and example.split == "test"]
     if trained.stage1 is not None and captioned and (tasks is None or "retrieval" in tasks):
-        _retrieval(evaluation, trained, _draw(captioned, RETRIEVAL_CLIPS, seed), features, seed)
+        _retrieval(evaluation, trained, _draw(captioned, settings.retrieved_clips, seed), features, settings, seed)
     if trained.stage2 is not None and captioned and (tasks is None or "captioning" in tasks):
-        _captioning(evaluation, trained, _draw(captioned, CAPTIONED_CLIPS, seed), features, seed)
+        _captioning(evaluation, trained, _draw(captioned, settings.captioned_clips, seed), features, settings, seed)
     if not evaluation.rows:
         raise MintError("nothing to evaluate: the manifests have no usable clip in the splits test or unseen")
     return evaluation
@@ -126,7 +142,7 @@ def _closed_set(
     trained: Trained,
     examples: Sequence[Example],
     features: Features,
-    scoring: Scoring,
+    settings: Settings,
     seed: int,
 ) -> None:
     """One task with a list of labels, one or many a clip."""
@@ -140,7 +156,7 @@ def _closed_set(
             continue
         place: dict[str, Any] = {"task": examples[0].task, "split": split}
         truth, known = _truth(held_out, labels), _known(held_out, labels)
-        scores = _all_scores(trained, held_out, features, labels, scoring)
+        scores = _all_scores(trained, held_out, features, labels, settings)
         if fitted is not None:
             scores["probe"] = fitted.scores(_pooled(held_out, features))
         if single:
@@ -152,7 +168,7 @@ def _closed_set(
             evaluation.rows += rows.chance_accuracy_rows(wanted, len(labels), **place)
             if "stage2" in scores:
                 _keep_predictions(evaluation, held_out, scores["stage2"], wanted, labels)
-                _keep_diagnostics(evaluation, trained, held_out, features, wanted, scores["stage2"], scoring)
+                _keep_diagnostics(evaluation, trained, held_out, features, wanted, scores["stage2"], settings)
         else:
             for method, values in scores.items():
                 evaluation.rows += rows.multilabel_rows(values, truth, known, **place, method=method, seed=seed)
@@ -190,10 +206,10 @@ def _fit_probe(
 
 
 def _all_scores(
-    trained: Trained, examples: Sequence[Example], features: Features, labels: Sequence[str], scoring: Scoring
+    trained: Trained, examples: Sequence[Example], features: Features, labels: Sequence[str], settings: Settings
 ) -> dict[str, Any]:
     """Scores [N, C] of the trained stages."""
-    clips = [features.windows(example) for example in examples]
+    clips = Clips(examples, features)
     prompt = examples[0].prompt or ""
     scores: dict[str, Any] = {}
     if trained.stage2 is not None:
@@ -206,12 +222,13 @@ def _all_scores(
             trained.max_tokens,
             progress=_bar(f"{examples[0].task}, {examples[0].split}"),
         )
-        scores["stage2"] = finish_scores(sums, counts, scoring).cpu().numpy()
+        scores["stage2"] = finish_scores(sums, counts, settings.scoring).cpu().numpy()
     if trained.stage1 is not None:
-        texts = predict.embed_texts(
-            trained.stage1, trained.tokenizer, [f"{prompt} {label}" for label in labels], trained.max_tokens
-        )
-        scores["stage1"] = similarity(predict.embed_clips(trained.stage1, clips), texts).cpu().numpy()
+        texts = [text for label in labels for text in settings.texts(prompt, label)]
+        owner = torch.arange(len(labels)).repeat_interleave(len(texts) // len(labels))
+        embedded = predict.embed_texts(trained.stage1, trained.tokenizer, texts, trained.max_tokens)
+        classes = ensemble(embedded, owner.to(embedded.device), len(labels))
+        scores["stage1"] = similarity(predict.embed_clips(trained.stage1, clips), classes).cpu().numpy()
     return scores
 
 
@@ -233,10 +250,10 @@ def _keep_diagnostics(
     features: Features,
     wanted: Any,
     scores: Any,
-    scoring: Scoring,
+    settings: Settings,
 ) -> None:
     """Calibration of the answers, and where the queries look in a few clips."""
-    if scoring == "sum":  # the others are no log-likelihoods
+    if settings.scoring == "sum":  # the others are no log-likelihoods
         title = f"{examples[0].task}, {examples[0].split}"
         evaluation.calibrations.append(Reliability(title, calibrate(scores, wanted)))
     assert trained.stage2 is not None
@@ -247,19 +264,24 @@ def _keep_diagnostics(
         evaluation.attentions.append((example, attention))
 
 
-def _draw(examples: Sequence[Example], count: int, seed: int) -> list[Example]:
-    """At most `count` of the examples, drawn without looking at them."""
+def _draw(examples: Sequence[Example], count: int | None, seed: int) -> list[Example]:
+    """At most `count` of the examples, drawn without looking at them; None: all."""
     order = np.random.default_rng(seed).permutation(len(examples))[:count]
     return [examples[index] for index in order]
 
 
 def _retrieval(
-    evaluation: Evaluation, trained: Trained, examples: Sequence[Example], features: Features, seed: int
+    evaluation: Evaluation,
+    trained: Trained,
+    examples: Sequence[Example],
+    features: Features,
+    settings: Settings,
+    seed: int,
 ) -> None:
     assert trained.stage1 is not None
     captions = [(clip, text) for clip, example in enumerate(examples) for text in example.captions]
     words = [text for _, text in captions]
-    clips = [features.windows(example) for example in examples]
+    clips = Clips(examples, features)
     queries = predict.embed_clips(trained.stage1, clips)
     texts = predict.embed_texts(trained.stage1, trained.tokenizer, words, trained.max_tokens)
     owner = torch.tensor([clip for clip, _ in captions])
@@ -268,10 +290,10 @@ def _retrieval(
     evaluation.rows += rows.chance_retrieval_rows(found, task="retrieval", split="test")
     if trained.stage1.alm:
         matcher = Matcher(trained.stage1, trained.tokenizer, clips, words, trained.max_tokens)
-        found = retrieve(queries, texts, owner, reranker=matcher, top=RERANKED)
+        found = retrieve(queries, texts, owner, reranker=matcher, top=settings.reranked)
         evaluation.rows += rows.retrieval_rows(found, task="retrieval", split="test", method="stage1+alm", seed=seed)
-    first = [next(index for index, (clip, _) in enumerate(captions) if clip == shown) for shown in range(len(examples))]
-    first = first[:SHOWN]
+    some = range(min(SHOWN, len(examples)))
+    first = [next(index for index, (clip, _) in enumerate(captions) if clip == shown) for shown in some]
     evaluation.similarities.append(
         SimilarityMap(
             "Held-out clips and their captions",
@@ -284,21 +306,26 @@ def _retrieval(
 
 
 def _captioning(
-    evaluation: Evaluation, trained: Trained, examples: Sequence[Example], features: Features, seed: int
+    evaluation: Evaluation,
+    trained: Trained,
+    examples: Sequence[Example],
+    features: Features,
+    settings: Settings,
+    seed: int,
 ) -> None:
     assert trained.stage2 is not None
     generated = predict.generate(
         trained.stage2,
         trained.tokenizer,
-        [features.windows(example) for example in examples],
+        Clips(examples, features),
         CAPTION_PROMPT,
         trained.max_tokens,
         batch_size=32,
         progress=_bar("captions"),
-        max_new_tokens=CAPTION_TOKENS,
+        **settings.decoding.options(),
     )
     evaluation.captions += zip(examples, generated, strict=True)
-    scored = score_captions(generated, [example.captions for example in examples])
+    scored = score_captions(generated, [example.captions for example in examples], REPORTED)
     evaluation.not_computed |= scored.not_computed
     place: dict[str, Any] = {"split": "test", "method": "stage2", "seed": seed}
     evaluation.rows += rows.caption_rows(scored, task="captioning", **place)
@@ -314,4 +341,4 @@ def _captioning(
 
 
 def _bar(title: str) -> predict.Progress:
-    return lambda batches: tqdm(batches, desc=title, unit="batch", mininterval=1.0)
+    return lambda batches, total: tqdm(batches, desc=title, unit="batch", total=total, mininterval=1.0)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from mint.evaluation.results import METHODS, Results, Row, read_results
+from mint.evaluation.settings import describe_settings
 from mint.types import MintError
 
 Place = tuple[str, str, str]
@@ -54,6 +55,8 @@ class Run:
     """Of an ablation: axis -> what the cell has there; of any other run empty."""
     base: bool
     """Whether it may stand for its recipe: true but for the cells of an ablation that change something."""
+    settings: Mapping[str, str]
+    """What was chosen for `stage1`, `stage2` and `captions`, in words, as far as the files say."""
     values: Mapping[tuple[Place, str], Mapping[int, Row]]
     """Rows by place and method, then by seed."""
 
@@ -117,8 +120,19 @@ def _together(files: Sequence[tuple[Path, Results]], corpora: Mapping[str, Seque
         leakage="; ".join(dict.fromkeys(describe_leakage(results.extra.get("leakage")) for results in every)),
         axes=ablation.get("axes", {}),
         base=ablation.get("cell", "base") == "base",
+        settings=_settings(every),
         values=values,
     )
+
+
+def _settings(files: Sequence[Results]) -> dict[str, str]:
+    said: dict[str, dict[str, None]] = {}
+    for results in files:
+        if record := results.extra.get("settings"):
+            for subject, words in describe_settings(record).items():
+                if subject != "captions" or any(row.task == "captioning" for row in results.rows):
+                    said.setdefault(subject, {})[words] = None
+    return {subject: "; ".join(words) for subject, words in said.items()}
 
 
 def place_of(task: str, results: Results, corpora: Mapping[str, Sequence[str]]) -> str:

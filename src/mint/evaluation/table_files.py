@@ -14,14 +14,17 @@ from pathlib import Path
 
 import jinja2
 
+from mint.evaluation.caption_metrics import SCORERS
 from mint.evaluation.runs import Cell, Run
 from mint.evaluation.tables import Line, Table
 
 NOTE = "Values are times 100; higher is better. Of several seeds: mean ± standard deviation; of one: the 95 % interval."
 QUOTED = "quoted"
+CAPTION_METRICS = {*SCORERS, "spider"}
+LABEL_METRICS = {"accuracy", "map", "roc_auc"}
 FIELDS = (
     *("table", "row", "origin", "task", "split", "metric", "value", "spread", "low", "high", "seeds", "clips"),
-    *("recipe", "commit", "seed", "leakage", "source"),
+    *("recipe", "commit", "seed", "settings", "leakage", "source"),
 )
 """Columns of the CSV files."""
 
@@ -100,6 +103,7 @@ def _made(line: Line, table: Table) -> dict[str, object]:
         "recipe": line.run.recipe,
         "commit": " ".join(line.run.commits),
         "seed": " ".join(map(str, line.run.seeds)),
+        "settings": "; ".join(_settings(line.run, table)),
         "leakage": line.run.leakage,
     }
 
@@ -140,7 +144,16 @@ def _describe(run: Run, table: Table) -> str:
                 clips[where] = max(clips.get(where, 0), cell.n)
     seeds = f"seed{'s' if len(run.seeds) > 1 else ''} {', '.join(map(str, run.seeds))}"
     sizes = ", ".join(f"{where} {count}" for where, count in clips.items())
-    return (
-        f"recipe {run.recipe}; commit {', '.join(run.commits)}; {seeds}; clips: {sizes}; "
-        f"held-out clips that are also trained on: {run.leakage}"
-    )
+    return "; ".join([
+        f"recipe {run.recipe}; commit {', '.join(run.commits)}; {seeds}; clips: {sizes}",
+        *_settings(run, table),
+        f"held-out clips that are also trained on: {run.leakage}",
+    ])  # fmt: skip
+
+
+def _settings(run: Run, table: Table) -> list[str]:
+    """What was chosen for the methods whose values a table shows."""
+    metrics = {column.place[2] for column in table.columns}
+    subjects = ["captions"] if metrics & CAPTION_METRICS else []
+    subjects += ["stage1", "stage2"] if metrics & LABEL_METRICS else []
+    return [run.settings[subject] for subject in subjects if subject in run.settings]
