@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from mint.model import masks
-from mint.model.bridge_net import AudioKeysValues, BridgeNet
+from mint.model.bridge_net import BridgeNet
 from mint.types import MintError
 from tiny_models import present, tiny_batch, tiny_bridge
 
@@ -25,7 +25,7 @@ MASKS = [masks.unimodal, masks.bidirectional, masks.causal]
 def pair(bridge: BridgeNet, mask: object, features: Tensor, audio_mask: Tensor, ids: Tensor, real: Tensor) -> Tensor:
     """All outputs [B, Q + L, D] of a joint pass."""
     audio = bridge.project_audio(features, audio_mask)
-    output = bridge.encode_pair(audio, ids, mask(bridge.num_queries, real))  # type: ignore[operator]
+    output = bridge.encode_pair(audio, ids, real, mask)  # type: ignore[arg-type]
     return torch.cat([present(output.queries), present(output.text)], dim=1)
 
 
@@ -37,14 +37,14 @@ def any_bridge(request: pytest.FixtureRequest) -> BridgeNet:
 
 def test_unimodal_pass_equals_separate_passes(any_bridge: BridgeNet) -> None:
     audio = any_bridge.project_audio(FEATURES, AUDIO_MASK)
-    joint = any_bridge.encode_pair(audio, IDS, masks.unimodal(any_bridge.num_queries, TEXT_MASK))
+    joint = any_bridge.encode_pair(audio, IDS, TEXT_MASK, masks.unimodal)
     close(any_bridge.encode_queries(audio).queries, joint.queries)
     close(any_bridge.encode_text(IDS, TEXT_MASK).text, joint.text)
 
 
 def test_text_continued_on_queries_equals_causal_pass(any_bridge: BridgeNet) -> None:
     audio = any_bridge.project_audio(FEATURES, AUDIO_MASK)
-    joint = any_bridge.encode_pair(audio, IDS, masks.causal(any_bridge.num_queries, TEXT_MASK))
+    joint = any_bridge.encode_pair(audio, IDS, TEXT_MASK, masks.causal)
     queries = any_bridge.encode_queries(audio, keep_keys_values=True)
     close(queries.queries, joint.queries)
     close(any_bridge.continue_text(queries, IDS, TEXT_MASK).text, joint.text)
@@ -138,15 +138,55 @@ def test_a_clip_without_a_real_frame_is_finite_and_leaves_the_others_alone(bridg
     assert present(features.grad).isfinite().all()
 
 
-def test_selected_and_joined_audio_is_that_of_the_rows(bridge: BridgeNet) -> None:
-    audio = bridge.project_audio(FEATURES, AUDIO_MASK)
-    rows = torch.tensor([2, 0, 0])
-    selected = bridge.encode_queries(audio.select(rows)).queries
-    close(selected, bridge.encode_queries(bridge.project_audio(FEATURES[rows], AUDIO_MASK[rows])).queries)
-    short = bridge.project_audio(FEATURES[:2, :2], AUDIO_MASK[:2, :2])
-    joined = bridge.encode_queries(AudioKeysValues.join([short, audio])).queries
-    separate = [present(bridge.encode_queries(part).queries) for part in (short, audio)]
-    close(joined, torch.cat(separate))
+def test_parts_of_the_audio_are_as_their_clips_in_one_batch() -> None:
+    """Clips that are repeated, selected, and selected from the selected, of other lengths: outputs and gradients."""
+    bridge = tiny_bridge()
+    audio, short = (
+        bridge.project_audio(FEATURES, AUDIO_MASK),
+        bridge.project_audio(FEATURES[:2, :2], AUDIO_MASK[:2, :2]),
+    )
+    parts = [audio.repeated(2), short, audio.select(torch.tensor([2, 0, 3])).select(torch.tensor([1, 0, 1]))]
+    rows = torch.tensor([0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 0, 2, 0])
+    assert [len(part) for part in parts] == [8, 2, 3]
+    features, audio_mask = FEATURES[rows], AUDIO_MASK[rows].clone()
+    audio_mask[8:10, 2:] = False
+    texts = torch.arange(13) % 4
+    ids, real = IDS[texts], TEXT_MASK[texts]
+    found = present(bridge.encode_pair(parts, ids, real).queries)
+    expected = present(bridge.encode_pair(bridge.project_audio(features, audio_mask), ids, real).queries)
+    close(found, expected)
+    weights = torch.randn(expected.shape, generator=torch.Generator().manual_seed(0))
+    trained = dict(bridge.named_parameters())
+    of_found, of_expected = (
+        torch.autograd.grad((output * weights).sum(), list(trained.values()), allow_unused=True)
+        for output in (found, expected)
+    )
+    for name, one, other in zip(trained, of_found, of_expected, strict=True):
+        assert (one is None) == (other is None), name
+        if one is not None:
+            torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-4)
+
+
+def test_what_is_not_asked_for_is_left_out_and_changes_nothing(any_bridge: BridgeNet) -> None:
+    audio = any_bridge.project_audio(FEATURES, AUDIO_MASK)
+    whole, lone = any_bridge.encode_pair(audio, IDS, TEXT_MASK), any_bridge.encode_text(IDS, TEXT_MASK)
+    without = any_bridge.encode_pair(audio, IDS, TEXT_MASK, with_text=False)
+    assert without.text is None
+    close(without.queries, whole.queries)
+    first = present(any_bridge.encode_text(IDS, TEXT_MASK, first_only=True).text)
+    assert first.shape[1] == 1
+    close(first, present(lone.text)[:, :1])
+
+
+def test_padding_of_a_text_has_no_output_and_no_cost(bridge: BridgeNet) -> None:
+    seen: list[torch.Size] = []
+    for name, module in bridge.named_modules():
+        if name.endswith("text_feed_forward"):
+            module.register_forward_hook(lambda _, inputs, __: seen.append(inputs[0].shape))
+    output = present(bridge.encode_text(IDS, TEXT_MASK).text)
+    assert (output[~TEXT_MASK] == 0).all()
+    assert (~TEXT_MASK).any()
+    assert seen == [(int(TEXT_MASK.sum()), bridge.width)] * len(bridge.blocks)
 
 
 def test_queries_have_no_position_and_text_starts_at_the_first(bridge: BridgeNet) -> None:
@@ -157,7 +197,7 @@ def test_queries_have_no_position_and_text_starts_at_the_first(bridge: BridgeNet
     after = bridge.encode_queries(audio).queries
     close(after, before[:, order])
     words = bridge.word_embeddings(IDS) + bridge.position_embeddings(torch.arange(6))
-    close(bridge.embed_text(IDS), bridge.embedding_norm(words))
+    close(bridge.embed_text(IDS, TEXT_MASK).hidden, bridge.embedding_norm(words)[TEXT_MASK])
 
 
 def test_dropout_is_active_in_training_alone() -> None:

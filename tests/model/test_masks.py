@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -109,14 +110,15 @@ def sources_of(bridge: BridgeNet, mask: Mask, position: int) -> set[int]:
     audio = bridge.project_audio(torch.randn(1, 4, 10, generator=generator), torch.ones(1, 4, dtype=torch.bool))
     ids = torch.randint(0, 40, (1, TOKENS), generator=generator)
     query_inputs = bridge.embed_queries(1).detach().requires_grad_()
-    text_inputs = bridge.embed_text(ids).detach().requires_grad_()
+    text = bridge.embed_text(ids, text_mask)
+    text_inputs = text.hidden.detach().requires_grad_()
     bridge.embed_queries = lambda batch: query_inputs  # type: ignore[method-assign]
-    bridge.embed_text = lambda ids: text_inputs  # type: ignore[method-assign]
-    output = bridge.encode_pair(audio, ids, mask(QUERIES, text_mask))
+    bridge.embed_text = lambda ids, mask: replace(text, hidden=text_inputs)  # type: ignore[method-assign]
+    output = bridge.encode_pair(audio, ids, text_mask, mask)
     outputs = torch.cat([present(output.queries), present(output.text)], dim=1)[0]
     weights = torch.randn(outputs.shape[1], generator=generator)  # the sum alone is constant after a LayerNorm
     gradients = torch.autograd.grad(outputs[position] @ weights, [query_inputs, text_inputs])
-    reach = torch.cat(gradients, dim=1)[0].abs().amax(dim=1)
+    reach = torch.cat([gradients[0][0], gradients[1]]).abs().amax(dim=1)
     assert ((reach == 0) | (reach > 1e-6)).all(), reach
     return set(reach.nonzero()[:, 0].tolist())
 

@@ -81,7 +81,7 @@ def plain_losses(stage: Stage1, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         one = bridge.encode_pair(
             bridge.project_audio(features[clip : clip + 1], audio_mask[clip : clip + 1]),
             ids[row : row + 1],
-            masks.bidirectional(bridge.num_queries, real[row : row + 1]),
+            real[row : row + 1],
         )
         logits = stage.matching_head(present(one.queries)[0]).mean(dim=0)
         terms.append(-logits.log_softmax(dim=0)[label])
@@ -89,7 +89,7 @@ def plain_losses(stage: Stage1, batch: dict[str, Tensor]) -> dict[str, Tensor]:
     # ATG: one joint pass under the causal mask, logits for every position.
     started = torch.cat([torch.full((count, 1), stage.dec_token), ids[:, 1:]], dim=1)
     audio = bridge.project_audio(features, audio_mask)
-    joint = bridge.encode_pair(audio, started, masks.causal(bridge.num_queries, real))
+    joint = bridge.encode_pair(audio, started, real, masks.causal)
     logits = stage.language_head(present(joint.text), bridge.word_embeddings.weight)
     labels = ids.masked_fill(~real, -100)
     atg = functional.cross_entropy(logits[:, :-1].transpose(1, 2), labels[:, 1:], label_smoothing=0.1)

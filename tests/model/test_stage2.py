@@ -9,7 +9,6 @@ import pytest
 import torch
 from torch.nn import functional
 
-from mint.model import masks
 from mint.model.freeze import count_by_module, fingerprint, freeze, trainable_state
 from mint.model.stage2 import Stage2
 from tiny_languages import tiny_language
@@ -53,8 +52,8 @@ def test_loss_equals_one_example_at_a_time(language: CausalLanguageModel, instru
         )
         if instruction_aware:
             instruction = batch["instruction_ids"][row : row + 1, :words]
-            mask = masks.bidirectional(3, torch.ones_like(instruction, dtype=torch.bool))
-            queries = present(stage.bridge.encode_pair(audio, instruction, mask).queries)
+            real = torch.ones_like(instruction, dtype=torch.bool)
+            queries = present(stage.bridge.encode_pair(audio, instruction, real).queries)
         else:
             queries = present(stage.bridge.encode_queries(audio).queries)
         before = tokens(prompt)["input_ids"]

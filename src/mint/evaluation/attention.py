@@ -6,7 +6,7 @@ it, so that a diagnosis changes nothing of what it looks at.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from mint.data.collate import pad_features, tokenize
+from mint.model import masks
+from mint.model.attention import AudioKeysValues, CrossAttention
 from mint.model.bridge_net import BridgeNet
 from mint.model.stage1 import Stage1
 from mint.model.stage2 import Stage2
@@ -83,11 +85,12 @@ def _watching(bridge: BridgeNet) -> Iterator[list[Tensor]]:
     """The weights [B, Q, T] of each cross-attention that runs inside the context, in order."""
     seen: list[Tensor] = []
 
-    def watch(module: Any, inputs: tuple[Tensor, Tensor, Tensor, Tensor]) -> None:
-        hidden, keys, _, mask = inputs
-        queries = module.query(hidden).unflatten(-1, (module.num_heads, -1)).transpose(1, 2)  # [B, H, Q, D/H]
-        scores = queries @ keys.transpose(2, 3) / keys.shape[-1] ** 0.5
-        seen.append(scores.masked_fill(~mask, -torch.inf).softmax(dim=-1).mean(dim=1))
+    def watch(module: CrossAttention, inputs: tuple[Tensor, Sequence[AudioKeysValues]]) -> None:
+        queries, (audio,) = inputs
+        keys, _ = audio.pairs[module.index]
+        scores = module.split(module.query(queries)) @ keys.transpose(2, 3) / keys.shape[-1] ** 0.5  # [B, H, Q, T]
+        scores = scores.masked_fill(~masks.key_padding(audio.mask), -torch.inf)
+        seen.append(scores.softmax(dim=-1).mean(dim=1))
 
     crossing = [getattr(block, "cross_attention", None) for block in bridge.blocks]
     hooks = [part.register_forward_pre_hook(watch) for part in crossing if isinstance(part, nn.Module)]

@@ -5,60 +5,31 @@ the queries alone cross-attend to the audio. The architecture, and through `conv
 BLIP-2's Q-Former. The stack departs from the published code in how work is shared between passes, never in results:
 
 - the audio's keys and values depend on frozen features only, so `project_audio` computes them once a batch, and a
-  matching pass over other pairs selects rows of them;
+  matching pass over other pairs uses them again;
+- text is held without padding, and the last block leaves out what nobody asked for;
 - a pass over the queries alone can return its self-attention keys and values, on which a later causal pass over the
   text continues: with the causal mask queries never see text, so the result equals the joint pass.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from mint.model import masks
+from mint.model.attention import Attention, AudioKeysValues, CrossAttention, PackedText
 from mint.types import BridgeOutput, MintError
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-
-@dataclass(frozen=True)
-class AudioKeysValues:
-    """The audio as Bridge-Net's cross-attention sees it, one entry a cross-attending block."""
-
-    pairs: tuple[tuple[Tensor, Tensor], ...]
-    """Keys and values, each [B, H, T, D/H]."""
-    mask: Tensor
-    """[B, T] bool, True: real."""
-
-    def select(self, rows: Tensor) -> AudioKeysValues:
-        """The audio of other rows [N] of the batch, in their order."""
-        return AudioKeysValues(tuple((keys[rows], values[rows]) for keys, values in self.pairs), self.mask[rows])
-
-    @staticmethod
-    def join(parts: Sequence[AudioKeysValues]) -> AudioKeysValues:
-        """Several batches as one, padded to the longest."""
-        longest = max(part.mask.shape[1] for part in parts)
-        padded = [part._pad(longest) for part in parts]
-        pairs = tuple(
-            (torch.cat([keys for keys, _ in block]), torch.cat([values for _, values in block]))
-            for block in zip(*(part.pairs for part in padded), strict=True)
-        )
-        return AudioKeysValues(pairs, torch.cat([part.mask for part in padded]))
-
-    def _pad(self, length: int) -> AudioKeysValues:
-        missing = length - self.mask.shape[1]
-        if not missing:
-            return self
-        pairs = tuple(
-            (functional.pad(keys, (0, 0, 0, missing)), functional.pad(values, (0, 0, 0, missing)))
-            for keys, values in self.pairs
-        )
-        return AudioKeysValues(pairs, functional.pad(self.mask, (0, missing)))
+KeysValues = tuple[Tensor, Tensor]
+Mask = Callable[[int, Tensor], Tensor]
+"""One of `mint.model.masks`."""
+TextOutput = Literal["all", "first", "none"]
+"""Which of the text's tokens the last block computes."""
 
 
 class BridgeNet(nn.Module):
@@ -107,12 +78,14 @@ class BridgeNet(nn.Module):
         self.position_embeddings = nn.Embedding(max_positions, width)
         self.embedding_norm = nn.LayerNorm(width, eps=layer_norm_eps)
         self.dropout = nn.Dropout(dropout)
+        crossing = range(0, num_layers, cross_attention_every)
         self.blocks = nn.ModuleList(
             Block(
                 width=width,
                 num_heads=num_heads,
                 intermediate=intermediate,
-                audio_width=audio_width if index % cross_attention_every == 0 else None,
+                audio_width=audio_width,
+                crossing=crossing.index(index) if index in crossing else None,
                 dropout=dropout,
                 layer_norm_eps=layer_norm_eps,
             )
@@ -128,33 +101,57 @@ class BridgeNet(nn.Module):
             features: [B, T, audio width], as the frozen encoder gives them.
             mask: [B, T] bool, True: real.
         """
-        normed = self.audio_norm(features)
-        cross_attentions = [block.cross_attention for block in self.blocks if isinstance(block, Block)]
-        pairs = tuple(attention.project(normed) for attention in cross_attentions if attention is not None)
+        standardised = functional.layer_norm(features, features.shape[-1:], eps=self.audio_norm.eps)
+        crossing = [block.cross_attention for block in self.blocks if isinstance(block, Block)]
+        pairs = tuple(
+            attention.project(standardised, self.audio_norm) for attention in crossing if attention is not None
+        )
         return AudioKeysValues(pairs, mask)
 
     def encode_queries(self, audio: AudioKeysValues, keep_keys_values: bool = False) -> BridgeOutput:
         """Pass of the queries alone: the audio side of ALC, and what the text of ATG continues on."""
-        hidden = self.embed_queries(audio.mask.shape[0])
-        hidden, kept = self._run(hidden, self.num_queries, mask=None, audio=audio)
-        return BridgeOutput(queries=hidden, text=None, keys_values=kept if keep_keys_values else ())
+        queries, _, kept = self._run(self.embed_queries(len(audio)), None, mask=None, audio=[audio])
+        return BridgeOutput(queries=queries, text=None, keys_values=kept if keep_keys_values else ())
 
-    def encode_text(self, ids: Tensor, mask: Tensor) -> BridgeOutput:
-        """Pass of the text [B, L] alone: the text side of ALC."""
-        hidden, _ = self._run(self.embed_text(ids), 0, mask=masks.key_padding(mask))
-        return BridgeOutput(queries=None, text=hidden)
+    def encode_text(self, ids: Tensor, mask: Tensor, first_only: bool = False) -> BridgeOutput:
+        """Pass of the text alone: the text side of ALC.
 
-    def encode_pair(self, audio: AudioKeysValues, ids: Tensor, attention: Tensor) -> BridgeOutput:
+        Args:
+            ids: [B, L], [CLS] first.
+            mask: [B, L] bool, True: real.
+            first_only: give the output of [CLS] alone, [B, 1, D].
+        """
+        _, text, _ = self._run(
+            None, self.embed_text(ids, mask), mask=masks.key_padding(mask), text_output="first" if first_only else "all"
+        )
+        return BridgeOutput(queries=None, text=text)
+
+    def encode_pair(
+        self,
+        audio: AudioKeysValues | Sequence[AudioKeysValues],
+        ids: Tensor,
+        mask: Tensor,
+        attention: Mask = masks.bidirectional,
+        with_text: bool = True,
+    ) -> BridgeOutput:
         """Joint pass of queries and text.
 
         Args:
-            audio: of B clips.
+            audio: B clips, or parts that name B clips one after another.
             ids: [B, L].
-            attention: [B, 1, Q + L, Q + L] bool, one of `mint.model.masks`.
+            mask: [B, L] bool, True: real.
+            attention: who sees whom, one of `mint.model.masks`.
+            with_text: give the outputs of the text too.
         """
-        hidden = torch.cat([self.embed_queries(ids.shape[0]), self.embed_text(ids)], dim=1)
-        hidden, _ = self._run(hidden, self.num_queries, mask=attention, audio=audio)
-        return BridgeOutput(queries=hidden[:, : self.num_queries], text=hidden[:, self.num_queries :])
+        audio = [audio] if isinstance(audio, AudioKeysValues) else audio
+        queries, text, _ = self._run(
+            self.embed_queries(len(ids)),
+            self.embed_text(ids, mask),
+            mask=attention(self.num_queries, mask),
+            audio=audio,
+            text_output="all" if with_text else "none",
+        )
+        return BridgeOutput(queries=queries, text=text)
 
     def continue_text(self, queries: BridgeOutput, ids: Tensor, mask: Tensor) -> BridgeOutput:
         """Causal pass of the text on the kept keys and values of `encode_queries`: ATG.
@@ -162,15 +159,15 @@ class BridgeNet(nn.Module):
         Equals `encode_pair` under the causal mask, without running the queries again.
         """
         attention = masks.causal(self.num_queries, mask)[:, :, self.num_queries :]  # [B, 1, L, Q + L]
-        hidden, _ = self._run(self.embed_text(ids), 0, mask=attention, past=queries.keys_values)
-        return BridgeOutput(queries=None, text=hidden)
+        _, text, _ = self._run(None, self.embed_text(ids, mask), mask=attention, past=queries.keys_values)
+        return BridgeOutput(queries=None, text=text)
 
     def embed_queries(self, batch: int) -> Tensor:
         """The queries as the first block sees them, [B, Q, D]; they have no position embedding."""
         return self.dropout(self.embedding_norm(self.queries.expand(batch, -1, -1)))
 
-    def embed_text(self, ids: Tensor) -> Tensor:
-        """Text [B, L] as the first block sees it, [B, L, D]; positions start at 0.
+    def embed_text(self, ids: Tensor, mask: Tensor) -> PackedText:
+        """Text [B, L] as the first block sees it; positions start at 0.
 
         Raises:
             MintError: the text is longer than there are positions.
@@ -180,29 +177,31 @@ class BridgeNet(nn.Module):
                 f"text of {ids.shape[1]} tokens is longer than the {self.position_embeddings.num_embeddings} positions "
                 "of Bridge-Net; truncate it"
             )
-        words = self.word_embeddings(ids) + self.position_embeddings.weight[: ids.shape[1]]
-        return self.dropout(self.embedding_norm(words))
+        places = mask.flatten().nonzero()[:, 0]
+        words = self.word_embeddings(ids.flatten()[places]) + self.position_embeddings(places % ids.shape[1])
+        return PackedText(self.dropout(self.embedding_norm(words)), places, mask)
 
     def _run(
         self,
-        hidden: Tensor,
-        num_queries: int,
+        queries: Tensor | None,
+        text: PackedText | None,
+        *,
         mask: Tensor | None,
-        audio: AudioKeysValues | None = None,
-        past: Sequence[tuple[Tensor, Tensor]] = (),
-    ) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
-        kept: list[tuple[Tensor, Tensor]] = []
-        audio_pairs = iter(audio.pairs if audio is not None else ())
-        audio_mask = masks.key_padding(audio.mask) if audio is not None else None
+        audio: Sequence[AudioKeysValues] = (),
+        past: Sequence[KeysValues] = (),
+        text_output: TextOutput = "all",
+    ) -> tuple[Tensor | None, Tensor | None, list[KeysValues]]:
+        """All blocks: queries [B, Q, D], text [B, L, D], and each block's self-attention keys and values."""
+        kept: list[KeysValues] = []
         for index, block in enumerate(self.blocks):
-            seen = next(audio_pairs) if num_queries and block.cross_attention is not None else None
-            hidden, keys_values = block(hidden, num_queries, mask, seen, audio_mask, past=past[index] if past else None)
+            wanted = text_output if index == len(self.blocks) - 1 else "all"
+            queries, text, keys_values = block(queries, text, mask, audio, past[index] if past else None, wanted)
             kept.append(keys_values)
-        return hidden, kept
+        return queries, text.padded(text.hidden) if text is not None else None, kept
 
 
 class Block(nn.Module):
-    """One BERT block (post-norm) with a second feed-forward and, where `audio_width` is given, cross-attention."""
+    """One BERT block (post-norm) with a second feed-forward and, where `crossing` is given, cross-attention."""
 
     def __init__(
         self,
@@ -210,75 +209,66 @@ class Block(nn.Module):
         width: int,
         num_heads: int,
         intermediate: int,
-        audio_width: int | None,
+        audio_width: int,
+        crossing: int | None,
         dropout: float,
         layer_norm_eps: float,
     ) -> None:
         super().__init__()
         self.attention = Attention(width, width, num_heads, dropout, layer_norm_eps)
         self.cross_attention = (
-            Attention(width, audio_width, num_heads, dropout, layer_norm_eps) if audio_width is not None else None
+            CrossAttention(crossing, width, audio_width, num_heads, dropout, layer_norm_eps)
+            if crossing is not None
+            else None
         )
         self.query_feed_forward = FeedForward(width, intermediate, dropout, layer_norm_eps)
         self.text_feed_forward = FeedForward(width, intermediate, dropout, layer_norm_eps)
 
     def forward(
         self,
-        hidden: Tensor,
-        num_queries: int,
+        queries: Tensor | None,
+        text: PackedText | None,
         mask: Tensor | None,
-        audio: tuple[Tensor, Tensor] | None,
-        audio_mask: Tensor | None,
-        past: tuple[Tensor, Tensor] | None,
-    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """One block over `hidden` [B, num_queries + L, D]; also returns its self-attention keys and values."""
-        keys, values = self.attention.project(hidden)
+        audio: Sequence[AudioKeysValues],
+        past: KeysValues | None,
+        text_output: TextOutput,
+    ) -> tuple[Tensor | None, PackedText | None, KeysValues]:
+        """One block over queries [B, Q, D], text, or both; also returns its self-attention keys and values.
+
+        Args:
+            queries: or None.
+            text: or None.
+            mask: of the self-attention, boolean, broadcastable to [B, H, rows, columns].
+            audio: what the queries hear.
+            past: keys and values that stand before those of this pass.
+            text_output: which tokens of the text to compute.
+        """
+        keys, values = (self._project(layer, queries, text) for layer in (self.attention.key, self.attention.value))
         if past is not None:
             keys, values = torch.cat([past[0], keys], dim=2), torch.cat([past[1], values], dim=2)
-        hidden = self.attention(hidden, keys, values, mask)
-        outputs = []
-        if num_queries:
-            queries = hidden[:, :num_queries]
+        if text is not None and text_output != "all":
+            text = text.first() if text_output == "first" else None
+        count = queries.shape[1] if queries is not None else 0
+        if mask is not None and mask.shape[2] > 1 and text is None:
+            mask = mask[:, :, :count]
+        asking = self._project(self.attention.query, queries, text)
+        attended = self.attention.attend(asking, keys, values, mask)  # [B, rows, D]
+        if queries is not None:
+            queries = self.attention.finish(queries, attended[:, :count])
             if self.cross_attention is not None:
-                assert audio is not None
-                queries = self.cross_attention(queries, *audio, audio_mask)
-            outputs.append(self.query_feed_forward(queries))
-        if hidden.shape[1] > num_queries:
-            outputs.append(self.text_feed_forward(hidden[:, num_queries:]))
-        return outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=1), (keys, values)
+                queries = self.cross_attention(queries, audio)
+            queries = self.query_feed_forward(queries)
+        if text is not None:
+            hidden = self.attention.finish(text.hidden, text.packed(attended[:, count:]))
+            text = replace(text, hidden=self.text_feed_forward(hidden))
+        return queries, text, (keys, values)
 
-
-class Attention(nn.Module):
-    """Multi-head attention with BERT's output layer: dense, dropout, residual, LayerNorm."""
-
-    def __init__(self, width: int, source_width: int, num_heads: int, dropout: float, layer_norm_eps: float) -> None:
-        super().__init__()
-        self.num_heads = num_heads
-        self.query = nn.Linear(width, width)
-        self.key = nn.Linear(source_width, width)
-        self.value = nn.Linear(source_width, width)
-        self.output = nn.Linear(width, width)
-        self.norm = nn.LayerNorm(width, eps=layer_norm_eps)
-        self.dropout = nn.Dropout(dropout)
-
-    def project(self, source: Tensor) -> tuple[Tensor, Tensor]:
-        """Keys and values [B, H, T, D/H] of a source [B, T, source width]."""
-        return self._split(self.key(source)), self._split(self.value(source))
-
-    def forward(self, hidden: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
-        """Attend from `hidden` [B, L, D] to the keys and values; `mask` is boolean, broadcastable to [B, H, L, K]."""
-        attended = functional.scaled_dot_product_attention(
-            self._split(self.query(hidden)),
-            keys,
-            values,
-            attn_mask=mask,
-            dropout_p=self.dropout.p if self.training else 0.0,
-        )
-        joined = attended.transpose(1, 2).flatten(2)  # [B, L, D]
-        return self.norm(hidden + self.dropout(self.output(joined)))
-
-    def _split(self, projected: Tensor) -> Tensor:
-        return projected.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)  # [B, H, L, D/H]
+    def _project(self, layer: nn.Linear, queries: Tensor | None, text: PackedText | None) -> Tensor:
+        """A linear layer over queries and text, as heads [B, H, rows, D/H]."""
+        rows = [layer(queries)] if queries is not None else []
+        if text is not None:
+            rows.append(text.padded(layer(text.hidden)))
+        return self.attention.split(rows[0] if len(rows) == 1 else torch.cat(rows, dim=1))
 
 
 class FeedForward(nn.Module):
@@ -292,7 +282,7 @@ class FeedForward(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, hidden: Tensor) -> Tensor:
-        """[B, L, D] to [B, L, D]."""
+        """[..., D] to [..., D]."""
         return self.norm(hidden + self.dropout(self.contract(functional.gelu(self.expand(hidden)))))
 
 

@@ -9,12 +9,15 @@ over ranks, and that of their gradients, is what one process with the whole batc
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mint.model import gather, masks
-from mint.model.bridge_net import AudioKeysValues, BridgeNet
+from mint.model import gather
+from mint.model.attention import AudioKeysValues
+from mint.model.bridge_net import BridgeNet
 from mint.model.objectives.alc import alc_loss, similarity
 from mint.model.objectives.alm import MATCHED, alm_loss, draw_negatives, pair_noise, same_caption
 from mint.model.objectives.atg import LanguageHead, atg_loss, decoder_input
@@ -112,14 +115,13 @@ class Stage1(nn.Module):
 
     def embed_text(self, ids: Tensor, mask: Tensor) -> Tensor:
         """Texts in the shared space: [B, E], L2-normalised."""
-        output = self.bridge.encode_text(ids, mask)
+        output = self.bridge.encode_text(ids, mask, first_only=True)
         assert output.text is not None
         return functional.normalize(self.text_projection(output.text[:, 0]), dim=-1)
 
-    def match(self, audio: AudioKeysValues, ids: Tensor, mask: Tensor) -> Tensor:
+    def match(self, audio: AudioKeysValues | Sequence[AudioKeysValues], ids: Tensor, mask: Tensor) -> Tensor:
         """Matching logits [B, 2] of B pairs, averaged over queries."""
-        attention = masks.bidirectional(self.bridge.num_queries, mask)
-        output = self.bridge.encode_pair(audio, ids, attention)
+        output = self.bridge.encode_pair(audio, ids, mask, with_text=False)
         assert output.queries is not None
         return self.matching_head(output.queries).mean(dim=1)
 
@@ -140,14 +142,14 @@ class Stage1(nn.Module):
         """Hard negatives among all captions [G, L] and their clips.
 
         Returns:
-            clips [B] for the own texts, texts [B] for the own clips, and which of [own pairs; texts with those clips;
-            clips with those texts] are valid, [3 B] bool.
+            clips [B] for the own texts, texts [B] for the own clips, and which of [own pairs; clips with those texts;
+            texts with those clips] are valid, [3 B] bool.
         """
         all_draws = gather.all_rows(draws)
         forbidden = same_caption(captions[own], captions)
         clips, clips_valid = draw_negatives(text_to_audio, forbidden, pair_noise(draws, all_draws, salt=1))
         texts, texts_valid = draw_negatives(audio_to_text, forbidden, pair_noise(draws, all_draws, salt=2))
-        return clips, texts, torch.cat([torch.ones_like(clips_valid), clips_valid, texts_valid])
+        return clips, texts, torch.cat([torch.ones_like(clips_valid), texts_valid, clips_valid])
 
     def _audio_of(self, clips: Tensor, audio: AudioKeysValues, features: Tensor, mask: Tensor) -> AudioKeysValues:
         """Clips of the global batch; another rank's are fetched as frozen features and projected here."""
@@ -163,9 +165,9 @@ class Stage1(nn.Module):
         wrong_captions: Tensor,
         valid: Tensor,
     ) -> Tensor:
-        """Loss of B pairs, B texts with a wrong clip and B clips with a wrong text."""
-        ids = torch.cat([captions, captions, wrong_captions])
-        logits = self.match(AudioKeysValues.join([audio, wrong_audio, audio]), ids.clamp(min=0), ids != PADDING)
+        """Loss of B pairs, B clips with a wrong text and B texts with a wrong clip."""
+        ids = torch.cat([captions, wrong_captions, captions])
+        logits = self.match([audio.repeated(2), wrong_audio], ids.clamp(min=0), ids != PADDING)
         labels = (torch.arange(len(ids), device=ids.device) < len(captions)).long() * MATCHED
         return gather.share(valid.sum(), ids.device) * alm_loss(logits, labels, valid)
 

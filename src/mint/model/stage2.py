@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
-from mint.model import gather, masks
+from mint.model import gather
 from mint.model.bridge_net import Block, BridgeNet
 from mint.model.freeze import Frozen
 
@@ -86,8 +86,7 @@ class Stage2(nn.Module):
         """What the queries took from the audio: Bridge-Net's query outputs [B, Q, D]."""
         audio = self.bridge.project_audio(audio_features, audio_mask)
         if self.instruction_aware:
-            attention = masks.bidirectional(self.bridge.num_queries, instruction_mask)
-            output = self.bridge.encode_pair(audio, instruction_ids, attention)
+            output = self.bridge.encode_pair(audio, instruction_ids, instruction_mask, with_text=False)
         else:
             output = self.bridge.encode_queries(audio)
         assert output.queries is not None

@@ -126,11 +126,14 @@ def stage1_work(bridge: BridgeSizes, shapes: Shapes, alc: bool = True, alm: bool
     batch, text, queries = shapes.batch, shapes.text, bridge.num_queries
     work = _project_audio(bridge, shapes) + _blocks(bridge, batch, queries, 0, shapes.frames)
     if alc or alm:
-        work += _blocks(bridge, batch, 0, text, 0) + _contrast(bridge, shapes, trained=alc)
+        work += _blocks(bridge, batch, 0, text, 0, last_text=1) + _contrast(bridge, shapes, trained=alc)
     if alm:
         if shapes.ranks > 1:  # the clips that were drawn may be another rank's
             work += _project_audio(bridge, shapes)
-        work += _blocks(bridge, 3 * batch, queries, text, shapes.frames)
+        else:  # fetched twice, so that their scores are computed twice
+            again = _attention(batch, queries, shapes.frames, bridge.width) * bridge.crossing
+            work += Work(backward=again.forward // 2)
+        work += _blocks(bridge, 3 * batch, queries, text, shapes.frames, last_text=0)
         work += _dense(3 * batch * queries, bridge.width, 2)
     if atg:
         work += _blocks(bridge, batch, 0, text, 0, past=queries)
@@ -143,9 +146,8 @@ def stage1_work(bridge: BridgeSizes, shapes: Shapes, alc: bool = True, alm: bool
 def stage2_work(bridge: BridgeSizes, language: LanguageSizes, shapes: Shapes, instruction_aware: bool = True) -> Work:
     """One rank's step of stage 2 (paper, section 2.3), the frozen language model included."""
     text = shapes.text if instruction_aware else 0
-    work = _project_audio(bridge, shapes) + _blocks(bridge, shapes.batch, bridge.num_queries, text, shapes.frames)
-    if instruction_aware:  # the last block's text feed-forward is frozen
-        work += Work(backward=-2 * _dense(shapes.batch * text, bridge.width, bridge.intermediate).forward)
+    work = _project_audio(bridge, shapes)
+    work += _blocks(bridge, shapes.batch, bridge.num_queries, text, shapes.frames, last_text=0)
     work += _dense(shapes.batch * bridge.num_queries, bridge.width, language.width)
     return work + language_work(language, bridge.num_queries, shapes)
 
@@ -217,20 +219,34 @@ def _attention(batch: int, rows: int, columns: int, inner: int) -> Work:
 
 def _project_audio(bridge: BridgeSizes, shapes: Shapes) -> Work:
     rows = shapes.batch * shapes.frames
-    kept = Work(kept=rows * (2 * bridge.audio_width + 2 * bridge.crossing * bridge.width))
-    return _dense(rows, bridge.audio_width, bridge.width) * (2 * bridge.crossing) + kept
+    kept = Work(kept=rows * (bridge.audio_width + 2 * bridge.crossing * bridge.width))
+    product = _dense(rows, bridge.audio_width, bridge.width).forward
+    return Work(product, product) * (2 * bridge.crossing) + kept  # the frozen features take no gradient
 
 
-def _blocks(bridge: BridgeSizes, batch: int, queries: int, text: int, frames: int, past: int = 0) -> Work:
-    """A pass of Bridge-Net over queries, text or both, the text on `past` kept positions."""
-    width, rows = bridge.width, queries + text
-    block = _dense(batch * rows, width, width) * 4 + _attention(batch, rows, rows + past, width)
-    block += _dense(batch * rows, width, bridge.intermediate) * 2
-    block += Work(kept=batch * rows * (10 * width + 2 * bridge.intermediate) + 2 * batch * past * width)
+def _blocks(
+    bridge: BridgeSizes, batch: int, queries: int, text: int, frames: int, past: int = 0, last_text: int | None = None
+) -> Work:
+    """A pass of Bridge-Net over queries, text or both, the text on `past` kept positions.
+
+    Of the text's tokens the last block computes `last_text`; None: all.
+    """
+    work = _block(bridge, batch, queries + text, queries + text, past) * (bridge.num_layers - 1)
+    work += _block(bridge, batch, queries + text, queries + (text if last_text is None else last_text), past)
     if not queries:
-        return block * bridge.num_layers
-    cross = _dense(batch * queries, width, width) * 2 + _attention(batch, queries, frames, width)
-    return block * bridge.num_layers + (cross + Work(kept=batch * queries * 5 * width)) * bridge.crossing
+        return work
+    cross = _dense(batch * queries, bridge.width, bridge.width) * 2
+    cross += _attention(batch, queries, frames, bridge.width) + Work(kept=batch * queries * 5 * bridge.width)
+    return work + cross * bridge.crossing
+
+
+def _block(bridge: BridgeSizes, batch: int, rows: int, computed: int, past: int) -> Work:
+    """One block without its cross-attention, for `computed` of the rows."""
+    width = bridge.width
+    keys_values, others = _dense(batch * rows, width, width) * 2, _dense(batch * computed, width, width) * 2
+    feed_forward = _dense(batch * computed, width, bridge.intermediate) * 2
+    kept = batch * (2 * (rows + past) * width + computed * (8 * width + 2 * bridge.intermediate))
+    return keys_values + others + feed_forward + _attention(batch, computed, rows + past, width) + Work(kept=kept)
 
 
 def _contrast(bridge: BridgeSizes, shapes: Shapes, trained: bool, shared: int = 256) -> Work:

@@ -1,0 +1,148 @@
+"""The layers of Bridge-Net's blocks, and the two forms in which they are fed: packed text and projected audio.
+
+They compute what BERT's layers compute, and share work that the published code repeats: text has no padding except
+inside the self-attention (`PackedText`), and the audio's keys and values serve every pass and every pairing of clips
+with texts without being copied for each (`AudioKeysValues`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
+
+from mint.model import masks
+
+
+@dataclass(frozen=True)
+class PackedText:
+    """Texts without their padding: what treats tokens one by one runs on the real ones alone."""
+
+    hidden: Tensor
+    """[M, D], the M real tokens of all texts in order."""
+    places: Tensor
+    """[M] int64, where each lies in the padded batch: row times L plus column."""
+    mask: Tensor
+    """[B, L] bool, True: real."""
+
+    def padded(self, hidden: Tensor) -> Tensor:
+        """One vector a real token, [M, D], in padded form [B, L, D]; zeros are the padding."""
+        empty = hidden.new_zeros(self.mask.numel(), hidden.shape[-1])
+        return empty.index_copy(0, self.places, hidden).unflatten(0, self.mask.shape)
+
+    def packed(self, padded: Tensor) -> Tensor:
+        """The other way round: [B, L, D] to [M, D]."""
+        return padded.flatten(0, 1).index_select(0, self.places)
+
+    def first(self) -> PackedText:
+        """The first token of each text alone, as a batch of texts of one token."""
+        lengths = self.mask.sum(dim=1)
+        rows = torch.arange(len(lengths), device=lengths.device)
+        return PackedText(self.hidden[lengths.cumsum(0) - lengths], rows, self.mask[:, :1])
+
+
+@dataclass(frozen=True)
+class AudioKeysValues:
+    """Clips as Bridge-Net's cross-attention sees them, and which of them a batch of texts hears in turn."""
+
+    pairs: tuple[tuple[Tensor, Tensor], ...]
+    """Keys and values, each [B, H, T, D/H], one pair a cross-attending block."""
+    mask: Tensor
+    """[B, T] bool, True: real."""
+    rows: Tensor | None = None
+    """[N] the clips that are heard; None: all B in order."""
+    times: int = 1
+    """How often this sequence is gone through: clip after clip, then from the beginning."""
+
+    def __len__(self) -> int:
+        return self.times * len(self.mask if self.rows is None else self.rows)
+
+    def select(self, rows: Tensor) -> AudioKeysValues:
+        """The clips `rows` [N] in their order; their keys and values are fetched where they are used."""
+        return replace(self, rows=rows if self.rows is None else self.rows[rows])
+
+    def repeated(self, times: int) -> AudioKeysValues:
+        """Each clip heard `times` as often."""
+        return replace(self, times=self.times * times)
+
+
+class Attention(nn.Module):
+    """Multi-head attention with BERT's output layer, in pieces that a block puts together."""
+
+    def __init__(self, width: int, source_width: int, num_heads: int, dropout: float, layer_norm_eps: float) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.query = nn.Linear(width, width)
+        self.key = nn.Linear(source_width, width)
+        self.value = nn.Linear(source_width, width)
+        self.output = nn.Linear(width, width)
+        self.norm = nn.LayerNorm(width, eps=layer_norm_eps)
+        self.dropout = nn.Dropout(dropout)
+
+    def attend(self, asking: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
+        """Means of the values for what is asked [B, H, L, D/H], heads joined: [B, L, D].
+
+        `mask` is boolean, broadcastable to [B, H, L, K].
+        """
+        dropout = self.dropout.p if self.training else 0.0
+        attended = functional.scaled_dot_product_attention(asking, keys, values, attn_mask=mask, dropout_p=dropout)
+        return attended.transpose(1, 2).flatten(2)
+
+    def finish(self, hidden: Tensor, attended: Tensor) -> Tensor:
+        """BERT's output layer: dense, dropout, residual, LayerNorm; both are [..., D]."""
+        return self.norm(hidden + self.dropout(self.output(attended)))
+
+    def split(self, projected: Tensor) -> Tensor:
+        """[B, L, D] to heads [B, H, L, D/H]."""
+        return projected.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+
+
+class CrossAttention(Attention):
+    """Attention of the queries to the audio, in the block that is number `index` of those which cross-attend."""
+
+    def __init__(
+        self, index: int, width: int, audio_width: int, num_heads: int, dropout: float, layer_norm_eps: float
+    ) -> None:
+        super().__init__(width, audio_width, num_heads, dropout, layer_norm_eps)
+        self.index = index
+
+    def project(self, standardised: Tensor, norm: nn.LayerNorm) -> tuple[Tensor, Tensor]:
+        """Keys and values [B, H, T, D/H] of the audio after its LayerNorm.
+
+        The norm's scale and shift are put into the weights: what is multiplied is then a constant, so that no gradient
+        of the size of the audio has to be computed.
+
+        Args:
+            standardised: [B, T, audio width], the audio with zero mean and unit variance.
+            norm: gives the scale and the shift.
+        """
+        keys, values = (
+            functional.linear(standardised, layer.weight * norm.weight, layer.bias + layer.weight @ norm.bias)
+            for layer in (self.key, self.value)
+        )
+        return self.split(keys), self.split(values)
+
+    def forward(self, queries: Tensor, audio: Sequence[AudioKeysValues]) -> Tensor:
+        """Queries [N, Q, D] attend to the N clips that the parts of `audio` name one after another."""
+        asking = self.split(self.query(queries)).split([len(part) for part in audio])
+        attended = [self._hear(of_part, part) for of_part, part in zip(asking, audio, strict=True)]
+        return self.finish(queries, attended[0] if len(attended) == 1 else torch.cat(attended))
+
+    def _hear(self, asking: Tensor, part: AudioKeysValues) -> Tensor:
+        """The queries [times x clips, H, Q, D/H] of one part; those that hear the same clip stand side by side."""
+        asking = asking.unflatten(0, (part.times, -1)).permute(1, 2, 0, 3, 4).flatten(2, 3)  # [clips, H, times Q, D/H]
+        keys, values = part.pairs[self.index]
+        if part.rows is None:
+            attended = self.attend(asking, keys, values, masks.key_padding(part.mask))
+        else:
+            inputs = (asking, keys, values, part.mask, part.rows)
+            attended = checkpoint(self._fetch_and_attend, *inputs, use_reentrant=False)
+        return attended.unflatten(1, (part.times, -1)).transpose(0, 1).flatten(0, 1)
+
+    def _fetch_and_attend(self, asking: Tensor, keys: Tensor, values: Tensor, mask: Tensor, rows: Tensor) -> Tensor:
+        """In a checkpoint: what is fetched is fetched again for the backward pass, and not kept until then."""
+        return self.attend(asking, keys[rows], values[rows], masks.key_padding(mask[rows]))
