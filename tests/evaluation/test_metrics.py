@@ -8,7 +8,18 @@ import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, average_precision_score, roc_auc_score
 
-from mint.evaluation.metrics import accuracy, hits, mean, mean_average_precision, ratio, roc_auc, scored_classes
+from mint.evaluation import metrics
+from mint.evaluation.metrics import (
+    accuracy,
+    hits,
+    mean,
+    mean_average_precision,
+    micro_average_precision,
+    micro_roc_auc,
+    ratio,
+    roc_auc,
+    scored_classes,
+)
 from mint.types import MintError
 
 CLIPS, CLASSES = 60, 7
@@ -64,6 +75,30 @@ def test_macro_metrics_equal_scikit_learn_on_scores_like_those_of_models(ours: A
     truth = generator.random((400, CLASSES)) < np.linspace(0.01, 0.9, CLASSES)
     truth[0], truth[1] = True, False
     assert float(ours(scores, truth)) == pytest.approx(library(truth, scores, average="macro"), abs=1e-12)
+
+
+MICRO = [(micro_average_precision, average_precision_score), (micro_roc_auc, roc_auc_score)]
+
+
+@pytest.mark.parametrize(("ours", "library"), MICRO)
+def test_micro_metrics_equal_scikit_learn(ours: Any, library: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    scores, truth, known = make(5)
+    assert float(ours(scores, truth)) == pytest.approx(library(truth, scores, average="micro"), abs=1e-12)
+    assert float(ours(scores, truth, known)) == pytest.approx(library(truth[known], scores[known]), abs=1e-12)
+    weights = np.random.default_rng(1).integers(0, 4, size=(3, 2, CLIPS)).astype(float)
+    monkeypatch.setattr(metrics, "PAIRS_AT_ONCE", 3 * CLIPS * CLASSES)
+    found = ours(scores, truth, known, weights=weights)
+    assert found.shape == (3, 2)
+    for place in np.ndindex(3, 2):
+        pairs = np.repeat(weights[place][:, None], CLASSES, axis=1)[known]
+        assert found[place] == pytest.approx(library(truth[known], scores[known], sample_weight=pairs), abs=1e-12)
+
+
+@pytest.mark.parametrize(("ours", "_library"), MICRO)
+def test_micro_metrics_without_a_positive(ours: Any, _library: Any) -> None:
+    scores, truth, known = make(5)
+    with pytest.raises(MintError, match="known pairs of clip and class are all negative; the figure does not exist"):
+        ours(scores, truth & ~known, known)
 
 
 def test_nan_in_truth_is_unknown() -> None:

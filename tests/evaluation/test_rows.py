@@ -8,7 +8,7 @@ import torch
 from torch.nn.functional import normalize
 
 from mint.evaluation.caption_metrics import CaptionScore, CaptionScores
-from mint.evaluation.metrics import accuracy, mean_average_precision, roc_auc
+from mint.evaluation.metrics import accuracy, mean_average_precision, micro_average_precision, micro_roc_auc, roc_auc
 from mint.evaluation.results import Row
 from mint.evaluation.retrieval import retrieve
 from mint.evaluation.rows import (
@@ -37,17 +37,28 @@ def test_accuracy() -> None:
 
 
 def test_multilabel() -> None:
-    first, second = multilabel_rows(SCORES, TRUTH, task="ensembles", split="test", method="stage1")
-    assert (first.metric, first.value) == ("map", float(mean_average_precision(SCORES, TRUTH)))
-    assert (second.metric, second.value) == ("roc_auc", float(roc_auc(SCORES, TRUTH)))
-    chance = chance_multilabel_rows(TRUTH, task="ensembles", split="test")
-    assert [row.value for row in chance] == pytest.approx([TRUTH.mean(), 0.5])
+    rows = multilabel_rows(SCORES, TRUTH, task="ensembles", split="test", method="stage1")
+    assert {row.metric: row.value for row in rows} == {
+        "map": float(mean_average_precision(SCORES, TRUTH)),
+        "roc_auc": float(roc_auc(SCORES, TRUTH)),
+        "micro_map": float(micro_average_precision(SCORES, TRUTH)),
+        "micro_roc_auc": float(micro_roc_auc(SCORES, TRUTH)),
+    }
+    known = np.arange(120).reshape(40, 3) % 4 < 3
+    for given in (TRUTH, known), (np.where(known, TRUTH.astype(float), np.nan), None):
+        chance = chance_multilabel_rows(*given, task="ensembles", split="test")
+        assert [row.metric for row in chance] == [row.metric for row in rows]
+        shares = [TRUTH[known[:, one], one].mean() for one in range(3)]
+        assert [row.value for row in chance] == pytest.approx([np.mean(shares), 0.5, TRUTH[known].mean(), 0.5])
 
 
 def test_a_metric_that_no_class_allows_has_no_row() -> None:
     always = np.ones((40, 3), dtype=bool)
-    assert [row.metric for row in multilabel_rows(SCORES, always, task="t", split="s", method="m")] == ["map"]
-    assert [row.metric for row in chance_multilabel_rows(always, task="t", split="s")] == ["map"]
+    assert [row.metric for row in multilabel_rows(SCORES, always, task="t", split="s", method="m")] == [
+        "map",
+        "micro_map",
+    ]
+    assert [row.metric for row in chance_multilabel_rows(always, task="t", split="s")] == ["map", "micro_map"]
 
 
 def test_retrieval() -> None:

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     Bools = NDArray[np.bool_]
 
 
+PAIRS_AT_ONCE = 4_000_000
+"""Weights of pairs of clip and class that are held at a time."""
 Metric = Callable[..., "Floats"]
 """A figure that exists for every weighting of the clips: metric(*arrays, weights=[..., N]) -> [...]."""
 
@@ -74,6 +76,28 @@ def roc_auc(
     return _macro(_area_under_roc, scores, truth, known, weights, negatives=True)
 
 
+def micro_average_precision(
+    scores: ArrayLike, truth: ArrayLike, known: ArrayLike | None = None, *, weights: Floats | None = None
+) -> Floats:
+    """Average precision over all known pairs of clip and class, ranked together: frequent classes count more.
+
+    Raises:
+        MintError: as `mean_average_precision`, or no known positive.
+    """
+    return _micro(_average_precision, scores, truth, known, weights)
+
+
+def micro_roc_auc(
+    scores: ArrayLike, truth: ArrayLike, known: ArrayLike | None = None, *, weights: Floats | None = None
+) -> Floats:
+    """Area under the ROC curve over all known pairs of clip and class, ranked together.
+
+    Raises:
+        MintError: as `mean_average_precision`, or no known positive or no known negative.
+    """
+    return _micro(_area_under_roc, scores, truth, known, weights)
+
+
 def scored_classes(truth: ArrayLike, known: ArrayLike | None = None, *, negatives: bool = False) -> Bools:
     """Which classes enter a macro average [C]: those with a known positive (and, if asked, a known negative)."""
     positive, listened = _truth(truth, known)
@@ -106,10 +130,7 @@ def _macro(
     *,
     negatives: bool,
 ) -> Floats:
-    values = _scores(scores)
-    positive, listened = _truth(truth, known)
-    if positive.shape != values.shape:
-        raise MintError(f"scores have shape {values.shape} but truth {positive.shape}; both must be [clips, classes]")
+    values, positive, listened = _checked(scores, truth, known)
     classes = np.flatnonzero(scored_classes(positive, listened, negatives=negatives))
     if classes.size == 0:
         raise MintError(
@@ -121,6 +142,36 @@ def _macro(
     there = ~np.isnan(areas)
     with np.errstate(invalid="ignore"):  # a resample without any scored class is NaN
         return np.asarray(np.where(there, areas, 0.0).sum(axis=0) / there.sum(axis=0))
+
+
+def _micro(area: Any, scores: ArrayLike, truth: ArrayLike, known: ArrayLike | None, weights: Floats | None) -> Floats:
+    """A single class whose members are the known pairs of all classes; some resamples at a time."""
+    values, positive, listened = _checked(scores, truth, known)
+    clips, classes = np.nonzero(listened)
+    right = positive[clips, classes]
+    if not right.any() or (area is _area_under_roc and right.all()):
+        raise MintError(
+            f"the {right.size} known pairs of clip and class are all {'positive' if right.any() else 'negative'}; "
+            "the figure does not exist"
+        )
+    one_class = values[clips, classes][:, None], right[:, None], np.ones((len(clips), 1), dtype=bool)
+    weights = np.ones(len(values)) if weights is None else weights
+    resamples = weights.reshape(-1, len(values))
+    rows = max(1, PAIRS_AT_ONCE // len(clips))
+    areas = [
+        area(*_cumulated(*one_class, resamples[first : first + rows][:, clips], 0))
+        for first in range(0, len(resamples), rows)
+    ]
+    return np.asarray(np.concatenate(areas).reshape(weights.shape[:-1]))
+
+
+def _checked(scores: ArrayLike, truth: ArrayLike, known: ArrayLike | None) -> tuple[Floats, Bools, Bools]:
+    """Scores, truth and what is known, all [N, C]."""
+    values = _scores(scores)
+    positive, listened = _truth(truth, known)
+    if positive.shape != values.shape:
+        raise MintError(f"scores have shape {values.shape} but truth {positive.shape}; both must be [clips, classes]")
+    return values, positive, listened
 
 
 def _cumulated(scores: Floats, positive: Bools, listened: Bools, weights: Floats, one: int) -> tuple[Floats, Floats]:

@@ -24,6 +24,13 @@ if TYPE_CHECKING:
 
 DEPTHS = (1, 5, 10)
 """The k of R@k."""
+MULTILABEL = (
+    ("map", metrics.mean_average_precision, False),
+    ("roc_auc", metrics.roc_auc, True),
+    ("micro_map", metrics.micro_average_precision, False),
+    ("micro_roc_auc", metrics.micro_roc_auc, True),
+)
+"""Metrics of several labels a clip, and whether they need a negative."""
 
 
 def accuracy_rows(
@@ -44,12 +51,12 @@ def multilabel_rows(
     method: str,
     seed: int = 0,
 ) -> list[Row]:
-    """`map` and `roc_auc`; scores [N, C], truth [N, C] bool, known [N, C] bool or None for all.
+    """`map`, `roc_auc`, and both as `micro_...`; scores [N, C], truth [N, C] bool, known [N, C] bool or None for all.
 
     A metric that no class allows (for ROC-AUC, one without negatives) has no row.
     """
     rows = []
-    for name, metric, negatives in (("map", metrics.mean_average_precision, False), ("roc_auc", metrics.roc_auc, True)):
+    for name, metric, negatives in MULTILABEL:
         if metrics.scored_classes(truth, known, negatives=negatives).any():
             found = bootstrap.interval(metric, scores, truth, known, seed=seed)
             rows.append(_row(found, task, split, name, method, len(np.asarray(truth))))
@@ -94,12 +101,16 @@ def chance_accuracy_rows(labels: ArrayLike, classes: int, *, task: str, split: s
 
 
 def chance_multilabel_rows(truth: ArrayLike, known: ArrayLike | None = None, *, task: str, split: str) -> list[Row]:
-    """What guessing gives: the share of positives for `map`, one half for `roc_auc`."""
-    clips = len(np.asarray(truth))
-    rows = [_chance(probe.chance_average_precision(truth, known), task, split, "map", clips)]
+    """What guessing gives: the share of positives for average precision, one half for ROC-AUC."""
+    positive = np.asarray(truth, dtype=np.float64)
+    pairs = positive.ravel() if known is None else positive[np.asarray(known, dtype=bool)]
+    values = {
+        "map": probe.chance_average_precision(truth, known),
+        "micro_map": probe.chance_average_precision(pairs[:, None]),
+    }
     if metrics.scored_classes(truth, known, negatives=True).any():
-        rows.append(_chance(0.5, task, split, "roc_auc", clips))
-    return rows
+        values |= {"roc_auc": 0.5, "micro_roc_auc": 0.5}
+    return [_chance(values[name], task, split, name, len(positive)) for name, *_ in MULTILABEL if name in values]
 
 
 def chance_retrieval_rows(retrieval: Retrieval, *, task: str, split: str) -> list[Row]:
