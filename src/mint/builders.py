@@ -114,7 +114,9 @@ def build_language(config: LanguageConfig, device: torch.device | str = "cpu") -
     freeze(model.to(device))
     if config.family == "seq2seq":
         return Seq2SeqLanguageModel(model, tokenizer, identity=identity)
-    return CausalLanguageModel(model, tokenizer, identity=identity, answer_end=config.answer_end)
+    return CausalLanguageModel(
+        model, tokenizer, identity=identity, answer_end=config.answer_end, chat_template=config.chat_template
+    )
 
 
 def build_stage1(recipe: Recipe, audio_width: int, vocab_size: int) -> Stage1:

@@ -114,9 +114,14 @@ class LanguageConfig:
     """Of the frozen weights."""
     answer_end: str | None = None
     """Text of one token that ends an answer; None: the tokenizer's end of sequence. Of a causal model."""
+    chat_template: bool = False
+    """Soft prompt and instruction stand where the tokenizer's chat template has a user's message, and the answer where
+    the model's own begins: as instruct models were tuned. Of a causal model."""
 
     def __post_init__(self) -> None:
         """Refuse what the family cannot do."""
+        if self.family == "seq2seq" and self.chat_template:
+            raise ValueError("language.chat_template is true, but seq2seq models know no chat; leave it out")
         if self.family == "seq2seq" and self.answer_end is not None:
             raise ValueError(
                 f"language.answer_end is {self.answer_end!r}, but seq2seq models have an end of their own; leave it out"

@@ -173,10 +173,10 @@ def test_each_rank_has_a_part_of_each_batch_of_one_process(
     assert [item.answers[0] for batch, _ in whole for _, item in batch] == [str(index) for index in range(count)]
     assert [number for batch, _ in whole for number, _ in batch] == list(range(count))
     assert all(len(batch) == size <= per_rank * ranks for batch, size in whole)
-    monkeypatch.setattr(validation.gather, "world_size", lambda: ranks)
+    monkeypatch.setattr("mint.model.gather.world_size", lambda: ranks)
     shares = []
     for rank in range(ranks):
-        monkeypatch.setattr(validation.distributed, "get_rank", lambda rank=rank: rank)
+        monkeypatch.setattr("torch.distributed.get_rank", lambda rank=rank: rank)
         shares.append(list(held._batches(per_rank)))
     assert {len(share) for share in shares} == {len(whole)}
     for index, (batch, size) in enumerate(whole):

@@ -3,7 +3,8 @@
 The sequence is [soft prompt; prompt; answer; end]: MINT's paper uses an encoder-decoder (section 2.3), where the answer
 has a sequence of its own; for a causal model everything stands in one, with the loss on the answer alone, as in
 BLIP-2's OPT variant. The answer follows the prompt after one space. No begin-of-sequence token is added: the soft
-prompt stands first, and is learnt.
+prompt stands first, and is learnt. With a chat template the sequence is [head; soft prompt; prompt and tail; answer;
+end]: what the tokenizer's template writes around a user's message, as InstructBLIP's Vicuna variant does without one.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mint.language.candidates import CandidateTree, grow_trees
+from mint.language.chat import frame_message
 from mint.types import MintError
 
 if TYPE_CHECKING:
@@ -48,12 +50,15 @@ class CausalLanguageModel:
         tokenizer: its tokenizer.
         identity: name and revision.
         answer_end: text of one token that ends an answer; None: the tokenizer's end of sequence.
+        chat_template: soft prompt and prompt are a user's message in the tokenizer's chat template.
 
     Raises:
-        MintError: `answer_end` is more than one token.
+        MintError: `answer_end` is more than one token, or there is no chat template that can be used.
     """
 
-    def __init__(self, model: Any, tokenizer: Any, identity: str, answer_end: str | None = None) -> None:
+    def __init__(
+        self, model: Any, tokenizer: Any, identity: str, answer_end: str | None = None, chat_template: bool = False
+    ) -> None:
         self.model = model
         self.tokenizer = tokenizer
         self.identity = identity
@@ -64,14 +69,17 @@ class CausalLanguageModel:
         self.width = self.embedding.embedding_dim
         self.decoder = model.get_decoder()
         self.head = model.get_output_embeddings()
-        # SentencePiece's tokenizers put a space before every text by themselves.
-        self.space = "" if tokenizer.tokenize("a")[0].startswith(SENTENCEPIECE_SPACE) else " "
+        self.chat = frame_message(tokenizer, identity) if chat_template else None
+        self.opening = self._tokens(self.chat.head) if self.chat else []
+        """Tokens before the soft prompt."""
+        # SentencePiece's tokenizers put a space before every text by themselves; a chat's answer starts a line.
+        self.space = "" if self.chat or tokenizer.tokenize("a")[0].startswith(SENTENCEPIECE_SPACE) else " "
 
     def collate(self, prompts: Sequence[str], answers: Sequence[str]) -> dict[str, Tensor]:
         """Rows of prompt and answer, padded on the right; labels are -100 on the prompt and the padding."""
         rows = []
         for prompt, answer in zip(prompts, answers, strict=True):
-            prompt_ids, answer_ids = self._tokens(prompt), self.answer_tokens(answer)
+            prompt_ids, answer_ids = self.prompt_tokens(prompt), self.answer_tokens(answer)
             rows.append((prompt_ids + answer_ids, [IGNORED] * len(prompt_ids) + answer_ids))
         length = max(len(ids) for ids, _ in rows)
         ids = torch.tensor([ids + [self.pad] * (length - len(ids)) for ids, _ in rows])
@@ -85,17 +93,21 @@ class CausalLanguageModel:
             raise MintError(f"language.answer_end {text!r} is {len(ids)} tokens; choose a text of one, such as '\\n'")
         return ids[0]
 
+    def prompt_tokens(self, prompt: str) -> list[int]:
+        """Tokens of a prompt, and of what its chat template writes after it."""
+        return self._tokens(prompt if self.chat is None else prompt.strip() + self.chat.tail)
+
     def answer_tokens(self, answer: str) -> list[int]:
-        """Tokens of a whole answer: a space before it, the end after it."""
+        """Tokens of a whole answer: a space before it where none follows the prompt by itself, the end after it."""
         return [*self._tokens(self.space + answer), self.end]
 
     def loss(self, soft_prompt: Tensor, prompt_ids: Tensor, prompt_mask: Tensor, labels: Tensor) -> Tensor:
         """Mean negative log-likelihood of the answers' tokens; logits are computed for these alone."""
-        batch, queries = soft_prompt.shape[:2]
-        embedded = torch.cat([soft_prompt.to(self.embedding.weight.dtype), self.embedding(prompt_ids)], dim=1)
-        mask = torch.cat([prompt_mask.new_ones(batch, queries), prompt_mask], dim=1)
+        opened = self._opened(soft_prompt)
+        embedded = torch.cat([opened, self.embedding(prompt_ids)], dim=1)
+        mask = torch.cat([prompt_mask.new_ones(opened.shape[:2]), prompt_mask], dim=1)
         hidden = self.decoder(inputs_embeds=embedded, attention_mask=mask.long(), use_cache=False).last_hidden_state
-        before = hidden[:, queries - 1 : -1]  # [B, L, D]: position i predicts label i
+        before = hidden[:, opened.shape[1] - 1 : -1]  # [B, L, D]: position i predicts label i
         predicts = labels != IGNORED
         return functional.cross_entropy(self.head(before[predicts]).float(), labels[predicts])
 
@@ -137,11 +149,21 @@ class CausalLanguageModel:
         ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
         return ids
 
+    def _embed(self, tokens: list[int]) -> Tensor:
+        return self.embedding(torch.tensor(tokens, device=self.embedding.weight.device, dtype=torch.long))
+
+    def _opened(self, soft_prompt: Tensor) -> Tensor:
+        """What stands before the prompts: the soft prompt, in a chat after the template's head. [B, K, D]."""
+        soft_prompt = soft_prompt.to(self.embedding.weight.dtype)
+        if not self.opening:
+            return soft_prompt
+        return torch.cat([self._embed(self.opening).expand(len(soft_prompt), -1, -1), soft_prompt], dim=1)
+
     def _embed_prefix(self, soft_prompt: Tensor, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
         """[padding; soft prompt; prompt] embedded [B, K, D], and its mask [B, K]."""
         rows = [
-            torch.cat([soft, self.embedding(torch.tensor(self._tokens(prompt), device=soft.device, dtype=torch.long))])
-            for soft, prompt in zip(soft_prompt.to(self.embedding.weight.dtype), prompts, strict=True)
+            torch.cat([opened, self._embed(self.prompt_tokens(prompt))])
+            for opened, prompt in zip(self._opened(soft_prompt), prompts, strict=True)
         ]
         length = max(len(row) for row in rows)
         embedded = torch.stack([functional.pad(row, (0, 0, length - len(row), 0)) for row in rows])

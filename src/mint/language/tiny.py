@@ -21,10 +21,17 @@ TINY_BERT: dict[str, Any] = {
 }
 """What Bridge-Net takes from a BERT's configuration, for `bridge.weights: tiny`."""
 
+TINY_CHAT = (
+    "{% for message in messages %}{{ message['role'] + ': ' + message['content'] + '<end>' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ 'assistant: ' }}{% endif %}"
+)
+"""A chat template of the usual kind."""
+
 
 def tiny_language() -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast]:
     """Two Llama blocks of width 32 over bytes, the same on every call, and their tokenizer."""
     tokenizer = byte_tokenizer(["<end>", "<pad>"], eos_token="<end>", pad_token="<pad>")
+    tokenizer.chat_template = TINY_CHAT
     config = LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=32,

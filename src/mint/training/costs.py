@@ -15,6 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mint.builders import bridge_sizes
 from mint.config import Recipe
+from mint.language.causal import CausalLanguageModel
 from mint.training.estimate import (
     PEAK_FLOPS,
     BridgeSizes,
@@ -71,7 +72,9 @@ def estimate_costs(
     """
     frames, flops = encode_one(encoder, min(SECONDS, recipe.data.max_seconds))
     text = recipe.bridge.max_text_tokens
-    shapes = Shapes(arguments.train_batch_size, frames, text, prompt=text, answer=text, ranks=arguments.world_size)
+    framed = len(language.opening) + len(language.prompt_tokens("")) if isinstance(language, CausalLanguageModel) else 0
+    prompt = text + framed  # a chat template writes around it
+    shapes = Shapes(arguments.train_batch_size, frames, text, prompt=prompt, answer=text, ranks=arguments.world_size)
     bridge = BridgeSizes.of(bridge_sizes(recipe.bridge, encoder.width, len(tokenizer)))
     if recipe.objectives is not None:
         on = recipe.objectives
