@@ -1,12 +1,13 @@
 """Two runs on the same clips: by how much they differ, and whether that is more than chance.
 
 Both are resampled together (a paired bootstrap), which is sharper than their two intervals side by side: what makes a
-clip hard is hard for both. Results files keep what stage 2 said of each clip of the tasks with one label a clip.
+clip hard is hard for both. Results files keep what each method was worth on each clip (`mint.evaluation.per_clip`), or
+at least what stage 2 said of the clips of the tasks with one label a clip.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,21 +15,25 @@ import numpy as np
 
 from mint.evaluation.bootstrap import Interval, difference
 from mint.evaluation.metrics import mean
-from mint.evaluation.results import Results, show
+from mint.evaluation.per_clip import Series, read_series
+from mint.evaluation.results import NOT_SHARES, Results, metric_title, show
 from mint.types import MintError
 
 if TYPE_CHECKING:
     from mint.evaluation.runner import Prediction
 
-METRIC = "accuracy"
+Place = tuple[str, str, str, str]
+"""Task, split, metric, method."""
 
 
 @dataclass(frozen=True)
 class Difference:
-    """Accuracy of two runs on the clips that both measured."""
+    """One metric of two runs on the clips that both measured."""
 
     task: str
     split: str
+    metric: str
+    method: str
     first: float
     second: float
     gap: Interval
@@ -59,7 +64,7 @@ def record_predictions(predictions: Sequence[Prediction]) -> list[dict[str, str]
 
 
 def compare(first: Results, second: Results, *, seed: int = 0) -> list[Difference]:
-    """The differences on every task and split that both runs measured.
+    """The differences in everything that both runs measured, in the order of the first file.
 
     Args:
         first: of one run.
@@ -67,64 +72,93 @@ def compare(first: Results, second: Results, *, seed: int = 0) -> list[Differenc
         seed: of the resampling.
 
     Raises:
-        MintError: a file without predictions, no clip in common, or a clip with two truths.
+        MintError: a file without values of single clips, no clip in common, a clip with two truths.
     """
-    ours, theirs = (_by_place(results, name) for results, name in ((first, "first"), (second, "second")))
-    found = []
-    for place in ours:
-        common = sorted(ours[place].keys() & theirs.get(place, {}).keys())
-        if not common:
-            continue
-        pairs = [(ours[place][clip], theirs[place][clip]) for clip in common]
-        for clip, (one, other) in zip(common, pairs, strict=True):
-            if one["truth"] != other["truth"]:
-                raise MintError(
-                    f"clip {clip} is {one['truth']!r} in the first file and {other['truth']!r} in the second; "
-                    "compare runs on the same manifest"
-                )
-        truth = [one["truth"] for one, _ in pairs]
-        right = np.array([[entry["predicted"] == entry["truth"] for entry in pair] for pair in pairs], dtype=np.float64)
-        gap = difference(mean, (right[:, 1],), (right[:, 0],), strata=truth, seed=seed)
-        dropped = len(ours[place].keys() ^ theirs[place].keys())
-        shares = right.mean(axis=0)
-        found.append(Difference(*place, float(shares[0]), float(shares[1]), gap, len(common), dropped))
+    ours, theirs = (_series(results, name) for results, name in ((first, "first"), (second, "second")))
+    found = [
+        _difference(place, ours[place], theirs[place], seed)
+        for place in ours
+        if place in theirs and set(ours[place].ids) & set(theirs[place].ids)
+    ]
     if not found:
         raise MintError("the two runs have no clip in common; compare runs on the same manifests")
     return found
 
 
+def _difference(place: Place, first: Series, second: Series, seed: int) -> Difference:
+    places = [{clip: row for row, clip in enumerate(series.ids)} for series in (first, second)]
+    common = sorted(places[0].keys() & places[1].keys())
+    rows = [np.array([there[clip] for clip in common]) for there in places]
+    ours, theirs = (
+        tuple(array[chosen] for array in series.arrays) for series, chosen in zip((first, second), rows, strict=True)
+    )
+    strata = None
+    if first.strata is not None and second.strata is not None:
+        strata = [first.strata[row] for row in rows[0]]
+        for clip, one, row in zip(common, strata, rows[1], strict=True):
+            if one != second.strata[row]:
+                raise MintError(
+                    f"clip {clip} is {one!r} in the first file and {second.strata[row]!r} in the second; "
+                    "compare runs on the same manifest"
+                )
+    if len(ours) > 2 and not (np.array_equal(ours[1], theirs[1]) and np.array_equal(ours[2], theirs[2])):
+        raise MintError(f"the labels of {place[0]} differ between the files; compare runs on the same manifest")
+    return Difference(
+        *place,
+        float(first.metric(*ours)),
+        float(second.metric(*theirs)),
+        difference(first.metric, theirs, ours, strata=strata, seed=seed),
+        len(common),
+        len(places[0].keys() ^ places[1].keys()),
+    )
+
+
 def comparison_table(found: Sequence[Difference], names: tuple[str, str]) -> str:
-    """As Markdown, in percent."""
-    head = ["task", "split", "n", *names, "second - first", "95 % interval", "excludes 0"]
+    """As Markdown; shares in percent."""
+    head = ["task", "split", "metric", "method", "n", *names, "second - first", "95 % interval", "excludes 0"]
     body = [
         [
-            one.task,
-            one.split,
-            str(one.n),
-            show(METRIC, one.first),
-            show(METRIC, one.second),
-            f"{100 * one.gap.value:+.1f}",
-            f"[{100 * one.gap.low:+.1f}, {100 * one.gap.high:+.1f}]",
+            *(one.task, one.split, metric_title(one.metric), one.method, str(one.n)),
+            *(show(one.metric, value) for value in (one.first, one.second)),
+            _signed(one.metric, one.gap.value),
+            f"[{_signed(one.metric, one.gap.low)}, {_signed(one.metric, one.gap.high)}]",
             "yes" if one.differs else "no",
         ]
         for one in found
     ]
-    rule = ["---"] * 2 + ["---:"] * (len(head) - 2)
+    rule = ["---"] * 4 + ["---:"] * (len(head) - 4)
     table = "".join(f"| {' | '.join(line)} |\n" for line in (head, rule, *body))
-    dropped = sum(one.dropped for one in found)
-    note = f"\n{dropped} clips that only one of the two measured are left out.\n" if dropped else ""
-    return f"Accuracy of stage 2 (%), paired bootstrap over clips\n\n{table}{note}"
+    note = "\nOf twenty lines between two runs that do not differ, one excludes 0 by chance.\n"
+    dropped = {(one.task, one.split): one.dropped for one in found}
+    if left := sum(dropped.values()):
+        note += f"\n{left} clips that only one of the two measured are left out.\n"
+    return f"Paired bootstrap over clips\n\n{table}{note}"
 
 
-def _by_place(results: Results, name: str) -> dict[tuple[str, str], dict[str, dict[str, Any]]]:
-    """Predictions by task and split, then by clip."""
-    predictions = results.extra.get("predictions")
-    if not predictions:
-        raise MintError(
-            f"the {name} results file keeps no predictions of single clips; evaluate that run again, on a task with "
-            "one label a clip"
-        )
-    places: dict[tuple[str, str], dict[str, dict[str, Any]]] = {}
+def _signed(metric: str, value: float) -> str:
+    return f"{value:+.3f}" if metric in NOT_SHARES else f"{100 * value:+.1f}"
+
+
+def _series(results: Results, name: str) -> dict[Place, Series]:
+    """What a file holds of single clips."""
+    predictions = results.extra.get("predictions") or []
+    found = _predicted(predictions) | read_series(results.extra.get("per_clip") or [])
+    if not found:
+        raise MintError(f"the {name} results file keeps nothing of single clips; evaluate that run again")
+    return found
+
+
+def _predicted(predictions: Sequence[Mapping[str, Any]]) -> dict[Place, Series]:
+    """Accuracy of stage 2 from what it said."""
+    groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for entry in predictions:
-        places.setdefault((entry["task"], entry["split"]), {})[entry["id"]] = entry
-    return places
+        groups.setdefault((entry["task"], entry["split"]), []).append(entry)
+    return {
+        (*place, "accuracy", "stage2"): Series(
+            mean,
+            (np.array([entry["predicted"] == entry["truth"] for entry in entries], dtype=np.float64),),
+            [entry["id"] for entry in entries],
+            [entry["truth"] for entry in entries],
+        )
+        for place, entries in groups.items()
+    }

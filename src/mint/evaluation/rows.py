@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import ArrayLike
+    from torch import Tensor
 
     from mint.evaluation.bootstrap import Interval
     from mint.evaluation.caption_metrics import CaptionScores
@@ -66,13 +67,18 @@ def multilabel_rows(
 def retrieval_rows(retrieval: Retrieval, *, task: str, split: str, method: str, seed: int = 0) -> list[Row]:
     """`recall@k` and `map@10` of text-to-audio (the paper's Table 3), and the same as `audio_to_text_...`."""
     rows = []
-    for prefix, ranks in _directions(retrieval):
-        values = {f"recall@{k}": ranks.recall(k) for k in DEPTHS} | {"map@10": ranks.average_precision(10)}
-        for name, value in values.items():
+    for prefix, ranks in directions(retrieval):
+        for name, value in query_values(prefix, ranks).items():
             sums, counts = (part.cpu().numpy() for part in ranks.per_clip(value))
             found = bootstrap.interval(metrics.ratio, sums, counts, seed=seed)
-            rows.append(_row(found, task, split, prefix + name, method, len(sums)))
+            rows.append(_row(found, task, split, name, method, len(sums)))
     return rows
+
+
+def query_values(prefix: str, ranks: Ranks) -> dict[str, Tensor]:
+    """The metrics of retrieval for each query of one direction."""
+    values = {f"recall@{k}": ranks.recall(k) for k in DEPTHS} | {"map@10": ranks.average_precision(10)}
+    return {prefix + name: value for name, value in values.items()}
 
 
 def caption_rows(captions: CaptionScores, *, task: str, split: str, method: str, seed: int = 0) -> list[Row]:
@@ -116,7 +122,7 @@ def chance_multilabel_rows(truth: ArrayLike, known: ArrayLike | None = None, *, 
 def chance_retrieval_rows(retrieval: Retrieval, *, task: str, split: str) -> list[Row]:
     """What a random order gives: k/N for `recall@k` where one item is right."""
     rows = []
-    for prefix, ranks in _directions(retrieval):
+    for prefix, ranks in directions(retrieval):
         values = {f"recall@{k}": ranks.chance_recall(k) for k in DEPTHS}
         values["map@10"] = ranks.chance_average_precision(10)
         clips = len(ranks.clip.unique())
@@ -124,7 +130,8 @@ def chance_retrieval_rows(retrieval: Retrieval, *, task: str, split: str) -> lis
     return rows
 
 
-def _directions(retrieval: Retrieval) -> tuple[tuple[str, Ranks], tuple[str, Ranks]]:
+def directions(retrieval: Retrieval) -> tuple[tuple[str, Ranks], tuple[str, Ranks]]:
+    """Both, with what their metrics' names begin with."""
     return ("", retrieval.text_to_audio), ("audio_to_text_", retrieval.audio_to_text)
 
 

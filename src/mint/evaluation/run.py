@@ -95,6 +95,7 @@ def evaluate_run(
         corpora=dict.fromkeys(("retrieval", "captioning"), captioned),
         objectives=_objectives(recipes[0]),
         predictions=record_predictions(evaluation.predictions),
+        per_clip=[one.record() for one in evaluation.per_clip],
         not_computed=evaluation.not_computed,
     )
     return read_results(path), path

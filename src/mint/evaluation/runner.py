@@ -16,14 +16,15 @@ from sklearn.metrics import confusion_matrix
 from tqdm.auto import tqdm
 
 from mint.data.features import Features
-from mint.evaluation import predict, probe, rows
+from mint.evaluation import predict, probe, rows, sentences
 from mint.evaluation.attention import clip_attention
 from mint.evaluation.calibration import calibrate
-from mint.evaluation.caption_metrics import REPORTED, names_label, score_captions
+from mint.evaluation.caption_metrics import REPORTED, CaptionScore, names_label, score_captions
 from mint.evaluation.matching import Matcher
+from mint.evaluation.per_clip import PerClip, clip_ids, of_accuracy, of_labels, of_retrieval
 from mint.evaluation.report import Confusion, Reliability, SimilarityMap
 from mint.evaluation.results import Row
-from mint.evaluation.retrieval import retrieve
+from mint.evaluation.retrieval import Retrieval, retrieve
 from mint.evaluation.settings import QUICK, Settings
 from mint.evaluation.similarity import ensemble, similarity
 from mint.evaluation.vocabulary import finish_scores
@@ -32,6 +33,7 @@ from mint.model.stage2 import Stage2
 from mint.types import CAPTION_PROMPT, Example, MintError
 
 HELD_OUT = ("test", "unseen")
+SENTENCES = "sentence_similarity"
 SHOWN = 16
 """Clips and captions in the similarity map."""
 LOOKED_INTO = 4
@@ -91,6 +93,7 @@ class Evaluation:
     attentions: list[tuple[Example, torch.Tensor]] = field(default_factory=list)
     """Clips and the attention [Q, T] of stage 2's queries in their first window."""
     captions: list[tuple[Example, str]] = field(default_factory=list)
+    per_clip: list[PerClip] = field(default_factory=list)
     not_computed: dict[str, str] = field(default_factory=dict)
 
 
@@ -166,6 +169,7 @@ def _closed_set(
             for method, values in scores.items():
                 evaluation.rows += rows.accuracy_rows(values, wanted, **place, method=method, seed=seed)
             evaluation.rows += rows.chance_accuracy_rows(wanted, len(labels), **place)
+            evaluation.per_clip.append(of_accuracy(held_out, scores, wanted))
             if "stage2" in scores:
                 _keep_predictions(evaluation, held_out, scores["stage2"], wanted, labels)
                 _keep_diagnostics(evaluation, trained, held_out, features, wanted, scores["stage2"], settings)
@@ -173,6 +177,7 @@ def _closed_set(
             for method, values in scores.items():
                 evaluation.rows += rows.multilabel_rows(values, truth, known, **place, method=method, seed=seed)
             evaluation.rows += rows.chance_multilabel_rows(truth, known, **place)
+            evaluation.per_clip.append(of_labels(held_out, scores, truth, known))
 
 
 def _truth(examples: Sequence[Example], labels: Sequence[str]) -> np.ndarray[Any, np.dtype[np.bool_]]:
@@ -286,12 +291,12 @@ def _retrieval(
     texts = predict.embed_texts(trained.stage1, trained.tokenizer, words, trained.max_tokens)
     owner = torch.tensor([clip for clip, _ in captions])
     found = retrieve(queries, texts, owner)
-    evaluation.rows += rows.retrieval_rows(found, task="retrieval", split="test", method="stage1", seed=seed)
+    _keep_retrieval(evaluation, examples, found, "stage1", seed)
     evaluation.rows += rows.chance_retrieval_rows(found, task="retrieval", split="test")
     if trained.stage1.alm:
         matcher = Matcher(trained.stage1, trained.tokenizer, clips, words, trained.max_tokens)
         found = retrieve(queries, texts, owner, reranker=matcher, top=settings.reranked)
-        evaluation.rows += rows.retrieval_rows(found, task="retrieval", split="test", method="stage1+alm", seed=seed)
+        _keep_retrieval(evaluation, examples, found, "stage1+alm", seed)
     some = range(min(SHOWN, len(examples)))
     first = [next(index for index, (clip, _) in enumerate(captions) if clip == shown) for shown in some]
     evaluation.similarities.append(
@@ -303,6 +308,15 @@ def _retrieval(
             list(range(len(first))),
         )
     )
+
+
+def _keep_retrieval(
+    evaluation: Evaluation, examples: Sequence[Example], found: Retrieval, method: str, seed: int
+) -> None:
+    evaluation.rows += rows.retrieval_rows(found, task="retrieval", split="test", method=method, seed=seed)
+    for prefix, ranks in rows.directions(found):
+        values = rows.query_values(prefix, ranks)
+        evaluation.per_clip.append(of_retrieval(examples, ranks, values, method))
 
 
 def _captioning(
@@ -325,10 +339,19 @@ def _captioning(
         **settings.decoding.options(),
     )
     evaluation.captions += zip(examples, generated, strict=True)
-    scored = score_captions(generated, [example.captions for example in examples], REPORTED)
+    references = [example.captions for example in examples]
+    scored = score_captions(generated, references, REPORTED)
+    if reason := sentences.missing():
+        scored.not_computed[SENTENCES] = reason
+    else:
+        similar = sentences.sentence_similarity(generated, references)
+        scored.scores[SENTENCES] = CaptionScore(float(similar.mean()), similar, is_mean=True)
     evaluation.not_computed |= scored.not_computed
     place: dict[str, Any] = {"split": "test", "method": "stage2", "seed": seed}
     evaluation.rows += rows.caption_rows(scored, task="captioning", **place)
+    means = {name: score.per_clip for name, score in scored.scores.items() if score.is_mean}
+    ids = clip_ids(examples)
+    evaluation.per_clip.append(PerClip("captioning", "test", ids, values={"stage2": means}))
     named: dict[str, list[bool]] = {}
     for example, caption in evaluation.captions:
         if len(example.labels) == 1:
