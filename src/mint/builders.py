@@ -5,6 +5,7 @@ Imports are late, so that parts load alone.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -304,7 +305,14 @@ def _stage1(recipe: Recipe, bridge: BridgeNet) -> Stage1:
 def _stage2(recipe: Recipe, bridge: BridgeNet, language: LanguageModel) -> Stage2:
     from mint.model.stage2 import Stage2
 
-    return Stage2(bridge=bridge, language=language, instruction_aware=recipe.instruction_aware)
+    stage = Stage2(bridge=bridge, language=language, instruction_aware=recipe.instruction_aware)
+    assert recipe.language is not None
+    if recipe.language.lora is not None:
+        from mint.language.lora import attach_lora
+
+        model = language.model  # type: ignore[attr-defined]  # every adapter holds its model
+        stage.add_module("lora", attach_lora(model, **dataclasses.asdict(recipe.language.lora)))
+    return stage
 
 
 def _load_run(run: Path, make: Callable[[Recipe, BridgeNet], Stage]) -> Stage:

@@ -100,6 +100,27 @@ class ObjectivesConfig:
 
 
 @dataclass(frozen=True, config=STRICT)
+class LoraConfig:
+    """Low-rank adapters in the frozen language model (ours; the paper trains nothing in it). Needs the package peft."""
+
+    rank: int = 8
+    """Of the matrices that are added."""
+    alpha: int = 16
+    """What they add is multiplied by alpha / rank."""
+    dropout: float = 0.0
+    """Of their input."""
+    targets: tuple[str, ...] = ()
+    """Ends of the names of the layers that get one, such as `q_proj`; none: those that peft knows for the model."""
+
+    def __post_init__(self) -> None:
+        """Refuse sizes that cannot be built."""
+        if self.rank < 1:
+            raise ValueError(f"language.lora.rank is {self.rank}; it must be at least 1")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"language.lora.dropout is {self.dropout}; it must lie in [0, 1)")
+
+
+@dataclass(frozen=True, config=STRICT)
 class LanguageConfig:
     """The frozen language model."""
 
@@ -117,6 +138,8 @@ class LanguageConfig:
     chat_template: bool = False
     """Soft prompt and instruction stand where the tokenizer's chat template has a user's message, and the answer where
     the model's own begins: as instruct models were tuned. Of a causal model."""
+    lora: LoraConfig | None = None
+    """Adapters that are trained beside Bridge-Net; None: the language model is left as it is."""
 
     def __post_init__(self) -> None:
         """Refuse what the family cannot do."""

@@ -139,7 +139,12 @@ def test_scores_equal_one_candidate_at_a_time(language: CausalLanguageModel) -> 
 def test_generation_continues_the_conversation(language: CausalLanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
     soft = soft_prompts(language, 3)
     seen: list[dict[str, Any]] = []
-    monkeypatch.setattr(language.model, "generate", lambda **options: seen.append(options) or torch.zeros(3, 1).long())
+
+    def keep(**options: Any) -> Tensor:
+        seen.append(options)
+        return torch.zeros(3, 1, dtype=torch.long)
+
+    monkeypatch.setattr(language.model, "generate", keep)
     language.generate(soft, PROMPTS)
     for row, prompt in enumerate(PROMPTS):
         real = seen[0]["inputs_embeds"][row][seen[0]["attention_mask"][row].bool()]

@@ -2,6 +2,7 @@
 
 The estimate is for a batch of clips of `SECONDS` with texts as long as the recipe allows. The frozen encoder's FLOPs
 are counted by torch on one such clip; its features come from the cache, so they are paid once, not in every step.
+Adapters in the language model are small beside it and not counted.
 """
 
 from __future__ import annotations
