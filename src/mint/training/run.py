@@ -210,7 +210,8 @@ def plan(recipe: Recipe, examples: Sequence[Example], encoder: AudioEncoder) -> 
     frozen_models = {"audio encoder": encoder, "language model": getattr(prepared.language, "model", None)}
     for name, module in frozen_models.items():
         if isinstance(module, nn.Module):
-            parameters.append((name, 0, sum(parameter.numel() for parameter in module.parameters())))
+            frozen = sum(parameter.numel() for parameter in module.parameters() if not parameter.requires_grad)
+            parameters.append((name, 0, frozen))
     steps, arguments = trainer.total_steps(), trainer.args
     notes = []
     if arguments.get_warmup_steps(steps) >= steps:
