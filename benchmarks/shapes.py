@@ -7,6 +7,7 @@ captions have 8 to 20 words; the quickstart's have 12 to 19 tokens on average, d
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -100,7 +101,7 @@ PAPER_LONG = replace(PAPER, frames=1499)
 """30 s, the longest clip."""
 
 
-def same_shape(shape: Shape, shapes: dict[str, Shape], device: str) -> list[str]:
+def same_shape(shape: Shape, shapes: Mapping[str, Shape], device: str) -> list[str]:
     """Arguments by which a script that knows some shapes by name gets this one again."""
     same = {"batch": shape.batch, "dropout": shape.dropout}
     name = next(name for name, known in shapes.items() if replace(known, **same) == shape)  # type: ignore[arg-type]

@@ -10,16 +10,13 @@ of the shape. On an accelerator the timed steps run in bfloat16.
 
 from __future__ import annotations
 
-import argparse
-import json
 from dataclasses import replace
 
 import torch
 
-from common import Row, add_device, parser, report
 from plain_stage1 import PlainStage1, draw_as_ours
-from shapes import PAPER, PAPER_LONG, QUICKSTART, TINY, Shape, on_device, pad_text, same_shape
-from steps import Step, check_equal, check_gradients, measure, memory_in_children, memory_of, precision
+from shapes import PAPER, PAPER_LONG, QUICKSTART, TINY, Shape, on_device, pad_text
+from steps import Step, StepBenchmark, check_equal, check_gradients, precision
 
 SHAPES = {"tiny": TINY, "quickstart": QUICKSTART, "paper": PAPER, "paper-long": PAPER_LONG}
 OURS, PUBLISHED, DYNAMIC = "MINT", "BLIP-2, text padded to 30", "BLIP-2, dynamic padding"
@@ -30,39 +27,6 @@ AIMS = {
 }
 """Wanted ratios of time, by frames."""
 MEMORY_AIM = 1 / 0.6
-ACCELERATOR_BATCH = 64
-"""Pairs a GPU (paper, section 3.2)."""
-
-
-def main() -> None:
-    options = read_options()
-    if options.memory is not None:
-        (shape,) = chosen_shapes(options)
-        print(json.dumps(memory_of(make_step(options.memory, shape, options.device))))
-        return
-    rows: list[Row] = []
-    for shape in chosen_shapes(options):
-        check(shape, options.device)
-        rows += measure_shape(shape, options)
-    report("stage1_step", rows, options, device=options.device)
-
-
-def read_options() -> argparse.Namespace:
-    options = parser(__doc__.splitlines()[0])
-    options.add_argument("--shape", nargs="+", choices=SHAPES, help="(quickstart and paper; with --all paper-long too)")
-    options.add_argument("--batch", type=int, help="pairs (the shape's; 64 on an accelerator)")
-    options.add_argument("--dropout", type=float, help="(the recipe's: 0.1 at the paper's shape, else none)")
-    options.add_argument("--memory", choices=NAMES, help=argparse.SUPPRESS)
-    add_device(options)
-    return options.parse_args()
-
-
-def chosen_shapes(options: argparse.Namespace) -> list[Shape]:
-    default = ["tiny"] if options.quick else ["quickstart", "paper", *(["paper-long"] if options.all else [])]
-    shapes = [SHAPES[name] for name in options.shape or default]
-    batch = options.batch or (ACCELERATOR_BATCH if options.device != "cpu" and not options.quick else None)
-    shapes = [replace(shape, batch=batch or shape.batch) for shape in shapes]
-    return [shape if options.dropout is None else replace(shape, dropout=options.dropout) for shape in shapes]
 
 
 def check(shape: Shape, device: str) -> None:
@@ -77,13 +41,6 @@ def check(shape: Shape, device: str) -> None:
         (own,) = torch.autograd.grad(ours["loss"], stage.bridge.audio_norm.weight)
         (other,) = torch.autograd.grad(theirs["loss"], plain.ln_audio.weight)
         check_gradients(own, other, name)
-
-
-def measure_shape(shape: Shape, options: argparse.Namespace) -> list[Row]:
-    steps = [make_step(name, shape, options.device) for name in NAMES]
-    memory = memory_in_children("stage1_step.py", NAMES, same_shape(shape, SHAPES, options.device))
-    aims = AIMS.get(shape.frames, {})
-    return measure(shape.case, steps, options.rounds, memory, aims, {PUBLISHED: MEMORY_AIM} if aims else {})
 
 
 def make_step(name: str, shape: Shape, device: str) -> Step:
@@ -101,5 +58,15 @@ def make_step(name: str, shape: Shape, device: str) -> Step:
     return Step(name, model, loss)
 
 
+def aims(shape: Shape) -> tuple[dict[str, float], dict[str, float]]:
+    """Wanted ratios of time and of memory."""
+    wanted = AIMS.get(shape.frames, {})
+    return wanted, {PUBLISHED: MEMORY_AIM} if wanted else {}
+
+
+BENCHMARK = StepBenchmark(
+    "stage1_step", __doc__.splitlines()[0], SHAPES, ("quickstart", "paper"), NAMES, check, make_step, aims
+)
+
 if __name__ == "__main__":
-    main()
+    BENCHMARK.main()

@@ -9,30 +9,26 @@ anything is timed. Half of the answers are labels, half captions. On an accelera
 
 from __future__ import annotations
 
-import argparse
 import itertools
-import json
 from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from common import Row, add_device, parser, report
 from mint.builders import build_language
 from mint.config import LanguageConfig
 from mint.language.causal import CausalLanguageModel
 from mint.model.stage2 import Stage2
 from mint.types import CAPTION_PROMPT
 from plain_stage2 import arguments, instructblip
-from shapes import PAPER, QUICKSTART, TINY, Shape, on_device, same_shape
-from steps import Step, check_equal, check_gradients, measure, memory_in_children, memory_of, precision
+from shapes import PAPER, QUICKSTART, TINY, Shape, on_device
+from steps import Step, StepBenchmark, check_equal, check_gradients, precision
 
 SHAPES = {"tiny": TINY, "quickstart": replace(QUICKSTART, batch=16), "paper": PAPER}
 OURS, THEIRS = "MINT", "InstructBLIP in transformers"
 NAMES = (OURS, THEIRS)
 AIMS, MEMORY_AIMS = {THEIRS: 1.3}, {THEIRS: 1 / 0.7}
-ACCELERATOR_BATCH = 64
 PAIRS = (
     ("This is a sound of", "water"),
     (CAPTION_PROMPT, "A train passes over a bridge while birds sing in the trees nearby."),
@@ -46,37 +42,6 @@ PAIRS = (
 """Prompts of the paper's Table 1, each with an answer of the usual length."""
 
 
-def main() -> None:
-    options = read_options()
-    if options.memory is not None:
-        (shape,) = chosen_shapes(options)
-        print(json.dumps(memory_of(make_step(options.memory, shape, options.device))))
-        return
-    rows: list[Row] = []
-    for shape in chosen_shapes(options):
-        check(shape, options.device)
-        rows += measure_shape(shape, options)
-    report("stage2_step", rows, options, device=options.device)
-
-
-def read_options() -> argparse.Namespace:
-    options = parser(__doc__.splitlines()[0])
-    options.add_argument("--shape", nargs="+", choices=SHAPES, help="(quickstart; with --all paper too)")
-    options.add_argument("--batch", type=int, help="examples (the shape's; 64 on an accelerator)")
-    options.add_argument("--dropout", type=float, help="(the recipe's: 0.1 at the paper's shape, else none)")
-    options.add_argument("--memory", choices=NAMES, help=argparse.SUPPRESS)
-    add_device(options)
-    return options.parse_args()
-
-
-def chosen_shapes(options: argparse.Namespace) -> list[Shape]:
-    default = ["tiny"] if options.quick else ["quickstart", *(["paper"] if options.all else [])]
-    shapes = [SHAPES[name] for name in options.shape or default]
-    batch = options.batch or (ACCELERATOR_BATCH if options.device != "cpu" and not options.quick else None)
-    shapes = [replace(shape, batch=batch or shape.batch) for shape in shapes]
-    return [shape if options.dropout is None else replace(shape, dropout=options.dropout) for shape in shapes]
-
-
 def check(shape: Shape, device: str) -> None:
     """Losses and gradients of both are the same, in float32 and without dropout."""
     stage = make_stage(replace(shape, dropout=0.0), device)
@@ -87,13 +52,6 @@ def check(shape: Shape, device: str) -> None:
     (own,) = torch.autograd.grad(ours["loss"], stage.bridge.audio_norm.weight)
     (other,) = torch.autograd.grad(theirs["loss"], plain.vision_model.norm.weight)
     check_gradients(own, other, THEIRS)
-
-
-def measure_shape(shape: Shape, options: argparse.Namespace) -> list[Row]:
-    memory = memory_in_children("stage2_step.py", NAMES, same_shape(shape, SHAPES, options.device))
-    steps = [make_step(name, shape, options.device) for name in NAMES]
-    aimed = shape.name != "tiny"
-    return measure(shape.case, steps, options.rounds, memory, AIMS if aimed else {}, MEMORY_AIMS if aimed else {})
 
 
 def make_stage(shape: Shape, device: str) -> Stage2:
@@ -131,5 +89,14 @@ def make_step(name: str, shape: Shape, device: str) -> Step:
     return Step(name, model, loss, held=(frozen,))
 
 
+def aims(shape: Shape) -> tuple[dict[str, float], dict[str, float]]:
+    """Wanted ratios of time and of memory."""
+    return (AIMS, MEMORY_AIMS) if shape.name != "tiny" else ({}, {})
+
+
+BENCHMARK = StepBenchmark(
+    "stage2_step", __doc__.splitlines()[0], SHAPES, ("quickstart",), NAMES, check, make_step, aims
+)
+
 if __name__ == "__main__":
-    main()
+    BENCHMARK.main()

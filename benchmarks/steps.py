@@ -5,9 +5,11 @@ A step here is forward and backward. The optimiser is left out: it is the same f
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import argparse
+import json
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -15,12 +17,17 @@ from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
-from common import Row, alternate, compare, in_child, peak_memory
+from common import Row, add_device, alternate, compare, in_child, parser, peak_memory, report
+from shapes import Shape, same_shape
 
 TOLERANCE = 1e-4
 """How far losses may differ before anything is timed."""
 GRADIENT_TOLERANCE = 1e-3
 """Likewise the gradient of the audio's LayerNorm, which all passes reach: norm of the difference over the norm."""
+
+
+ACCELERATOR_BATCH = 64
+"""Pairs a GPU (paper, section 3.2)."""
 
 
 @dataclass(frozen=True)
@@ -92,35 +99,75 @@ def check_gradients(ours: Tensor | None, theirs: Tensor | None, peer: str) -> No
         raise SystemExit(f"gradients differ from those of {peer} by {difference:.1e} of their norm")
 
 
-def measure(
-    case: str,
-    steps: Sequence[Step],
-    rounds: int,
-    memory: dict[str, int | None],
-    aims: dict[str, float],
-    memory_aims: dict[str, float],
-) -> list[Row]:
-    """Rows of time, work, kept activations and peak memory; the first step is ours."""
-    seconds = alternate({step.name: step for step in steps}, rounds)
-    rows = compare(case, "time of a step", seconds, aims)
-    measures: dict[str, tuple[str, dict[str, Any], dict[str, float]]] = {
-        "peak memory": ("B", memory, memory_aims),
-        "kept for the backward pass": ("B", {step.name: step.saved_bytes() for step in steps}, {}),
-        "operations": ("FLOP", {step.name: step.flops() for step in steps}, {}),
-    }
-    ours = steps[0].name
-    for name, (unit, values, wanted) in measures.items():
-        if values.get(ours) is not None:
-            rows += [
-                Row(case, name, unit, values[ours], step.name, values[step.name], wanted.get(step.name))
-                for step in steps[1:]
-            ]
-    return rows
+@dataclass(frozen=True)
+class StepBenchmark:
+    """Steps of one stage beside each other, at several shapes; the first name is ours."""
 
+    name: str
+    """Of the script."""
+    question: str
+    shapes: Mapping[str, Shape]
+    """By the names that `--shape` takes; `tiny` is for `--quick`."""
+    short: tuple[str, ...]
+    """Shapes of the short set."""
+    names: tuple[str, ...]
+    """Of the steps."""
+    check: Callable[[Shape, str], None]
+    """Refuses a shape on a device at which the steps do not compute the same."""
+    make_step: Callable[[str, Shape, str], Step]
+    aims: Callable[[Shape], tuple[dict[str, float], dict[str, float]]]
+    """Wanted ratios of time and of memory by peer."""
 
-def memory_in_children(script: str, names: Sequence[str], arguments: Sequence[str]) -> dict[str, int | None]:
-    """Peak memory of each step by name, each in a process of its own that runs `script --memory NAME`."""
-    return {name: in_child(script, [*arguments, "--memory", name]) for name in names}
+    def main(self) -> None:
+        """The script."""
+        options = self._read_options()
+        if options.memory is not None:
+            (shape,) = self._chosen_shapes(options)
+            print(json.dumps(memory_of(self.make_step(options.memory, shape, options.device))))
+            return
+        rows: list[Row] = []
+        for shape in self._chosen_shapes(options):
+            self.check(shape, options.device)
+            rows += self._measure(shape, options)
+        report(self.name, rows, options, device=options.device)
+
+    def _read_options(self) -> argparse.Namespace:
+        options = parser(self.question)
+        options.add_argument(
+            "--shape", nargs="+", choices=self.shapes, help=f"(with --all: all but tiny; {self.short})"
+        )
+        options.add_argument("--batch", type=int, help=f"(the shape's; {ACCELERATOR_BATCH} on an accelerator)")
+        options.add_argument("--dropout", type=float, help="(the recipe's: 0.1 at the paper's shape, else none)")
+        options.add_argument("--memory", choices=self.names, help=argparse.SUPPRESS)
+        add_device(options)
+        return options.parse_args()
+
+    def _chosen_shapes(self, options: argparse.Namespace) -> list[Shape]:
+        usual = [name for name in self.shapes if name != "tiny"] if options.all else self.short
+        shapes = [self.shapes[name] for name in options.shape or (["tiny"] if options.quick else usual)]
+        batch = options.batch or (ACCELERATOR_BATCH if options.device != "cpu" and not options.quick else None)
+        shapes = [replace(shape, batch=batch or shape.batch) for shape in shapes]
+        return [shape if options.dropout is None else replace(shape, dropout=options.dropout) for shape in shapes]
+
+    def _measure(self, shape: Shape, options: argparse.Namespace) -> list[Row]:
+        """Time, peak memory, kept activations and work; memory in a process of its own for each step."""
+        same = same_shape(shape, self.shapes, options.device)
+        memory = {name: in_child(f"{self.name}.py", [*same, "--memory", name]) for name in self.names}
+        steps = [self.make_step(name, shape, options.device) for name in self.names]
+        time_aims, memory_aims = self.aims(shape)
+        seconds = alternate({step.name: step for step in steps}, options.rounds)
+        measures: dict[str, tuple[str, dict[str, Any], dict[str, float]]] = {
+            "peak memory": ("B", memory, memory_aims),
+            "kept for the backward pass": ("B", {step.name: step.saved_bytes() for step in steps}, {}),
+            "operations": ("FLOP", {step.name: step.flops() for step in steps}, {}),
+        }
+        ours, *peers = self.names
+        return compare(shape.case, "time of a step", seconds, time_aims) + [
+            Row(shape.case, name, unit, values[ours], peer, values[peer], wanted.get(peer))
+            for name, (unit, values, wanted) in measures.items()
+            if values[ours] is not None
+            for peer in peers
+        ]
 
 
 def memory_of(step: Step) -> int | None:
