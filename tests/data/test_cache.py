@@ -245,7 +245,7 @@ def test_writers_at_once_that_are_killed(cache: FeatureCache, clips: list[Exampl
     assert not list(cache.folder.glob("*.damaged"))
     expected = encode_samples(TinyEncoder(), load_audio(clips[0].audio, RATE))
     shards = len(list(cache.folder.glob("*.safetensors")))
-    keys = list(opened._places)
+    keys = list(opened)
     assert len(keys) == shards
     assert len({key.partition("-")[0] for key in keys}) == 2
     assert all(torch.equal(window, expected) for key in keys for window in opened.read(key))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import subprocess
 import sys
@@ -52,6 +53,25 @@ def test_another_process_draws_the_same() -> None:
     }
     sampler = MixtureSampler(["a", "b", "b", "c"] * 5, {}, 9, 7)
     assert runs == {f"{epoch(sampler, 2)}\n"}
+
+
+@pytest.mark.parametrize(
+    ("weights", "captioned", "expected"),
+    [
+        ({"notes": 5, "percussion": 2, "ensembles": 2, "chords": 1}, False, "721c2ddd53358d45"),
+        ({"notes": 5, "percussion": 1, "ensembles": 0.7, "chords": 0.1, "captioning": 3.6}, True, "eda6955e44280151"),
+        ({}, False, "5b503d10db97742b"),
+    ],
+)
+def test_the_quickstart_draws_what_it_always_drew(weights: dict[str, float], captioned: bool, expected: str) -> None:
+    """Published results follow from these draws; the digests are of the first version of the sampler."""
+    tasks = ["notes"] * 1496 + ["ensembles"] * 500 + ["chords"] * 360 + ["percussion"] * 448
+    if captioned:
+        tasks += ["captioning"] * len(tasks)
+    sizes = [index * 37 % 101 for index in range(len(tasks))] if captioned else None
+    sampler = MixtureSampler(tasks, weights, None, 0, sizes=sizes, batch_size=4 if captioned else 1)
+    state = hashlib.sha256("".join(repr(epoch(sampler, number)) for number in (0, 1, 5)).encode())
+    assert state.hexdigest()[:16] == expected
 
 
 def test_shares_are_square_roots_of_sizes() -> None:

@@ -46,11 +46,10 @@ def run(arguments: Namespace) -> int:
     check(recipe, output)
 
     from mint.builders import build_encoder
-    from mint.data.features import prepare_features, read_examples
+    from mint.data.features import open_examples, prepare_features
     from mint.training.run import train
 
-    splits = used_splits(recipe)
-    examples = [example for example in read_examples(recipe.data.manifests) if example.split in splits]
+    examples = open_examples(recipe.data.manifests, used_splits(recipe))
     encoder = build_encoder(recipe.encoder)
     features = prepare_features(encoder, examples, recipe.data.max_seconds)
     train(recipe, output, examples, features, encoder)
@@ -64,11 +63,11 @@ def print_plan(recipe: Recipe) -> None:
 
     from mint.builders import build_encoder
     from mint.config import recipe_to_dict
-    from mint.data.features import read_examples
+    from mint.data.features import open_examples
     from mint.training.run import check, plan
 
     check(recipe, Path("runs") / recipe.name)
-    planned = plan(recipe, read_examples(recipe.data.manifests), build_encoder(recipe.encoder))
+    planned = plan(recipe, open_examples(recipe.data.manifests), build_encoder(recipe.encoder))
     trained_in_all = sum(trained for _, trained, _ in planned.parameters)
     frozen_in_all = sum(frozen for _, _, frozen in planned.parameters)
     print(yaml.safe_dump(recipe_to_dict(recipe), sort_keys=False))

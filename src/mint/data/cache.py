@@ -1,10 +1,10 @@
 """Frozen features, computed once and kept on disk.
 
 The encoder is frozen, so its output for a clip never changes: it is written once and read in every epoch. A clip is
-keyed by the SHA-256 of its file's bytes and by its place in the file; the encoder's identity (weights, revision,
-preprocessing) names the folder. So a changed file or encoder is a miss, never a wrong hit. Shards are safetensors files
-that are written beside their place and renamed: a reader sees whole shards only, and two writers never meet. Each holds
-the checksum of its features, for `mint cache --verify`.
+keyed by the SHA-256 of its file's bytes (remembered: see `mint.data.digests`) and by its place in the file; the
+encoder's identity (weights, revision, preprocessing) names the folder. So a changed file or encoder is a miss, never a
+wrong hit. Shards are safetensors files that are written beside their place and renamed: a reader sees whole shards
+only, and two writers never meet. Each holds the checksum of its features, for `mint cache --verify`.
 
 Features have the precision of float16, whether they come from the disk or straight from the encoder: a hit, a miss and
 use without a cache give the same tensor. A clip longer than a window is kept as several windows.
@@ -22,18 +22,22 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
+from numpy.typing import NDArray
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from mint.data.audio import load_audio, probe, windows
-from mint.data.stored import digest, locate
+from mint.data.digests import Digests
+from mint.data.ids import Ids
+from mint.data.places import Places
+from mint.data.stored import digest
 from mint.types import AudioEncoder, Example, MintError
 
 CLIPS_PER_SHARD = 256
@@ -91,45 +95,48 @@ class FeatureCache:
             with suppress(FileNotFoundError):  # its writer has finished
                 if path.stat().st_mtime < time.time() - ABANDONED_SECONDS:
                     path.unlink()
-        self._shards: set[str] = set()
-        self._places: dict[str, tuple[Any, int]] = {}
-        self.refresh()
+        self.digests = Digests(root / "digests")
+        self._places = Places(self.folder)
 
     def refresh(self) -> None:
         """Look for shards that were written since; a damaged one is set aside and its clips count as missing."""
-        for path in sorted(self.folder.glob("*.safetensors")):
-            if path.name not in self._shards:
-                self._open(path)
-
-    def _open(self, path: Path) -> None:
-        try:
-            shard: Any = safe_open(path, framework="pt")
-            names = list(shard.keys())
-        except (OSError, SafetensorError):
-            with suppress(FileNotFoundError):  # another process has set it aside
-                path.rename(path.with_suffix(".damaged"))
-            return
-        self._shards.add(path.name)
-        for name in names:
-            key, _, place = name.partition("/")
-            self._places[key] = (shard, int(place.partition("of")[2]))
+        self._places.refresh()
 
     def __contains__(self, key: str) -> bool:
-        return key in self._places
+        return self._places.find(key) is not None
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._places)
+        return self._places.keys()
+
+    def have(self, ids: Ids) -> NDArray[np.bool_]:
+        """Which of some clips, by `mint.data.places.clip_id` [N, 2], are there: [N]."""
+        return self._places.have(ids)
 
     def read(self, key: str) -> list[Tensor]:
-        """The windows of a clip, each [T, D] float32."""
-        shard, count = self._places[key]
+        """The windows of a clip, each [T, D] float32; errors as `read_window`."""
+        shard, count = self._find(key)
         return [shard.get_tensor(_window_name(key, index, count)).float() for index in range(count)]
 
     def read_window(self, key: str, choice: int) -> Tensor:
-        """One window [T, D] float32 of a clip, chosen by a number: the random crop of training."""
-        shard, count = self._places[key]
+        """One window [T, D] float32 of a clip, chosen by a number: the random crop of training.
+
+        Raises:
+            MintError: the clip's features were removed while they were in use.
+        """
+        shard, count = self._find(key)
         tensor: Tensor = shard.get_tensor(_window_name(key, choice % count, count))
         return tensor.float()
+
+    def _find(self, key: str) -> tuple[Any, int]:
+        """The open shard of a clip, and its number of windows; looked for anew where another process moved it."""
+        for places in (self._places, None):
+            if places is None:
+                places = self._places = Places(self.folder)
+            place = places.find(key)
+            with suppress(OSError, SafetensorError):
+                if place is not None:
+                    return places.shard(place[0]), place[1]
+        raise MintError(f"features that were in {self.folder} are gone; start again, they are made anew")
 
     def write(self, clips: Mapping[str, Sequence[Tensor]]) -> None:
         """Write clips, windows [T, D] by key, into a shard of their own.
@@ -155,21 +162,29 @@ class FeatureCache:
         self.refresh()
 
 
-def clip_key(example: Example) -> str:
+def clip_key(example: Example, digests: Digests | None = None) -> str:
     """What identifies a clip: its file's bytes and its place in the file.
+
+    Args:
+        example: the clip.
+        digests: those that are known already; None: the file is read.
 
     Raises:
         MintError: the file is missing or cannot be read.
     """
     try:
-        place = locate(example.audio)
-        key = _file_digest(str(example.audio), place.modified, place.size)
+        whole = digest(example.audio) if digests is None else digests.of(example.audio)
     except OSError as error:
         reason = error.strerror or error
         raise MintError(f"cannot read {example.audio}: {reason}; check the path in the manifest") from None
-    if example.start or example.duration is not None:
-        key += f"@{example.start:.3f}+{'' if example.duration is None else f'{example.duration:.3f}'}"
-    return key
+    return part_key(whole, example.start, example.duration)
+
+
+def part_key(whole: str, start: float, duration: float | None) -> str:
+    """The key of a part of a file, by the key of the whole."""
+    if not start and duration is None:
+        return whole
+    return f"{whole}@{start:.3f}+{'' if duration is None else f'{duration:.3f}'}"
 
 
 def fill_cache(cache: FeatureCache, encoder: AudioEncoder, examples: Iterable[Example], max_seconds: float) -> Filled:
@@ -207,6 +222,7 @@ def fill_cache(cache: FeatureCache, encoder: AudioEncoder, examples: Iterable[Ex
     pending |= _encode(encoder, decoded)
     if pending:
         cache.write(pending)
+    cache.digests.save()
     return Filled(keys, skipped, encoded)
 
 
@@ -221,7 +237,7 @@ def _read_ahead(
 
     def look(example: Example) -> Found:
         try:
-            key = clip_key(example)
+            key = clip_key(example, cache.digests)
             return key, None if key in cache else decode(example, rate, max_seconds)
         except MintError as error:
             return error
@@ -294,12 +310,6 @@ def checksum(tensors: Mapping[str, Tensor]) -> str:
 
 def _window_name(key: str, index: int, count: int) -> str:
     return f"{key}/{index}of{count}"
-
-
-@lru_cache(maxsize=1 << 16)
-def _file_digest(path: str, modified: int, size: int) -> str:
-    """Digest of a file's bytes, computed again once its time or size is another."""
-    return digest(path)
 
 
 def _device(encoder: AudioEncoder) -> torch.device:

@@ -16,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from mint.data.cache import CHECKSUM, FeatureCache, checksum, clip_key, decode, encode_batch
+from mint.data.digests import Digests
 from mint.types import AudioEncoder, Example, MintError
 
 SAMPLE = 8
@@ -73,15 +74,17 @@ def verify_cache(
     opened = FeatureCache(cache.folder.parent, (cache.folder / "encoder.txt").read_text(encoding="utf-8").rstrip("\n"))
     there: list[Example] = []
     for example in examples:
-        key = _key(example)
+        key = _key(example, cache.digests)
         if key is None or key not in opened:
             result.missing.append(example.id)
         else:
             there.append(example)
     result.clips = len(there)
     for example in random.Random(0).sample(there, min(SAMPLE, len(there))):
-        if not _same_features(opened.read(clip_key(example)), encoder, example, max_seconds):
+        key = clip_key(example)  # of the bytes as they are now, whatever is remembered of them
+        if key not in opened or not _same_features(opened.read(key), encoder, example, max_seconds):
             result.wrong.append(example.id)
+    cache.digests.save()
     return result
 
 
@@ -91,7 +94,8 @@ def prune_cache(cache: FeatureCache, examples: Sequence[Example]) -> Pruned:
     Raises:
         MintError: a file cannot be read, so that nobody knows which features are its; nothing is removed then.
     """
-    wanted = {clip_key(example) for example in examples}
+    wanted = {clip_key(example, cache.digests) for example in examples}
+    cache.digests.save()
     result = Pruned()
     placed: set[str] = set()
     for path in sorted(cache.folder.glob("*.safetensors")):
@@ -167,8 +171,8 @@ def _same_features(windows: Sequence[Tensor], encoder: AudioEncoder, example: Ex
     )
 
 
-def _key(example: Example) -> str | None:
+def _key(example: Example, digests: Digests) -> str | None:
     try:
-        return clip_key(example)
+        return clip_key(example, digests)
     except MintError:
         return None

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from tqdm.auto import tqdm
 
 from mint.assets import cache_folder
-from mint.data.cache import FeatureCache, Skipped, fill_cache, unique_id
-from mint.data.manifest import read_manifest
+from mint.data.cache import FeatureCache, Filled, Skipped, fill_cache, part_key, unique_id
+from mint.data.ids import Ids, as_ids, find, id_of, latest
+from mint.data.lines import Lines, can_be_indexed, of_splits, read_lines
+from mint.data.manifest import SPLITS, read_manifest
+from mint.data.places import clip_id
 from mint.types import AudioEncoder, Example, MintError
+
+PART = ("file", "start", "duration")
+"""Fields of `Lines.rows` that say which part of which file a clip is."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +33,7 @@ class Features:
     """The frozen features of a set of examples, on disk."""
 
     cache: FeatureCache
-    keys: dict[str, str]
+    keys: Mapping[str, str]
     """Key in the cache by `unique_id`; an example that could not be decoded has none."""
     skipped: list[Skipped]
     encoded: int = 0
@@ -32,6 +42,12 @@ class Features:
     def has(self, example: Example) -> bool:
         """Whether the example could be decoded."""
         return unique_id(example) in self.keys
+
+    def usable(self, examples: Sequence[Example]) -> Sequence[Example]:
+        """Those that could be decoded."""
+        if isinstance(examples, Lines) and isinstance(self.keys, LineKeys):
+            return examples.chosen(self.keys.have(examples))
+        return [example for example in examples if self.has(example)]
 
     def draw(self, example: Example, number: int) -> Tensor:
         """One window [T, D], chosen by a number: the random crop of training."""
@@ -46,11 +62,60 @@ class Features:
         return torch.cat(self.windows(example)).mean(dim=0)
 
 
+class LineKeys(Mapping[str, str]):
+    """The keys of indexed examples, 40 bytes each, by `unique_id`; those that were encoded just now beside them.
+
+    Args:
+        lines: the examples.
+        digests: of their files, [F, 2].
+        there: examples whose features were there at the start, [N].
+    """
+
+    def __init__(self, lines: Lines, digests: Ids, there: NDArray[np.bool_]) -> None:
+        self.new: dict[str, str] = {}
+        names = lines.names()
+        rows = latest(names)
+        rows = rows[there[rows]]
+        self._names = np.asfortranarray(names[rows])
+        self._files, self._starts, self._durations = (lines.rows[field][rows] for field in PART)
+        self._digests = digests
+
+    def __getitem__(self, name: str) -> str:
+        if name in self.new:
+            return self.new[name]
+        row = int(find(self._names, as_ids(id_of(name)))[0])
+        if row < 0:
+            raise KeyError(name)
+        return _key(self._digests, int(self._files[row]), float(self._starts[row]), float(self._durations[row]))
+
+    def __len__(self) -> int:
+        return len(self._names) + len(self.new)
+
+    def __iter__(self) -> Iterator[str]:
+        raise TypeError("the names of indexed examples are not kept; read the manifests")
+
+    def have(self, lines: Lines) -> NDArray[np.bool_]:
+        """Which examples have a key, [N]."""
+        names = lines.names()
+        there = find(self._names, names) >= 0
+        if self.new:
+            new = as_ids(b"".join(map(id_of, self.new)))
+            there |= find(np.asfortranarray(new[latest(new)]), names) >= 0
+        return there
+
+
 def read_examples(manifests: Sequence[str | Path]) -> list[Example]:
     """All examples of the manifests."""
     if not manifests:
         raise MintError("data.manifests is empty; name at least one manifest (JSON Lines)")
     return [example for manifest in manifests for example in read_manifest(manifest)]
+
+
+def open_examples(manifests: Sequence[str | Path], splits: Sequence[str] = SPLITS) -> Sequence[Example]:
+    """The examples of some splits, read where they are drawn (of Parquet: all at once); errors as `read_examples`."""
+    if manifests and can_be_indexed(manifests):
+        return read_lines(manifests).of_splits(splits)
+    return of_splits(read_examples(manifests), splits)
 
 
 def prepare_features(encoder: AudioEncoder, examples: Sequence[Example], max_seconds: float = 30.0) -> Features:
@@ -60,14 +125,37 @@ def prepare_features(encoder: AudioEncoder, examples: Sequence[Example], max_sec
     little is done yet: all are ready at about the same time, and none waits for a rank that is slow or gone.
     """
     cache = open_cache(encoder, max_seconds)
-    rank, ranks = launched_rank()
-    parts = [own_part(examples, (rank + step) % ranks, ranks) for step in range(ranks)]
-    order = [*parts[0], *(example for part in parts[1:] for example in reversed(part))]
-    filled = fill_cache(cache, encoder, progress(order), max_seconds)
+    keys, missing = known_features(cache, examples) if isinstance(examples, Lines) else (None, examples)
+    filled = Filled({}, [], 0)
+    if missing:
+        rank, ranks = launched_rank()
+        parts = [own_part(missing, (rank + step) % ranks, ranks) for step in range(ranks)]
+        order = chain(parts[0], *(reversed(part) for part in parts[1:]))
+        filled = fill_cache(cache, encoder, progress(order, len(missing)), max_seconds)
     if filled.skipped:
         first = filled.skipped[0].reason
         tqdm.write(f"{len(filled.skipped)} of {len(examples)} clips skipped; the first: {first}", file=sys.stderr)
-    return Features(cache, filled.keys, filled.skipped, filled.encoded)
+    if keys is None:
+        return Features(cache, filled.keys, filled.skipped, filled.encoded)
+    keys.new = filled.keys
+    return Features(cache, keys, filled.skipped, filled.encoded)
+
+
+def known_features(cache: FeatureCache, lines: Lines) -> tuple[LineKeys, Lines]:
+    """The keys of those examples whose file need not be read and whose features are there, and the other examples."""
+    digests, known = cache.digests.known(lines.file_paths(), lines.file_ids)
+    files = lines.rows["file"]
+    ids = digests[files]
+    parts = (lines.rows["start"] != 0) | ~np.isnan(lines.rows["duration"])
+    places = zip(*(lines.rows[field][parts].tolist() for field in PART), strict=True)
+    ids[parts] = as_ids(b"".join(clip_id(_key(digests, *place)) for place in places))
+    there = known[files] & cache.have(ids)
+    return LineKeys(lines, digests, there), lines.chosen(~there)
+
+
+def _key(digests: Ids, file: int, start: float, duration: float) -> str:
+    """The key of a part of a file; NaN: to its end."""
+    return part_key(digests[file].tobytes().hex(), start, None if math.isnan(duration) else duration)
 
 
 def open_cache(encoder: AudioEncoder, max_seconds: float) -> FeatureCache:
@@ -85,6 +173,7 @@ def own_part(examples: Sequence[Example], rank: int, ranks: int) -> Sequence[Exa
     return examples[len(examples) * rank // ranks : len(examples) * (rank + 1) // ranks]
 
 
-def progress(examples: Sequence[Example]) -> Iterable[Example]:
+def progress(examples: Iterable[Example], total: int | None = None) -> Iterable[Example]:
     """The examples with a bar on standard error."""
-    return tqdm(examples, desc="features", unit="clip", mininterval=1.0 if sys.stderr.isatty() else 30.0)
+    interval = 1.0 if sys.stderr.isatty() else 30.0
+    return tqdm(examples, desc="features", unit="clip", total=total, mininterval=interval)

@@ -19,6 +19,8 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from pydantic_core import from_json
+
 from mint.types import Example, MintError
 
 SPLITS = ("train", "validation", "test", "unseen")
@@ -79,12 +81,16 @@ def parse_line(line: bytes | dict[str, Any], folder: Path) -> Example:
     Raises:
         MintError: invalid JSON, missing or unknown key, wrong type, or unknown split.
     """
-    try:
-        record = json.loads(line) if isinstance(line, bytes) else line
-    except json.JSONDecodeError as error:
-        raise MintError(f"not valid JSON ({error.msg}, column {error.colno}); write one object a line") from None
-    except UnicodeDecodeError as error:
-        raise MintError(f"not valid UTF-8 (byte {error.start}); save the file as UTF-8") from None
+    record = parse_record(line)
+    record["audio"] = folder / record["audio"]
+    for key in ("labels", "unknown", "captions"):
+        record[key] = tuple(record.get(key, ()))
+    return Example(**record)
+
+
+def parse_record(line: bytes | dict[str, Any]) -> dict[str, Any]:
+    """The checked values of one line; errors as `parse_line`."""
+    record = _decoded(line) if isinstance(line, bytes) else line
     if not isinstance(record, dict):
         raise MintError(f"{type(record).__name__} in place of an object; write one object a line")
     for key, value in record.items():
@@ -98,11 +104,21 @@ def parse_line(line: bytes | dict[str, Any], folder: Path) -> Example:
     if not record.keys() >= REQUIRED:
         missing = sorted(REQUIRED - record.keys())
         raise MintError(f"key {missing[0]!r} is missing; every line needs {', '.join(sorted(REQUIRED))}")
-    record["audio"] = folder / record["audio"]
-    record["labels"] = tuple(record.get("labels", ()))
-    record["unknown"] = tuple(record.get("unknown", ()))
-    record["captions"] = tuple(record.get("captions", ()))
-    return Example(**record)
+    return record
+
+
+def _decoded(line: bytes) -> Any:
+    """JSON in UTF-8; what pydantic's fast reader refuses is left to Python's, which says why."""
+    try:
+        return from_json(line)
+    except ValueError:
+        pass
+    try:
+        return json.loads(line)
+    except json.JSONDecodeError as error:
+        raise MintError(f"not valid JSON ({error.msg}, column {error.colno}); write one object a line") from None
+    except UnicodeDecodeError as error:
+        raise MintError(f"not valid UTF-8 (byte {error.start}); save the file as UTF-8") from None
 
 
 def write_manifest(path: str | Path, examples: Iterable[Example]) -> None:

@@ -11,17 +11,22 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
+from mint.data.lines import Lines
 from mint.types import CAPTION_PROMPT, Example, MintError
 
 Draw = tuple[int, int]
 """Index of an item, and the number of this draw of it."""
 
 
+DRAWS_AT_ONCE = 1 << 16
+"""Draws of an epoch that are Python's numbers at a time."""
 BATCHES_SORTED = 16
 """Batches among which items are sorted by size."""
 
@@ -37,28 +42,100 @@ class Item:
     """One is drawn each time."""
 
 
-def caption_items(examples: Sequence[Example]) -> list[Item]:
+def caption_items(examples: Sequence[Example]) -> Sequence[Item]:
     """Stage 1: every clip with its captions, and its prompt with its answer as one text more.
 
     The latter is ours (the paper's stage 1 has captions alone): it is the text by which similarity ranking asks.
     """
-    items = []
-    for example in examples:
-        question = (f"{example.prompt} {example.answer}",) if example.prompt and example.answer else ()
-        if texts := example.captions + question:
-            items.append(Item(example, example.task, CAPTION_PROMPT, texts))
-    return items
+    if isinstance(examples, Lines):
+        has_text = (examples.rows["captions"] > 0) | (examples.rows["question"] > 0)
+        return LineItems(examples, has_text.astype(int), _captions_of)
+    return [item for example in examples for item in _captions_of(example)]
 
 
-def instruction_items(examples: Sequence[Example]) -> list[Item]:
+def instruction_items(examples: Sequence[Example]) -> Sequence[Item]:
     """Stage 2: the question of each clip's task and its answer, and, for clips with captions, captioning."""
+    if isinstance(examples, Lines):
+        counts = (examples.rows["captions"] > 0).astype(int) + (examples.rows["question"] > 0)
+        return LineItems(examples, counts, _instructions_of)
+    return [item for example in examples for item in _instructions_of(example)]
+
+
+def _captions_of(example: Example) -> list[Item]:
+    question = (f"{example.prompt} {example.answer}",) if example.prompt and example.answer else ()
+    texts = example.captions + question
+    return [Item(example, example.task, CAPTION_PROMPT, texts)] if texts else []
+
+
+def _instructions_of(example: Example) -> list[Item]:
     items = []
-    for example in examples:
-        if example.prompt and example.answer:
-            items.append(Item(example, example.task, example.prompt, (example.answer,)))
-        if example.captions:
-            items.append(Item(example, "captioning", CAPTION_PROMPT, example.captions))
+    if example.prompt and example.answer:
+        items.append(Item(example, example.task, example.prompt, (example.answer,)))
+    if example.captions:
+        items.append(Item(example, "captioning", CAPTION_PROMPT, example.captions))
     return items
+
+
+class LineItems(Sequence[Item]):
+    """The items of indexed manifests, each made when it is asked for; they equal those of the examples themselves.
+
+    Args:
+        lines: the examples.
+        counts: items of each, [N].
+        make: an example to its items.
+    """
+
+    def __init__(self, lines: Lines, counts: NDArray[np.int64], make: Callable[[Example], list[Item]]) -> None:
+        self.lines = lines
+        self.make = make
+        self.rows = np.repeat(np.arange(len(lines), dtype=np.int32), counts)
+        self.places = (np.arange(len(self.rows)) - np.repeat(np.cumsum(counts) - counts, counts)).astype(np.int8)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int | slice) -> Any:
+        if isinstance(index, slice):
+            return [self[place] for place in range(*index.indices(len(self)))]
+        return self.make(self.lines[int(self.rows[index])])[self.places[index]]
+
+    def questions(self) -> NDArray[np.bool_]:
+        """Which items are a prompt and its answer, [N]; the others are captions, and in stage 1 all are."""
+        return (self.places == 0) & (self.lines.rows["question"] > 0)[self.rows] & (self.make is _instructions_of)
+
+    def tasks(self) -> list[str]:
+        """Task of each."""
+        names = (*self.lines.tasks, "captioning")
+        captions = (self.make is _instructions_of) & ~self.questions()
+        numbers = np.where(captions, len(names) - 1, self.lines.rows["task"][self.rows])
+        return [names[number] for number in numbers.tolist()]
+
+    def sizes(self) -> NDArray[np.int64]:
+        """Characters of each one's prompt and first text."""
+        lines = self.lines.rows
+        question, caption = lines["question"][self.rows], lines["caption"][self.rows]
+        has_captions = (lines["captions"] > 0)[self.rows]
+        spoken = len(CAPTION_PROMPT) + np.where(has_captions, caption, question + 1)
+        return np.where(self.questions(), question, spoken)
+
+
+def questions_of(items: Sequence[Item]) -> Sequence[int]:
+    """Indices of the items that ask for something else than a caption."""
+    if isinstance(items, LineItems):
+        return np.flatnonzero(items.questions() & items.lines.rows["asks"][items.rows]).tolist()
+    return [index for index, item in enumerate(items) if item.prompt != CAPTION_PROMPT]
+
+
+def tasks_of(items: Sequence[Item]) -> list[str]:
+    """Task of each item."""
+    return items.tasks() if isinstance(items, LineItems) else [item.task for item in items]
+
+
+def sizes_of(items: Sequence[Item]) -> Sequence[int] | NDArray[np.int64]:
+    """About how long the text of each item is: characters of its prompt and first text."""
+    if isinstance(items, LineItems):
+        return items.sizes()
+    return [len(item.prompt) + len(item.answers[0]) for item in items]
 
 
 class ItemDataset(Dataset[dict[str, object]]):
@@ -112,10 +189,12 @@ class MixtureSampler(Sampler[Draw]):
         length: int | None = None,
         seed: int = 0,
         *,
-        sizes: Sequence[int] | None = None,
+        sizes: Sequence[int] | NDArray[np.int64] | None = None,
         batch_size: int = 1,
     ) -> None:
-        self.groups = {task: np.flatnonzero([other == task for other in tasks]) for task in dict.fromkeys(tasks)}
+        numbers = {task: number for number, task in enumerate(dict.fromkeys(tasks))}
+        task_numbers = np.fromiter((numbers[task] for task in tasks), np.int32, len(tasks))
+        self.groups = {task: np.flatnonzero(task_numbers == number) for task, number in numbers.items()}
         unknown = sorted(set(weights) - set(self.groups))
         if unknown:
             raise MintError(
@@ -148,7 +227,9 @@ class MixtureSampler(Sampler[Draw]):
         numbers = generator.integers(0, 1 << 62, self.length)
         if self.sizes is not None:
             order = self._group_by_size(order, self.sizes[chosen], generator)
-        yield from zip(chosen[order].tolist(), numbers.tolist(), strict=True)
+        for first in range(0, self.length, DRAWS_AT_ONCE):
+            part = slice(first, first + DRAWS_AT_ONCE)
+            yield from zip(chosen[order[part]].tolist(), numbers[part].tolist(), strict=True)
 
     def _group_by_size(self, order: np.ndarray, sizes: np.ndarray, generator: np.random.Generator) -> np.ndarray:
         """Sort within stretches of some batches, and shuffle each stretch's batches."""
@@ -167,14 +248,13 @@ class MixtureSampler(Sampler[Draw]):
         """The task's part of the epoch: a stretch of an endless series of its permutations."""
         group, count = self.groups[task], self.counts[task]
         positions = np.arange(self.epoch * count, (self.epoch + 1) * count)
+        drawn = np.empty(count, dtype=int)
         rounds = positions // len(group)
-        permutations = {
-            int(r): np.random.default_rng([self.seed, int(r), len(task), *task.encode()]).permutation(group)
-            for r in np.unique(rounds)
-        }
-        return np.array(
-            [permutations[int(r)][p % len(group)] for r, p in zip(rounds, positions, strict=True)], dtype=int
-        )
+        for number in np.unique(rounds).tolist():
+            generator = np.random.default_rng([self.seed, number, len(task), *task.encode()])
+            here = rounds == number
+            drawn[here] = generator.permutation(group)[positions[here] % len(group)]
+        return drawn
 
 
 def _apportion(shares: Mapping[str, float], total: int) -> dict[str, int]:

@@ -8,11 +8,17 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import stat
 import tarfile
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 MARK = ".tar::"
 """Between a shard and its member; a file whose own name holds it is taken for a member."""
@@ -29,6 +35,8 @@ class Place:
     size: int
     modified: int
     """Nanoseconds; of the file, so of the whole shard."""
+    changed: int
+    """Likewise the time of the last change of the file's state, which no program sets at will."""
 
 
 def is_member(path: str | Path) -> bool:
@@ -52,12 +60,34 @@ def locate(path: str | Path) -> Place:
     if not stat.S_ISREG(state.st_mode):
         raise FileNotFoundError(f"not a file: {file!r}")
     if not member:
-        return Place(file, 0, state.st_size, state.st_mtime_ns)
+        return Place(file, 0, state.st_size, state.st_mtime_ns, state.st_ctime_ns)
     members = _members(file, state.st_mtime_ns, state.st_size)
     if member not in members:
         raise FileNotFoundError(f"{file} has no member {member!r}")
     offset, size = members[member]
-    return Place(file, offset, size, state.st_mtime_ns)
+    return Place(file, offset, size, state.st_mtime_ns, state.st_ctime_ns)
+
+
+def states(paths: Iterable[str]) -> NDArray[np.int64]:
+    """Size and times of many files and members, [N, 3]; -1 where `locate` would raise."""
+    found: list[tuple[int, int, int]] = []
+    known: dict[str, Any] = {}
+    """Times and members of each shard: a million members lie in some thousands."""
+    for path in paths:
+        try:
+            if MARK in path:
+                shard, _, member = path.partition(MARK)
+                if shard not in known:
+                    place = locate(f"{shard}.tar")
+                    known[shard] = (place.modified, place.changed, _members(place.file, place.modified, place.size))
+                modified, changed, members = known[shard]
+                found.append((members[member][1], modified, changed))
+            else:
+                state = os.stat(path)  # noqa: PTH116  # a Path for each would take longer than the call
+                found.append((state.st_size, state.st_mtime_ns, state.st_ctime_ns))
+        except (OSError, ValueError, KeyError):
+            found.append((-1, -1, -1))
+    return np.array(found, np.int64).reshape(-1, 3)
 
 
 def open_stored(path: str | Path) -> io.BufferedReader:

@@ -1,0 +1,241 @@
+"""How long does training take to start on a manifest of a million lines, and how much memory does that need?
+
+The clips are hard links to a few files, each line a part of its own, so that there are as many paths, as many parts
+and as many features as lines; the features are made up. Each phase of a start, as `mint train` has them, up to the
+first batch, in a process of its own: the first time, when nothing is known of manifest and files but that the features
+are there, and once more. Models are tiny: what a real one takes comes on top. Then the check of the lines
+(`mint data validate --audio none`) and the leakage report, on the same manifest.
+
+    python benchmarks/startup.py [--lines 1000000]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+START = time.perf_counter()
+
+import torch  # noqa: E402
+
+from common import Row, in_child, parser, report  # noqa: E402
+
+FILES, LINKS = 32, 60_000
+"""Real files; links to one that the common file systems allow."""
+STEP = 0.001
+"""Seconds from the start of one line's clip to that of the next in its file."""
+SHARD = 256
+TESTS = 1000
+SECONDS, BYTES, VALIDATION = 10.0, 2.0**30, 60.0
+"""What is wanted of a start, and of the validation of the lines."""
+RECIPE: dict[str, Any] = {
+    "encoder": {"family": "tiny"},
+    "bridge": {"weights": "tiny", "num_layers": 2, "num_queries": 4},
+    "training": {"max_steps": 1, "per_device_train_batch_size": 64, "report_to": [], "disable_tqdm": True},
+}
+
+
+def main() -> None:
+    options = read_options()
+    if options.child:
+        print(json.dumps(CHILDREN[options.child](options.folder)))
+        return
+    lines = 2000 if options.quick else options.lines
+    with tempfile.TemporaryDirectory(dir=options.scratch) as scratch:
+        folder = Path(scratch)
+        os.environ["MINT_CACHE"] = str(folder / "cache")
+        make_manifest(folder, lines)
+        rows = [Row(f"{lines} files", "digests of all files, once", "s", child("digests", folder)["all"][0])]
+        make_features(folder)
+        for case in ("first start", "next start", "next start, stage 2"):
+            found = child("stage2" if case.endswith("2") else "stage1", folder)
+            rows += [Row(f"{lines} lines, {case}", f"{name}", "s", seconds) for name, (seconds, _) in found.items()]
+            seconds, peak = sum(value for value, _ in found.values()), max(value for _, value in found.values())
+            aims: Any = {} if options.quick or case == "first start" else {"aim": 1.0}
+            rows.append(Row(f"{lines} lines, {case}", "in all", "s", seconds, "the aim", SECONDS, **aims))
+            rows.append(Row(f"{lines} lines, {case}", "peak memory", "B", peak, "the aim", BYTES, **aims))
+        for name, limit in (("validate", VALIDATION), ("leakage", None)):
+            seconds, peak = child(name, folder)["all"]
+            rows.append(Row(f"{lines} lines", name, "s", seconds, "the aim" if limit else "", limit))
+            rows.append(Row(f"{lines} lines", f"{name}, peak memory", "B", peak))
+    report("startup", rows, options)
+
+
+def read_options() -> argparse.Namespace:
+    options = parser(__doc__.splitlines()[0])
+    options.add_argument("--lines", type=int, default=1_000_000, help="of the manifest (1000000)")
+    options.add_argument("--scratch", type=Path, help="folder for some GB of files (the system's)")
+    options.add_argument("--child", choices=sorted(CHILDREN), help=argparse.SUPPRESS)
+    options.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    return options.parse_args()
+
+
+def child(name: str, folder: Path) -> dict[str, tuple[float, int]]:
+    """Seconds and peak memory of each phase of a child."""
+    found: dict[str, tuple[float, int]] = in_child("startup.py", ["--child", name, "--folder", str(folder)])
+    return found
+
+
+def make_manifest(folder: Path, lines: int) -> None:
+    """A manifest of parts of hard links, with captions and labels of four tasks."""
+    import numpy as np
+    import soundfile
+
+    for number in range(FILES):
+        noise = np.random.default_rng(number).uniform(-0.5, 0.5, 16000)
+        soundfile.write(folder / f"{number}.flac", noise, 16000)
+    with (folder / "clips.jsonl").open("w", encoding="utf-8") as manifest:
+        for number in range(lines):
+            place = f"audio/{number // 1000}/{number}.flac"
+            if number % 1000 == 0:
+                (folder / place).parent.mkdir(parents=True)
+            os.link(folder / f"{number // LINKS % FILES}.flac", folder / place)
+            line = {
+                "id": f"{number:09d}",
+                "audio": place,
+                "start": round(number * STEP, 3),
+                "duration": 0.5,
+                "task": ("sounds", "music", "notes", "captioning")[number % 4],
+                "prompt": "This is a sound of",
+                "answer": f"thing {number % 527}",
+                "labels": [f"thing {number % 527}"],
+                "captions": [f"Thing {number} is heard beside a road, twice, and then thing {number % 1009} answers."],
+                "split": "train",
+                "corpus": "made up",
+                "metadata": {"youtube_id": f"{number:011d}"},
+            }
+            manifest.write(json.dumps(line) + "\n")
+    time.sleep(3)  # files that were touched just now are not remembered
+
+
+def make_features(folder: Path) -> None:
+    """Features of all clips, one moment each, under the keys that the clips have."""
+    from mint.data.cache import FeatureCache, part_key
+    from mint.data.features import open_cache
+    from mint.encoders.tiny import TinyEncoder
+
+    cache: FeatureCache = open_cache(TinyEncoder(), 30.0)
+    moment = torch.zeros(1, TinyEncoder.width)
+    batch: dict[str, list[torch.Tensor]] = {}
+    with (folder / "clips.jsonl").open(encoding="utf-8") as manifest:
+        for text in manifest:
+            line = json.loads(text)
+            whole = cache.digests.of(folder / line["audio"])
+            batch[part_key(whole, line["start"], line["duration"])] = [moment]
+            if len(batch) == SHARD:
+                cache.write(batch)
+                batch = {}
+    if batch:
+        cache.write(batch)
+
+
+def start(folder: Path, stage: int) -> dict[str, tuple[float, int]]:
+    """A start of training to its first batch."""
+    from mint.builders import build_encoder
+    from mint.config import recipe_from_dict
+    from mint.data.features import open_examples, prepare_features
+    from mint.training.run import prepare, split, used_splits
+
+    values: dict[str, Any] = {"name": "tiny", "stage": stage, **RECIPE}
+    if stage == 2:
+        values |= {"language": {"family": "tiny"}, "data": {"group_by_length": True}}
+    recipe = recipe_from_dict(values)
+    recipe = replace(recipe, data=replace(recipe.data, manifests=(str(folder / "clips.jsonl"),)))
+    phases = Phases()
+    phases.done("imports")
+    examples = open_examples(recipe.data.manifests, used_splits(recipe))
+    phases.done("manifest")
+    encoder = build_encoder(recipe.encoder)
+    features = prepare_features(encoder, examples)
+    if features.encoded or features.skipped:
+        raise SystemExit("not all features were there")
+    phases.done("features")
+    usable = split(features.usable(examples))
+    trainer = prepare(recipe, folder / "run", *usable, features.draw, encoder).trainer
+    phases.done("models, items and mixture")
+    next(iter(trainer.get_train_dataloader()))
+    phases.done("first batch")
+    return phases.found
+
+
+class Phases:
+    """Seconds of each phase, from the start of the process, and the peak of the memory up to its end."""
+
+    def __init__(self) -> None:
+        self.found: dict[str, tuple[float, int]] = {}
+        self._before = START
+
+    def done(self, name: str) -> None:
+        """Note a phase."""
+        now = time.perf_counter()
+        self.found[name] = (now - self._before, peak())
+        self._before = now
+
+
+def peak() -> int:
+    """Largest resident size of this process, in bytes."""
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def timed(call: Callable[[], object]) -> dict[str, tuple[float, int]]:
+    phases = Phases()
+    phases._before = time.perf_counter()
+    call()
+    phases.done("all")
+    return phases.found
+
+
+def digests(folder: Path) -> dict[str, tuple[float, int]]:
+    from mint.data.digests import Digests
+
+    kept = Digests(folder / "cache" / "features" / "digests")
+
+    def read() -> None:
+        for path in sorted((folder / "audio").rglob("*.flac")):
+            kept.of(path)
+        kept.save()
+
+    return timed(read)
+
+
+def validation(folder: Path) -> dict[str, tuple[float, int]]:
+    from mint.data.validate import validate
+
+    return timed(lambda: validate([folder / "clips.jsonl"], audio="none"))
+
+
+def leakage(folder: Path) -> dict[str, tuple[float, int]]:
+    """All lines against some of them, taken as a test split."""
+    from itertools import islice
+
+    from mint.data.leakage import find_leakage
+    from mint.data.manifest import read_manifest
+
+    def tests() -> Iterator[Any]:
+        for example in islice(read_manifest(folder / "clips.jsonl"), TESTS):
+            yield replace(example, split="test", corpus="tested")
+
+    return timed(lambda: find_leakage(read_manifest(folder / "clips.jsonl"), tests()))
+
+
+CHILDREN: dict[str, Callable[[Path], dict[str, tuple[float, int]]]] = {
+    "digests": digests,
+    "stage1": lambda folder: start(folder, 1),
+    "stage2": lambda folder: start(folder, 2),
+    "validate": validation,
+    "leakage": leakage,
+}
+
+
+if __name__ == "__main__":
+    main()

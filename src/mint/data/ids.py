@@ -1,0 +1,49 @@
+"""Names of 128 bits: what millions of paths, clips and examples are known by, in 16 bytes each.
+
+An array of ids [N, 2] int64 is kept in the order of its first column and searched as a whole. Two of a hundred million
+different ids have the same first half once in thousands of tables; `find` then misses one of them, and never takes one
+for the other.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+from numpy.typing import NDArray
+
+Ids = NDArray[np.int64]
+"""[N, 2]."""
+ID_BYTES = 16
+
+
+def id_of(text: str) -> bytes:
+    """The id of a text, which may be a path that is not valid Unicode."""
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=ID_BYTES).digest()
+
+
+def as_ids(joined: bytes) -> Ids:
+    """Ids that were joined, [N, 2]."""
+    return np.frombuffer(joined, np.int64).reshape(-1, 2)
+
+
+def find(ids: Ids, wanted: Ids) -> NDArray[np.int64]:
+    """Where in sorted ids each of some others is, [M]; -1: nowhere.
+
+    Args:
+        ids: [N, 2], ascending in the first column, which lies in one stretch of memory (`np.asfortranarray`).
+        wanted: [M, 2].
+    """
+    if not len(ids):
+        return np.full(len(wanted), -1)
+    places = np.searchsorted(ids[:, 0], wanted[:, 0]).clip(max=len(ids) - 1)
+    return np.where((ids[places] == wanted).all(axis=1), places, -1)
+
+
+def latest(ids: Ids) -> NDArray[np.int64]:
+    """Rows that sort ids and keep the last of each."""
+    order = np.lexsort((np.arange(len(ids)), ids[:, 1], ids[:, 0]))
+    there = ids[order]
+    last = np.ones(len(ids), dtype=bool)
+    last[:-1] = (there[1:] != there[:-1]).any(axis=1)
+    return order[last]
