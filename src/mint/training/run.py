@@ -14,6 +14,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ from mint.builders import (
 from mint.config import Recipe, load_recipe, recipe_to_dict, save_recipe
 from mint.data.collate import Stage1Collator, Stage2Collator
 from mint.data.features import Features
+from mint.data.lines import of_splits
 from mint.data.mixture import caption_items, instruction_items
 from mint.model.freeze import count_by_module
 from mint.training.checkpoints import STATE, checkpoints, last_checkpoint
@@ -111,8 +113,7 @@ def train(recipe: Recipe, output: Path, examples: Sequence[Example], features: F
         _refuse_other_recipe(recipe, output)
     if is_finished(output):
         return output
-    usable = [example for example in examples if features.has(example)]
-    prepared = prepare(recipe, output, *split(usable), features.draw, encoder)
+    prepared = prepare(recipe, output, *split(features.usable(examples)), features.draw, encoder)
     trainer, stop = prepared.trainer, StopOnTerm()
     trainer.add_callback(stop)
     with trainer.args.main_process_first(local=False):
@@ -138,10 +139,9 @@ def used_splits(recipe: Recipe) -> tuple[str, ...]:
     return ("train", "validation") if validates(recipe) else ("train",)
 
 
-def split(examples: Sequence[Example]) -> tuple[list[Example], list[Example]]:
+def split(examples: Sequence[Example]) -> tuple[Sequence[Example], Sequence[Example]]:
     """What is learnt, and what is held out."""
-    learnt, held = ([example for example in examples if example.split == name] for name in ("train", "validation"))
-    return learnt, held
+    return of_splits(examples, ("train",)), of_splits(examples, ("validation",))
 
 
 def prepare(
@@ -178,7 +178,7 @@ def prepare(
         model = build_stage2(recipe, encoder.width, len(tokenizer), language)
         items, held_items = instruction_items(learnt), instruction_items(held)
         collator = Stage2Collator(tokenizer, recipe.bridge.max_text_tokens, language)
-        measure = Accuracy([*items, *held_items])
+        measure = Accuracy(chain(items, held_items) if validates(recipe) else ())
     validation = Validation(held_items, draw, collator, measure) if validates(recipe) else None
     trainer = build_trainer(recipe, arguments, model, items, draw, collator, validation)
     return Prepared(trainer, model, tokenizer, language)

@@ -9,10 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mint.data.mixture import Item, ItemDataset
+from mint.data.mixture import Item, ItemDataset, questions_of
 from mint.model.align import align_projection
 from mint.model.stage2 import Stage2
-from mint.types import CAPTION_PROMPT
 
 EXAMPLES = 2048
 """At most, drawn evenly from the items: a closed form needs no more."""
@@ -47,7 +46,7 @@ def align_start(stage2: Stage2, dataset: ItemDataset, collate: Callable[..., Any
 
 def chosen_items(items: Sequence[Item]) -> list[int]:
     """Indices of the items to fit to: questions with an answer, or, where there are none, captions."""
-    asked = [index for index, item in enumerate(items) if item.prompt != CAPTION_PROMPT] or list(range(len(items)))
+    asked = questions_of(items) or range(len(items))
     return [asked[place] for place in np.linspace(0, len(asked) - 1, min(len(asked), EXAMPLES)).astype(int)]
 
 

@@ -22,7 +22,7 @@ from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState,
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from mint.config import Recipe
-from mint.data.mixture import Item, ItemDataset, MixtureSampler
+from mint.data.mixture import Item, ItemDataset, MixtureSampler, sizes_of, tasks_of
 from mint.model.bridge_net import BridgeNet
 from mint.training.validation import Validation
 from mint.types import MintError
@@ -232,11 +232,11 @@ def build_trainer(
             f"{arguments.world_size} ranks; hold more out, or use fewer ranks"
         )
     sampler = MixtureSampler(
-        [item.task for item in items],
+        tasks_of(items),
         recipe.data.mixture,
         recipe.data.examples_per_epoch,
         recipe.seed,
-        sizes=[len(item.prompt) + len(item.answers[0]) for item in items] if recipe.data.group_by_length else None,
+        sizes=sizes_of(items) if recipe.data.group_by_length else None,
         batch_size=arguments.train_batch_size * arguments.world_size,
     )
     return StageTrainer(

@@ -8,7 +8,7 @@ process with the same global batch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Protocol, TypeVar
@@ -73,7 +73,7 @@ class Accuracy:
         items: of training and validation; their answers are the candidates.
     """
 
-    def __init__(self, items: Sequence[Item]) -> None:
+    def __init__(self, items: Iterable[Item]) -> None:
         answers: dict[str, dict[str, None]] = {}
         for item in items:
             answers.setdefault(item.task, {}).update(dict.fromkeys(item.answers))
