@@ -29,6 +29,7 @@ from mint.evaluation.report import (
     write_report,
 )
 from mint.evaluation.results import Results, Row
+from mint.evaluation.settings import Decoding, Settings
 from mint.types import Clip, MintError
 
 VOID = {"meta", "link", "img", "br", "input", "hr"}
@@ -178,6 +179,18 @@ def test_size_is_bounded(tmp_path: Path) -> None:
     assert len(page.all("audio")) == 2 * report.MOST_PLAYERS + 1
     assert len(text) < 10_000_000
     assert f"{report.MOST_PLAYERS} of 50 are shown." in page.words
+
+
+def test_metrics_that_lack_the_same_are_named_together_and_choices_are_said(tmp_path: Path) -> None:
+    settings = Settings(decoding=Decoding(beams=3)).record()
+    data = full()
+    reasons = {"spice": "no jar", "meteor": "no Java", "spider": "no jar"}
+    page, _ = written(
+        tmp_path, replace(data, results=replace(data.results, extra={"settings": settings}), not_computed=reasons)
+    )
+    assert "<strong>SPICE, SPIDEr</strong> not computed: no jar" in page
+    assert "<strong>METEOR</strong> not computed: no Java" in page
+    assert "Chosen: captions by beam search with 3 beams, 30 tokens at most." in page
 
 
 def test_many_classes_are_listed_not_drawn(tmp_path: Path) -> None:

@@ -11,7 +11,16 @@ from typing import Any
 import pytest
 
 from mint.evaluation import results
-from mint.evaluation.results import Row, git_commit, markdown_table, peak_memory_bytes, read_results, write_results
+from mint.evaluation.results import (
+    Row,
+    git_commit,
+    markdown_table,
+    peak_memory_bytes,
+    read_results,
+    readable_title,
+    show_interval,
+    write_results,
+)
 from mint.types import MintError
 
 ROWS = [
@@ -62,6 +71,26 @@ def test_what_is_not_a_results_file_is_refused(tmp_path: Path, content: str) -> 
         read_results(path)
     with pytest.raises(MintError, match="no results file"):
         read_results(tmp_path / "other.json")
+
+
+@pytest.mark.parametrize(
+    ("metric", "title"),
+    [
+        ("recall@5", "text to audio, R@5 (%)"),
+        ("audio_to_text_map@10", "audio to text, mAP@10 (%)"),
+        ("map", "PR-AUC, macro (%)"),
+        ("cider_d", "CIDEr-D"),
+        ("names_label", "captions name the label (%)"),
+        ("accuracy", "accuracy (%)"),
+        ("of_ones_own", "of ones own (%)"),
+    ],
+)
+def test_titles_that_people_read(metric: str, title: str) -> None:
+    assert readable_title(metric) == title
+
+
+def test_a_value_without_spread_has_no_interval() -> None:
+    assert show_interval(Row("notes", "test", "accuracy", "majority", 0.1, 0.1, 0.1, 10)) == ""
 
 
 def test_table_is_drawn_from_the_rows() -> None:

@@ -19,8 +19,9 @@ import soxr
 
 from mint.evaluation import figures
 from mint.evaluation.attention_figure import attention_figure
-from mint.evaluation.results import arrange, best_methods, metric_title, show, show_interval
+from mint.evaluation.results import arrange, best_methods, readable_title, show, show_interval
 from mint.evaluation.runs import describe_leakage, shared_clips
+from mint.evaluation.settings import describe_settings
 from mint.types import MintError
 
 if TYPE_CHECKING:
@@ -42,6 +43,8 @@ MOST_PLAYERS = 12
 """Clips shown in each section."""
 MOST_CLASSES = 60
 """With more classes a confusion matrix is listed, not drawn."""
+MOST_WIDE_CLASSES = 24
+"""With more classes the cells are small."""
 MOST_CONFUSIONS = 8
 
 
@@ -166,6 +169,7 @@ def write_report(path: Path, data: ReportData) -> None:
     )
     environment.filters |= {"duration": _duration, "gibibytes": _gibibytes, "player": _player}
     template = environment.from_string((resources.files("mint.evaluation") / "report.html").read_text("utf-8"))
+    settings = data.results.extra.get("settings")
     page = template.render(
         data=data,
         table=_table(data.results.rows),
@@ -179,6 +183,8 @@ def write_report(path: Path, data: ReportData) -> None:
         attentions=[
             (one, attention_figure(one.title, one.clip, one.attention, one.step_seconds)) for one in data.attentions
         ],
+        not_computed=_not_computed(data.not_computed),
+        settings=sorted(set(describe_settings(settings).values())) if settings else [],
         leakage=describe_leakage(data.results.extra.get("leakage")),
         shared=shared_clips(data.results.extra.get("leakage")),
         most_players=MOST_PLAYERS,
@@ -204,10 +210,18 @@ def _table(rows: Sequence[Row]) -> dict[str, Any]:
         ]
         ordered = {method: cells[method] for method in methods if method in cells}
         body.append({
-            "task": task, "split": split, "metric": metric_title(metric), "n": max(row.n for row in cells.values()),
-            "values": values, "figure": figures.interval_figure(ordered, colours),
+            "task": task, "split": split, "metric": readable_title(metric), "key": metric, "values": values,
+            "n": max(row.n for row in cells.values()), "figure": figures.interval_figure(ordered, colours),
         })  # fmt: skip
     return {"methods": methods, "colours": colours, "lines": body}
+
+
+def _not_computed(reasons: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Metrics that lack the same thing, together, and what they lack."""
+    groups: dict[str, list[str]] = {}
+    for metric, reason in reasons.items():
+        groups.setdefault(reason, []).append(readable_title(metric).removesuffix(" (%)"))
+    return [(", ".join(names), reason) for reason, names in groups.items()]
 
 
 def _confusion(confusion: Confusion) -> dict[str, Any]:
@@ -225,6 +239,7 @@ def _confusion(confusion: Confusion) -> dict[str, Any]:
         "rows": [
             list(zip(map(int, row), map(float, share), strict=True)) for row, share in zip(counts, shares, strict=True)
         ],
+        "dense": len(labels) > MOST_WIDE_CLASSES,
         "drawn": len(labels) <= MOST_CLASSES,
         "worst": [(labels[true], labels[said], int(wrong[true, said])) for true, said in pairs if wrong[true, said]],
         "right": int(np.trace(counts)),

@@ -11,6 +11,7 @@ import json
 import math
 import os
 import platform
+import re
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -26,6 +27,14 @@ METHODS = ("chance", "majority", "probe", "stage1", "stage1+alm", "stage2")
 """Order of a table's columns; methods of other names follow."""
 UNTRAINED = ("chance", "majority")
 """Methods that never stand in bold."""
+TITLES = {
+    **{"map": "PR-AUC, macro", "micro_map": "PR-AUC, micro"},
+    **{"roc_auc": "ROC-AUC, macro", "micro_roc_auc": "ROC-AUC, micro"},
+    **{"cider_d": "CIDEr-D", "rouge_l": "ROUGE-L", "spice": "SPICE", "spider": "SPIDEr"},
+    **{"bleu_4": "BLEU-4", "meteor": "METEOR", "sentence_similarity": "sentence similarity"},
+    **{"names_label": "captions name the label", "caption_names_label": "captions name the label"},
+}
+"""How the report calls metrics whose keys are no words."""
 NOT_SHARES = ("cider_d", "spider")
 """Metrics that are not shares of 1 and are printed as they are."""
 
@@ -201,6 +210,16 @@ def metric_title(metric: str) -> str:
     return metric if metric in NOT_SHARES else f"{metric} (%)"
 
 
+def readable_title(metric: str) -> str:
+    """As `metric_title`, in words: `text to audio, R@10 (%)`."""
+    way, name = "", metric
+    if re.match(r"(audio_to_text_)?(recall|map)@", metric):
+        way = "audio to text, " if metric.startswith("audio_to_text_") else "text to audio, "
+        name = metric.removeprefix("audio_to_text_").replace("recall@", "R@").replace("map@", "mAP@")
+    title = way + TITLES.get(name, name.replace("_", " "))
+    return title if metric in NOT_SHARES else f"{title} (%)"
+
+
 def show(metric: str, value: float) -> str:
     """A value as a table shows it: percent with one decimal for shares, else three decimals."""
     return f"{value:.3f}" if metric in NOT_SHARES else f"{100 * value:.1f}"
@@ -208,7 +227,7 @@ def show(metric: str, value: float) -> str:
 
 def show_interval(row: Row) -> str:
     """`[low, high]`, or nothing where there is none."""
-    if row.low is None or row.high is None or row.method == "chance":
+    if row.low is None or row.high is None or row.low == row.high:  # chance and the majority class are exact
         return ""
     return f"[{show(row.metric, row.low)}, {show(row.metric, row.high)}]"
 
