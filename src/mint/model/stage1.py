@@ -4,7 +4,8 @@ Wires the three objectives to Bridge-Net. As in the published code, ALM's batch 
 a hard negative clip, and each clip with a hard negative text. The audio's keys and values are projected once for all
 passes, and the queries' own pass serves ALC and ATG; the losses and gradients equal those of separate passes. With
 several ranks, ALC and ALM work on the global batch (see `gather.py`): a rank's losses are weighted so that their mean
-over ranks, and that of their gradients, is what one process with the whole batch would have.
+over ranks, and that of their gradients, is what one process with the whole batch would have. A batch may also be one
+part of a larger one that is accumulated (see `mint.training.accumulation`); the same then holds of the mean over parts.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from mint.model.bridge_net import BridgeNet
 from mint.model.objectives.alc import alc_loss, similarity
 from mint.model.objectives.alm import MATCHED, alm_loss, draw_negatives, pair_noise, same_caption
 from mint.model.objectives.atg import LanguageHead, atg_loss, decoder_input
+from mint.model.parts import Negatives, Part
 from mint.types import BridgeOutput
 
 TEMPERATURE_RANGE = (0.001, 0.5)
@@ -74,7 +76,13 @@ class Stage1(nn.Module):
         self.language_head.requires_grad_(atg)
 
     def forward(
-        self, audio_features: Tensor, audio_mask: Tensor, text_ids: Tensor, text_mask: Tensor, draws: Tensor
+        self,
+        audio_features: Tensor,
+        audio_mask: Tensor,
+        text_ids: Tensor,
+        text_mask: Tensor,
+        draws: Tensor,
+        part: Part | None = None,
     ) -> dict[str, Tensor]:
         """Losses of a batch of pairs.
 
@@ -84,27 +92,28 @@ class Stage1(nn.Module):
             text_ids: [B, L], [CLS] first.
             text_mask: [B, L] bool, True: real.
             draws: [B] int64, a number of each example's own that seeds its negatives.
+            part: of an accumulated batch, what was found out about the whole.
 
         Returns:
             `loss`, the sum of the objectives that are on, and each of them by name. With several ranks their mean over
-            ranks is the loss of the global batch.
+            ranks is the loss of the global batch; with several parts their mean over parts.
         """
         audio = self.bridge.project_audio(audio_features, audio_mask)
         queries = self.bridge.encode_queries(audio, keep_keys_values=self.atg)
         losses: dict[str, Tensor] = {}
-        if self.alc or self.alm:
-            own = gather.own_columns(len(text_ids), text_ids.device)
-            audio_to_text, text_to_audio = self._scores(queries, text_ids, text_mask)
-        if self.alc:
-            weight = gather.share(len(text_ids), text_ids.device)
-            losses["alc"] = weight * alc_loss(audio_to_text, text_to_audio, own, self.label_smoothing)
-        if self.alm:
-            captions = gather.all_rows(text_ids.masked_fill(~text_mask, PADDING), fill=PADDING)  # [G, L]
-            clips, texts, valid = self._negatives(audio_to_text, text_to_audio, captions, own, draws)
-            wrong_audio = self._audio_of(clips, audio, audio_features, audio_mask)
-            losses["alm"] = self._matching(audio, wrong_audio, captions[own], captions[texts], valid)
+        if part is not None:
+            losses |= self._contrast_part(part, audio, queries, text_ids, text_mask)
+        elif self.alc or self.alm:
+            scores = self.scores(self._shared_queries(queries), self.embed_text(text_ids, text_mask))
+            if self.alc:
+                losses["alc"] = self.contrast(*scores)
+            if self.alm:
+                negatives = self.negatives(*scores, text_ids, text_mask, draws)
+                wrong_audio = self._audio_of(negatives.clips, audio, audio_features, audio_mask)
+                weight = gather.share(negatives.valid.sum(), text_ids.device)
+                losses["alm"] = weight * self._matching(audio, wrong_audio, negatives)
         if self.atg:
-            weight = gather.share(text_mask[:, 1:].sum(), text_ids.device)
+            weight = gather.share(text_mask[:, 1:].sum(), text_ids.device) if part is None else part.atg_weight
             losses["atg"] = weight * self._generation(queries, text_ids, text_mask)
         return {"loss": torch.stack(list(losses.values())).sum(), **losses}
 
@@ -125,16 +134,49 @@ class Stage1(nn.Module):
         assert output.queries is not None
         return self.matching_head(output.queries).mean(dim=1)
 
+    def scores(self, clips: Tensor, texts: Tensor) -> tuple[Tensor, Tensor]:
+        """Similarities over temperature [B, G]: this rank's clips by all texts, and its texts by all clips.
+
+        Args:
+            clips: [B, Q, E] from `embed_audio`.
+            texts: [B, E] from `embed_text`.
+        """
+        all_clips, all_texts = gather.all_rows(clips), gather.all_rows(texts)
+        self.temperature.data.clamp_(*TEMPERATURE_RANGE)
+        return similarity(clips, all_texts) / self.temperature, similarity(all_clips, texts).T / self.temperature
+
+    def contrast(self, audio_to_text: Tensor, text_to_audio: Tensor) -> Tensor:
+        """ALC's loss of `scores`, weighted so that the mean over ranks is that of the global batch."""
+        device = audio_to_text.device
+        own = gather.own_columns(len(audio_to_text), device)
+        loss = alc_loss(audio_to_text, text_to_audio, own, self.label_smoothing)
+        return gather.share(len(audio_to_text), device) * loss
+
+    def negatives(
+        self, audio_to_text: Tensor, text_to_audio: Tensor, ids: Tensor, mask: Tensor, draws: Tensor
+    ) -> Negatives:
+        """Hard negatives among the global batch's clips and texts, by `scores`."""
+        captions = gather.all_rows(ids.masked_fill(~mask, PADDING), fill=PADDING)  # [G, L]
+        own = gather.own_columns(len(ids), ids.device)
+        clips, texts, valid = self._negatives(audio_to_text, text_to_audio, captions, own, draws)
+        return Negatives(clips, captions[own], captions[texts], valid.unflatten(0, (3, -1)))
+
     def _shared_queries(self, queries: BridgeOutput) -> Tensor:
         assert queries.queries is not None
         return functional.normalize(self.audio_projection(queries.queries), dim=-1)
 
-    def _scores(self, queries: BridgeOutput, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Similarities over temperature [B, G]: this rank's clips by all texts, and its texts by all clips."""
-        clips, texts = self._shared_queries(queries), self.embed_text(ids, mask)
-        all_clips, all_texts = gather.all_rows(clips), gather.all_rows(texts)
-        self.temperature.data.clamp_(*TEMPERATURE_RANGE)
-        return similarity(clips, all_texts) / self.temperature, similarity(all_clips, texts).T / self.temperature
+    def _contrast_part(
+        self, part: Part, audio: AudioKeysValues, queries: BridgeOutput, ids: Tensor, mask: Tensor
+    ) -> dict[str, Tensor]:
+        """ALC and ALM of a part of an accumulated batch."""
+        losses = {}
+        if part.alc is not None:  # in the order in which the whole was embedded, so that dropout draws the same
+            clips, texts = self._shared_queries(queries), self.embed_text(ids, mask)
+            losses["alc"] = part.alc.tied(clips, texts, self.temperature)
+        if part.alm is not None:
+            wrong_audio = self.bridge.project_audio(*part.alm.wrong_audio)
+            losses["alm"] = part.alm.weight * self._matching(audio, wrong_audio, part.alm.negatives)
+        return losses
 
     def _negatives(
         self, audio_to_text: Tensor, text_to_audio: Tensor, captions: Tensor, own: Tensor, draws: Tensor
@@ -157,19 +199,13 @@ class Stage1(nn.Module):
             return audio.select(clips)
         return self.bridge.project_audio(*gather.fetch_rows(clips, features, mask))
 
-    def _matching(
-        self,
-        audio: AudioKeysValues,
-        wrong_audio: AudioKeysValues,
-        captions: Tensor,
-        wrong_captions: Tensor,
-        valid: Tensor,
-    ) -> Tensor:
-        """Loss of B pairs, B clips with a wrong text and B texts with a wrong clip."""
-        ids = torch.cat([captions, wrong_captions, captions])
+    def _matching(self, audio: AudioKeysValues, wrong_audio: AudioKeysValues, negatives: Negatives) -> Tensor:
+        """Mean loss of the valid among B pairs, B clips with a wrong text and B texts with a wrong clip."""
+        captions = negatives.captions
+        ids = torch.cat([captions, negatives.wrong_captions, captions])
         logits = self.match([audio.repeated(2), wrong_audio], ids.clamp(min=0), ids != PADDING)
         labels = (torch.arange(len(ids), device=ids.device) < len(captions)).long() * MATCHED
-        return gather.share(valid.sum(), ids.device) * alm_loss(logits, labels, valid)
+        return alm_loss(logits, labels, negatives.valid.flatten())
 
     def _generation(self, queries: BridgeOutput, ids: Tensor, mask: Tensor) -> Tensor:
         output = self.bridge.continue_text(queries, decoder_input(ids, self.dec_token), mask)
