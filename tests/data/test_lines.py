@@ -23,6 +23,7 @@ from mint.data.mixture import (
     ItemDataset,
     MixtureSampler,
     caption_items,
+    groups_of,
     instruction_items,
     questions_of,
     sizes_of,
@@ -133,6 +134,8 @@ def test_items_are_those_of_the_examples(tmp_path: Path, make: Any) -> None:
     lazy, eager = make(read_lines([write(tmp_path, examples)])), make(examples)
     assert (list(lazy), len(lazy), lazy[3:5]) == (eager, len(eager), eager[3:5])
     assert tasks_of(lazy) == tasks_of(eager)
+    for weights in ({}, {"a": 1}, {"a": 1, "b ä": 2, "notes": 3}):
+        assert groups_of(lazy, weights) == groups_of(eager, weights)
     assert list(sizes_of(lazy)) == list(sizes_of(eager))
     assert list(questions_of(lazy)) == list(questions_of(eager))
 

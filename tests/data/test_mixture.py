@@ -15,7 +15,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mint.data.mixture import Item, ItemDataset, MixtureSampler, caption_items, instruction_items
+from mint.data.mixture import Item, ItemDataset, MixtureSampler, caption_items, groups_of, instruction_items
 from mint.types import CAPTION_PROMPT, Example, MintError
 
 TASKS = ["notes"] * 64 + ["chords"] * 16 + ["rare"]
@@ -168,6 +168,20 @@ def test_stage_2_learns_the_task_and_captioning() -> None:
         ("captioning", CAPTION_PROMPT, ("a harp", "harp")),
         ("captioning", CAPTION_PROMPT, ("rain",)),
     ]
+
+
+def test_corpora_that_share_a_task_have_weights_of_their_own() -> None:
+    clips = [
+        example(task="captioning", corpus=corpus, captions=("a",)) for corpus in ("clotho", "wavcaps", "audiocaps")
+    ]
+    items = instruction_items([*clips, example(corpus="notes", prompt="p", answer="a", captions=("a",))])
+    captions = ["captioning"] * 3
+    assert groups_of(items, {}) == [*captions, "notes", "captioning"]
+    assert groups_of(items, {"notes": 1, "captioning": 2}) == [*captions, "notes", "captioning"]  # tasks come first
+    assert groups_of(items, {"clotho": 1}) == ["clotho", "captioning", "captioning", "notes", "captioning"]
+    weights = {"clotho": 1, "wavcaps": 2, "audiocaps": 3, "captioning": 4}
+    sampler = MixtureSampler(groups_of(items, weights), weights | {"notes": 0}, 100)
+    assert Counter(index for index, _ in epoch(sampler, 0)) == {0: 10, 1: 20, 2: 30, 4: 40}
 
 
 def test_a_draw_chooses_caption_and_window() -> None:

@@ -36,6 +36,7 @@ ROW = np.dtype(
         ("name", "V16"),
         ("file", "<i4"),
         ("task", "<i4"),
+        ("corpus", "<i4"),
         ("question", "<i4"),
         ("captions", "<i4"),
         ("caption", "<i4"),
@@ -45,9 +46,9 @@ ROW = np.dtype(
     ]
 )
 """Of a line: where it begins; its part of the file, in seconds (no duration: NaN); the id of its `unique_id`; numbers
-of its file and task; characters of prompt and answer (0: not both there); captions, and characters of the first;
-whether it asks for something else than a caption."""
-FORM = 1
+of its file, task and corpus; characters of prompt and answer (0: not both there); captions, and characters of the
+first; whether it asks for something else than a caption."""
+FORM = 2
 """Of what is kept on disk; another one is made anew."""
 LINES_AT_ONCE = 1 << 16
 
@@ -58,6 +59,7 @@ class Lines(Sequence[Example]):
 
     manifests: tuple[Path, ...]
     tasks: tuple[str, ...]
+    corpora: tuple[str, ...]
     rows: NDArray[Any]
     """[N] of `ROW`."""
     files: bytes
@@ -124,21 +126,28 @@ def read_lines(manifests: Sequence[str | Path]) -> Lines:
     paths = tuple(map(Path, manifests))
     indices = [_index(path) for path in paths]
     tasks = tuple(dict.fromkeys(task for index in indices for task in index.tasks))
+    corpora = tuple(dict.fromkeys(corpus for index in indices for corpus in index.corpora))
     first = 0
     for number, index in enumerate(indices):
         index.rows["manifest"] = number
         index.rows["file"] += first
-        index.rows["task"] = np.array([tasks.index(task) for task in index.tasks], np.int32)[index.rows["task"]]
+        index.rows["task"] = _numbers(index.tasks, tasks)[index.rows["task"]]
+        index.rows["corpus"] = _numbers(index.corpora, corpora)[index.rows["corpus"]]
         first += len(index.file_ids)
     if len(indices) == 1:
-        return replace(indices[0], tasks=tasks)
+        return indices[0]
     return Lines(
         paths,
         tasks,
+        corpora,
         np.concatenate([index.rows for index in indices]),
         b"".join(index.files for index in indices),
         np.concatenate([index.file_ids for index in indices]),
     )
+
+
+def _numbers(names: Sequence[str], among: Sequence[str]) -> NDArray[np.int32]:
+    return np.array([among.index(name) for name in names], np.int32)
 
 
 def can_be_indexed(manifests: Sequence[str | Path]) -> bool:
@@ -154,16 +163,16 @@ def _index(path: Path) -> Lines:
     stamp = [FORM, state.st_size, state.st_mtime_ns, state.st_ctime_ns]
     with suppress(OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile), np.load(place) as kept:
         if kept["stamp"].tolist() == stamp:
-            tasks = tuple(json.loads(kept["tasks"].tobytes()))
-            return Lines((path,), tasks, kept["rows"], kept["files"].tobytes(), kept["file_ids"])
+            tasks, corpora = map(tuple, json.loads(kept["words"].tobytes()))
+            return Lines((path,), tasks, corpora, kept["rows"], kept["files"].tobytes(), kept["file_ids"])
     made = _read(path)
     half_written = place.with_name(f"{uuid.uuid4().hex}.tmp")
     with suppress(OSError):
         place.parent.mkdir(parents=True, exist_ok=True)
-        tasks_written = np.frombuffer(json.dumps(made.tasks).encode(), np.uint8)
+        words = np.frombuffer(json.dumps([made.tasks, made.corpora]).encode(), np.uint8)
         files = np.frombuffer(made.files, np.uint8)
         with half_written.open("wb") as file:
-            np.savez(file, stamp=stamp, rows=made.rows, tasks=tasks_written, files=files, file_ids=made.file_ids)
+            np.savez(file, stamp=stamp, rows=made.rows, words=words, files=files, file_ids=made.file_ids)
         half_written.replace(place)
     with suppress(OSError):
         half_written.unlink()
@@ -175,17 +184,22 @@ def _read(path: Path) -> Lines:
     folder = str(path.absolute().parent)
     files: dict[str, int] = {}
     tasks: dict[str, int] = {}
+    corpora: dict[str, int] = {}
     parts = [np.zeros(0, ROW)]
-    rows = _rows(path, folder, files, tasks)
+    rows = _rows(path, folder, files, tasks, corpora)
     while chunk := list(islice(rows, LINES_AT_ONCE)):
         parts.append(np.array(chunk, ROW))
     ids = as_ids(b"".join(map(id_of, files)))
     joined = "".join(file.replace("\0", "?") + "\0" for file in files)  # a name with a zero byte is no file's
-    return Lines((path,), tuple(tasks), np.concatenate(parts), joined.encode("utf-8", "surrogatepass"), ids)
+    return Lines(
+        (path,), tuple(tasks), tuple(corpora), np.concatenate(parts), joined.encode("utf-8", "surrogatepass"), ids
+    )
 
 
-def _rows(path: Path, folder: str, files: dict[str, int], tasks: dict[str, int]) -> Iterator[tuple[Any, ...]]:
-    """The row of each line; files and tasks get their numbers."""
+def _rows(
+    path: Path, folder: str, files: dict[str, int], tasks: dict[str, int], corpora: dict[str, int]
+) -> Iterator[tuple[Any, ...]]:
+    """The row of each line; files, tasks and corpora get their numbers."""
     split_numbers = {split: number for number, split in enumerate(SPLITS)}
     offset = number = 0
     with path.open("rb") as file:
@@ -206,6 +220,7 @@ def _rows(path: Path, folder: str, files: dict[str, int], tasks: dict[str, int])
                 id_of(f"{record['corpus']}/{record['id']}"),
                 files.setdefault(_joined(folder, audio), len(files)),
                 tasks.setdefault(record["task"], len(tasks)),
+                corpora.setdefault(record["corpus"], len(corpora)),
                 len(prompt) + len(answer) if prompt and answer else 0,
                 len(captions),
                 len(captions[0]) if captions else 0,

@@ -1,6 +1,7 @@
 """What is trained on, and in which order: a mixture of tasks as a pure function of (seed, epoch).
 
 A task's share is the square root of its size unless the recipe weighs it otherwise (InstructBLIP; the paper is silent).
+A recipe may weigh a corpus by itself where several share a task, as those of captions do (`groups_of`).
 Within a task every item comes once before any comes twice, also across epochs. Each draw carries a number of its own,
 from which the caption, the crop and the hard negatives of that draw follow, so that a run that is resumed in mid-epoch,
 or spread over other ranks, sees the same data.
@@ -110,6 +111,10 @@ class LineItems(Sequence[Item]):
         numbers = np.where(captions, len(names) - 1, self.lines.rows["task"][self.rows])
         return [names[number] for number in numbers.tolist()]
 
+    def corpora(self) -> list[str]:
+        """Corpus of each."""
+        return [self.lines.corpora[number] for number in self.lines.rows["corpus"][self.rows].tolist()]
+
     def sizes(self) -> NDArray[np.int64]:
         """Characters of each one's prompt and first text."""
         lines = self.lines.rows
@@ -129,6 +134,16 @@ def questions_of(items: Sequence[Item]) -> Sequence[int]:
 def tasks_of(items: Sequence[Item]) -> list[str]:
     """Task of each item."""
     return items.tasks() if isinstance(items, LineItems) else [item.task for item in items]
+
+
+def groups_of(items: Sequence[Item], weights: Mapping[str, float]) -> list[str]:
+    """What each item is weighed as: its task, or its corpus where the weights name that and no task is called so."""
+    tasks = tasks_of(items)
+    named = set(weights) - set(tasks)
+    if not named:
+        return tasks
+    corpora = items.corpora() if isinstance(items, LineItems) else [item.example.corpus for item in items]
+    return [corpus if corpus in named else task for task, corpus in zip(tasks, corpora, strict=True)]
 
 
 def sizes_of(items: Sequence[Item]) -> Sequence[int] | NDArray[np.int64]:
