@@ -193,6 +193,9 @@ class Recipe:
     """Stage 2: Bridge-Net's learning rate as a share of the projection's, which alone is new (ours)."""
     start: str | None = None
     """Stage 2: the folder of the stage-1 run that Bridge-Net starts from."""
+    accumulate_negatives: bool = False
+    """Stage 1: with `training.gradient_accumulation_steps`, clips and texts are contrasted with those of the whole
+    batch, not of their micro-batch alone (ours, after GradCache)."""
     seed: int = 0
     """Of the weights that are new, of the order of the data and of the negatives."""
     training: dict[str, Any] = field(default_factory=dict)
@@ -207,11 +210,15 @@ class Recipe:
                 raise ValueError("`language` and `start` belong to stage 2; remove them or set `stage: 2`")
             if self.aligned_start or self.bridge_lr_share != 1.0:
                 raise ValueError("`aligned_start` and `bridge_lr_share` belong to stage 2; remove them")
-            if self.objectives is None:
-                object.__setattr__(self, "objectives", ObjectivesConfig())
+            objectives = self.objectives or ObjectivesConfig()
+            object.__setattr__(self, "objectives", objectives)
+            if self.accumulate_negatives and not (objectives.alc or objectives.alm):
+                raise ValueError("`accumulate_negatives` is true, but no objective has negatives; switch alc or alm on")
         else:
             if self.objectives is not None:
                 raise ValueError("`objectives` belongs to stage 1; remove it or set `stage: 1`")
+            if self.accumulate_negatives:
+                raise ValueError("`accumulate_negatives` belongs to stage 1; remove it or set `stage: 1`")
             if self.language is None:
                 object.__setattr__(self, "language", LanguageConfig())
 
