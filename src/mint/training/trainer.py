@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,8 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from mint.config import Recipe
 from mint.data.mixture import Item, ItemDataset, MixtureSampler, groups_of, sizes_of
 from mint.model.bridge_net import BridgeNet
+from mint.model.parts import Part
+from mint.training.accumulation import parts_of, seeded
 from mint.training.validation import Validation
 from mint.types import MintError
 
@@ -53,6 +55,7 @@ class StageTrainer(Trainer):
         sampler: MixtureSampler,
         validation: Validation | None = None,
         bridge_lr_share: float = 1.0,
+        accumulate_negatives: bool = False,
         **options: Any,
     ) -> None:
         held = validation.items if validation is not None else None
@@ -61,6 +64,11 @@ class StageTrainer(Trainer):
         self.validation = validation
         self.bridge_lr_share = bridge_lr_share
         self.mixture_sampler = sampler
+        if accumulate_negatives and (self.is_fsdp_enabled or self.is_deepspeed_enabled):
+            raise MintError("accumulate_negatives embeds with whole weights: no FSDP, no DeepSpeed; set it to false")
+        self.accumulate_negatives = accumulate_negatives
+        self._step_batches: list[Any] = []
+        self._step_parts: Iterator[tuple[Part, int]] = iter(())
         self._parts: dict[str, list[torch.Tensor]] = {}
         self.remove_callback(ProgressCallback)
         self.remove_callback(PrinterCallback)
@@ -74,6 +82,24 @@ class StageTrainer(Trainer):
     def total_steps(self) -> int:
         """Optimiser steps that the whole run has."""
         return int(self.set_initial_training_values(self.args, self.get_train_dataloader())[6])
+
+    def get_batch_samples(self, *args: Any) -> Any:
+        """The Trainer's; the micro-batches of the step are kept in mind."""
+        self._step_batches, count = super().get_batch_samples(*args)
+        return self._step_batches, count
+
+    def training_step(self, model: Any, inputs: Any, *args: Any) -> torch.Tensor:
+        """The Trainer's; with accumulated negatives a micro-batch learns first what it needs to know of the others."""
+        if not self.accumulate_negatives or len(self._step_batches) == 1:
+            return super().training_step(model, inputs, *args)
+        if inputs is self._step_batches[0]:
+            model.train()
+            batches: Any = [self._prepare_inputs(batch) for batch in self._step_batches]
+            stage: Any = self.model
+            self._step_parts = parts_of(stage, batches, self.accelerator.autocast)
+        part, seed = next(self._step_parts)
+        with seeded(seed):
+            return super().training_step(model, {**inputs, "part": part}, *args)
 
     def compute_loss(  # type: ignore[override]  # the Trainer gives a token count that the stage models do not need
         self, model: Any, inputs: Any, return_outputs: bool = False, **_: Any
@@ -245,6 +271,7 @@ def build_trainer(
         sampler=sampler,
         validation=validation,
         bridge_lr_share=recipe.bridge_lr_share,
+        accumulate_negatives=recipe.accumulate_negatives,
         args=arguments,
         data_collator=collator,
     )
