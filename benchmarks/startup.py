@@ -28,6 +28,9 @@ import torch  # noqa: E402
 
 from common import Row, in_child, parser, report  # noqa: E402
 
+Found = dict[str, tuple[float, float, int]]
+"""Of each phase: seconds, seconds of processor time, and the peak of the memory up to its end."""
+STAGES = {"first start": "stage1", "next start": "stage1", "next start, stage 2": "stage2"}
 FILES, LINKS = 32, 60_000
 """Real files; links to one that the common file systems allow."""
 STEP = 0.001
@@ -56,15 +59,11 @@ def main() -> None:
         rows = [Row(f"{lines} files", "digests of all files, once", "s", child("digests", folder)["all"][0])]
         make_features(folder)
         for case in ("first start", "next start", "next start, stage 2"):
-            found = child("stage2" if case.endswith("2") else "stage1", folder)
-            rows += [Row(f"{lines} lines, {case}", f"{name}", "s", seconds) for name, (seconds, _) in found.items()]
-            seconds, peak = sum(value for value, _ in found.values()), max(value for _, value in found.values())
-            aims: Any = {} if options.quick or case == "first start" else {"aim": 1.0}
-            rows.append(Row(f"{lines} lines, {case}", "in all", "s", seconds, "the aim", SECONDS, **aims))
-            rows.append(Row(f"{lines} lines, {case}", "peak memory", "B", peak, "the aim", BYTES, **aims))
+            rows += of_start(f"{lines} lines, {case}", child(STAGES[case], folder), case != "first start")
         for name, limit in (("validate", VALIDATION), ("leakage", None)):
-            seconds, peak = child(name, folder)["all"]
-            rows.append(Row(f"{lines} lines", name, "s", seconds, "the aim" if limit else "", limit))
+            seconds, processor, peak = child(name, folder)["all"]
+            rows.append(Row(f"{lines} lines", name, "s", seconds, "the aim" if limit else "", limit, aim=limit and 1.0))
+            rows.append(Row(f"{lines} lines", f"{name}, processor time", "s", processor))
             rows.append(Row(f"{lines} lines", f"{name}, peak memory", "B", peak))
     report("startup", rows, options)
 
@@ -78,9 +77,22 @@ def read_options() -> argparse.Namespace:
     return options.parse_args()
 
 
-def child(name: str, folder: Path) -> dict[str, tuple[float, int]]:
-    """Seconds and peak memory of each phase of a child."""
-    found: dict[str, tuple[float, int]] = in_child("startup.py", ["--child", name, "--folder", str(folder)])
+def of_start(case: str, found: Found, is_wanted: bool) -> list[Row]:
+    """Rows of a start: its phases, and what they come to."""
+    rows = [Row(case, phase, "s", seconds) for phase, (seconds, _, _) in found.items()]
+    seconds, processor = (sum(values[place] for values in found.values()) for place in (0, 1))
+    aim = 1.0 if is_wanted else None
+    return [
+        *rows,
+        Row(case, "in all", "s", seconds, "the aim", SECONDS, aim),
+        Row(case, "in all, processor time", "s", processor),
+        Row(case, "peak memory", "B", max(peak for _, _, peak in found.values()), "the aim", BYTES, aim),
+    ]
+
+
+def child(name: str, folder: Path) -> Found:
+    """What a child measured."""
+    found: Found = in_child("startup.py", ["--child", name, "--folder", str(folder)])
     return found
 
 
@@ -137,7 +149,7 @@ def make_features(folder: Path) -> None:
         cache.write(batch)
 
 
-def start(folder: Path, stage: int) -> dict[str, tuple[float, int]]:
+def start(folder: Path, stage: int) -> Found:
     """A start of training to its first batch."""
     from mint.builders import build_encoder
     from mint.config import recipe_from_dict
@@ -167,17 +179,18 @@ def start(folder: Path, stage: int) -> dict[str, tuple[float, int]]:
 
 
 class Phases:
-    """Seconds of each phase, from the start of the process, and the peak of the memory up to its end."""
+    """Measures phases, from the start of the process."""
 
     def __init__(self) -> None:
-        self.found: dict[str, tuple[float, int]] = {}
+        self.found: Found = {}
         self._before = START
+        self._processor = 0.0
 
     def done(self, name: str) -> None:
         """Note a phase."""
-        now = time.perf_counter()
-        self.found[name] = (now - self._before, peak())
-        self._before = now
+        now, processor = time.perf_counter(), time.process_time()
+        self.found[name] = (now - self._before, processor - self._processor, peak())
+        self._before, self._processor = now, processor
 
 
 def peak() -> int:
@@ -187,15 +200,15 @@ def peak() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
-def timed(call: Callable[[], object]) -> dict[str, tuple[float, int]]:
+def timed(call: Callable[[], object]) -> Found:
     phases = Phases()
-    phases._before = time.perf_counter()
+    phases.done("imports")
     call()
     phases.done("all")
-    return phases.found
+    return {"all": phases.found["all"]}
 
 
-def digests(folder: Path) -> dict[str, tuple[float, int]]:
+def digests(folder: Path) -> Found:
     from mint.data.digests import Digests
 
     kept = Digests(folder / "cache" / "features" / "digests")
@@ -208,13 +221,13 @@ def digests(folder: Path) -> dict[str, tuple[float, int]]:
     return timed(read)
 
 
-def validation(folder: Path) -> dict[str, tuple[float, int]]:
+def validation(folder: Path) -> Found:
     from mint.data.validate import validate
 
     return timed(lambda: validate([folder / "clips.jsonl"], audio="none"))
 
 
-def leakage(folder: Path) -> dict[str, tuple[float, int]]:
+def leakage(folder: Path) -> Found:
     """All lines against some of them, taken as a test split."""
     from itertools import islice
 
@@ -228,7 +241,7 @@ def leakage(folder: Path) -> dict[str, tuple[float, int]]:
     return timed(lambda: find_leakage(read_manifest(folder / "clips.jsonl"), tests()))
 
 
-CHILDREN: dict[str, Callable[[Path], dict[str, tuple[float, int]]]] = {
+CHILDREN: dict[str, Callable[[Path], Found]] = {
     "digests": digests,
     "stage1": lambda folder: start(folder, 1),
     "stage2": lambda folder: start(folder, 2),
