@@ -47,7 +47,7 @@ def test_labels_stand_in_the_vocabulary_and_in_its_order(name: str) -> None:
 
 def test_sizes() -> None:
     counts = {name: Counter(plan.split for plan in plans) for name, plans in PLANS.items()}
-    assert counts["notes"] == {"train": 1496, "validation": 154, "test": 220, "unseen": 165}
+    assert counts["notes"] == {"train": 2992, "validation": 154, "test": 220, "unseen": 165}
     assert counts["ensembles"] == {"train": 500, "validation": 60, "test": 150}
     assert counts["chords"] == {"train": 192, "validation": 48, "test": 96}
     assert counts["percussion"] == {"train": 448, "validation": 64, "test": 160}

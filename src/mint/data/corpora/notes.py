@@ -17,15 +17,15 @@ from mint.types import MintError
 
 PROMPT = NSYNTH_PROMPT
 VOCABULARY = FAMILIES
-SIZES = {"train": 136, "validation": 14, "test": 20, "unseen": 15}
+SIZES = {"train": 272, "validation": 14, "test": 20, "unseen": 15}
 """Clips of each family."""
 VELOCITIES = (25, 50, 75, 100, 127)
 SECONDS = 3.0
 
 TEMPLATES = (
-    "{a_family} note: {program}, {register} register, {loudness}",
-    "{a_family} sound, {loudness}, from the {register} register of the {program}",
-    "{family}: one {loudness} note of the {program} in the {register} register",
+    "{a_family} note, {loudness}: {program}",
+    "{a_family} sound, {register} register, {loudness}",
+    "{a_family} playing one {loudness} note in the {register} register",
 )
 """Each names the family by the very word of its label, and no other family: whether a caption names the right family
 can be checked by looking for that word."""
