@@ -160,6 +160,20 @@ def test_what_was_chosen_travels_with_the_results(folder: Path, tmp_path: Path) 
     assert main(["tables", str(output), "--output", str(tmp_path / "tables")]) == 0
 
 
+def test_a_report_of_any_run(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    output, report = tmp_path / "r.json", tmp_path / "r.html"
+    assert main(["evaluate", str(folder / "run"), "--output", str(output), "--report", str(report)]) == 0
+    assert f"Written to {output} and {report}" in capsys.readouterr().out
+    page = report.read_text(encoding="utf-8")
+    for heading in ("Training", "Confusions", "Calibration", "Where the queries look", "Clips to listen to"):
+        assert f">{heading}</h2>" in page
+    held_out = [example for example in read_examples([folder / "tones.jsonl"]) if example.split == "test"]
+    for example in held_out:
+        assert f"<h3>{example.id}</h3>" in page
+        assert all(f"<dd>{caption}</dd>" in page for caption in example.captions)
+    assert page.count("data:audio/flac") >= 2 * len(held_out)
+
+
 def test_templates_are_averaged_for_similarity_ranking(
     trained: Trained, examples: list[Example], features: Features
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from transformers import BertConfig, BertModel
 
 from mint.evaluation import sentences
 from mint.language.tiny import tiny_bert_tokenizer
+from mint.model.freeze import freeze
 
 TEXTS = ["a dog barks", "rain", "a long sentence about a drum that is beaten twice", "a dog barks loudly"]
 
@@ -18,8 +20,12 @@ TEXTS = ["a dog barks", "rain", "a long sentence about a drum that is beaten twi
 @pytest.fixture
 def model() -> BertModel:
     torch.manual_seed(0)
-    size = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
-    return BertModel(BertConfig(vocab_size=300, initializer_range=0.3, **size), add_pooling_layer=False).eval()
+    size: dict[str, Any] = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
+    bert = BertModel(
+        BertConfig(vocab_size=300, intermediate_size=64, initializer_range=0.3, **size), add_pooling_layer=False
+    )
+    freeze(bert)
+    return bert
 
 
 def test_an_embedding_is_the_mean_over_tokens_whatever_stands_beside_it(

@@ -16,7 +16,7 @@ def add_parser(subparsers: Subparsers) -> None:
     parser = subparsers.add_parser(
         "compare",
         help="whether two runs differ by more than chance",
-        description="Paired bootstrap over the clips that both results files measured, for every metric that both have.",
+        description="Paired bootstrap over the clips that both results files measured, in every metric that both have.",
     )
     parser.add_argument("first", metavar="A.json", type=Path, help="results file of one run")
     parser.add_argument("second", metavar="B.json", type=Path, help="results file of the other")

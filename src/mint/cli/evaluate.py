@@ -39,6 +39,7 @@ def add_parser(subparsers: Subparsers) -> None:
     )
     add_decoding(parser, " (default: 30)")
     parser.add_argument("--output", type=Path, help="results file (default: RUN/results-TASKS.json)")
+    parser.add_argument("--report", type=Path, metavar="FILE", help="write an HTML report there too")
     parser.set_defaults(run=run)
 
 
@@ -56,7 +57,9 @@ def run(arguments: Namespace) -> int:
         arguments.clips,
         arguments.clips,
     )
-    results, path = evaluate_run(arguments.run_folder, arguments.task, arguments.manifest, settings, arguments.output)
+    results, path = evaluate_run(
+        arguments.run_folder, arguments.task, arguments.manifest, settings, arguments.output, arguments.report
+    )
     print(markdown_table(results.rows))
-    print(f"Written to {path}")
+    print(f"Written to {path}" + (f" and {arguments.report}" if arguments.report else ""))
     return 0

@@ -13,6 +13,8 @@ from mint.config import Recipe, load_recipe
 from mint.data.features import prepare_features, read_examples
 from mint.data.leakage import leakage_record
 from mint.evaluation.compare import record_predictions
+from mint.evaluation.report import Skipped, write_report
+from mint.evaluation.report_of_run import report_of_run
 from mint.evaluation.results import Results, git_commit, peak_memory_bytes, read_results, write_results
 from mint.evaluation.runner import Trained, evaluate
 from mint.evaluation.settings import Settings
@@ -57,6 +59,7 @@ def evaluate_run(
     manifests: Sequence[str] | None = None,
     settings: Settings | None = None,
     output: Path | None = None,
+    report: Path | None = None,
 ) -> tuple[Results, Path]:
     """Evaluate a run and write a results file.
 
@@ -66,6 +69,7 @@ def evaluate_run(
         manifests: what to evaluate on; None: what the recipe names.
         settings: scoring, decoding, and of how many clips; None: the defaults, on all clips.
         output: results file; None: in the run's folder, named after the tasks.
+        report: HTML page to write; None: none.
 
     Returns:
         The results and where they were written.
@@ -76,7 +80,8 @@ def evaluate_run(
     recipes: list[Recipe] = [load_recipe(folders[stage] / "recipe.yaml") for stage in sorted(folders)]
     recipe = recipes[-1]
     examples = read_examples(manifests or recipe.data.manifests)
-    features = prepare_features(build_encoder(recipe.encoder), examples, recipe.data.max_seconds)
+    encoder = build_encoder(recipe.encoder)
+    features = prepare_features(encoder, examples, recipe.data.max_seconds)
     evaluation = evaluate(load_trained(run), examples, features, tasks=tasks, settings=settings, seed=recipe.seed)
     tested = [example for example in examples if not tasks or example.task in tasks or example.captions]
     captioned = sorted({example.corpus for example in tested if example.captions and example.split == "test"})
@@ -98,7 +103,12 @@ def evaluate_run(
         per_clip=[one.record() for one in evaluation.per_clip],
         not_computed=evaluation.not_computed,
     )
-    return read_results(path), path
+    results = read_results(path)
+    if report is not None:
+        skipped = [Skipped(clip.audio, clip.reason) for clip in features.skipped]
+        title = f"MINT: {recipe.name}"
+        write_report(report, report_of_run(title, results, evaluation, encoder, folders, skipped))
+    return results, path
 
 
 def _objectives(recipe: Recipe) -> str | None:
