@@ -1,8 +1,8 @@
-"""How fast does audio become samples, and what does the feature cache save?
+"""How fast does audio become samples?
 
-Decoding to mono at 16 kHz, whole files and 10 s out of 4 minutes, in every format, in seconds of audio a second;
-against librosa in the same run where it is installed (`pip install librosa`; nothing here needs it), first call
-included. Then an epoch of clips of the quickstart's length read from the cache, against decoding and encoding them.
+Decoding to mono at 16 kHz, whole files and 10 s out of 4 minutes, in every format, in seconds of audio a second and
+core; against librosa in the same run where it is installed (`pip install librosa`; nothing here needs it), first call
+included. 10 s out of 4 minutes should cost what a file of 10 s costs: that is measured beside it.
 
     python benchmarks/audio.py
 """
@@ -13,8 +13,9 @@ import argparse
 import dataclasses
 import importlib
 import importlib.util
-import json
 import statistics
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable
 from functools import partial
@@ -23,15 +24,9 @@ from typing import Any
 
 import numpy as np
 import soundfile
-import torch
 
-from common import Row, alternate, compare, in_child, parser, report, stopwatch
-from inference import write_clips
-from mint.builders import build_encoder
-from mint.config import EncoderConfig
+from common import Row, alternate, compare, parser, report
 from mint.data.audio import load_audio
-from mint.data.cache import FeatureCache, clip_key, encode_batch, fill_cache
-from mint.types import Example
 
 RATE, STEREO_RATE = 16000, 48000
 FORMATS = {
@@ -42,35 +37,32 @@ FORMATS = {
     "opus": {"format": "OGG", "subtype": "OPUS"},
 }
 OURS, THEIRS = "mint", "librosa"
+FIRST = {
+    OURS: f"import sys; from mint.data.audio import load_audio; load_audio(sys.argv[1], {RATE})",
+    THEIRS: f"import sys; import librosa; librosa.load(sys.argv[1], sr={RATE}, mono=True)",
+}
 TOLERANCE = 1e-3
-CLIP_SECONDS, CLIPS_AT_ONCE = 4.0, 15
-"""As the quickstart: clips of 4 s, encoded a minute at a time."""
 
 
 def main() -> None:
-    options = read_options()
-    if options.first is not None:
-        print(json.dumps(stopwatch(lambda: loader(options.first)(options.file, 0.0, None))))
-        return
+    options = parser(__doc__.splitlines()[0]).parse_args()
     long, start, part = (6.0, 3.0, 1.0) if options.quick else (240.0, 120.0, 10.0)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         rows: list[Row] = []
         for name in FORMATS:
             whole = write(folder / f"whole.{name}", 2.0 if options.quick else 30.0)
-            file = write(folder / f"long.{name}", long)
+            file, short = write(folder / f"long.{name}", long), write(folder / f"short.{name}", part)
             rows += measure_decoding(name, whole, soundfile.info(whole).duration, (0.0, None), options)
-            rows += measure_decoding(f"{name}, {part:g} s of {long:g} s", file, part, (start, part), options)
+            case = f"{name}, {part:g} s of {long:g} s"
+            rows += measure_decoding(case, file, part, (start, part), options)
+            calls = {
+                "part": partial(load_audio, file, RATE, start, part),
+                f"a file of {part:g} s": partial(load_audio, short, RATE),
+            }
+            rows += compare(case, "decoding", alternate(calls, options.rounds))
         rows += measure_first(folder / "whole.flac")
-        rows += measure_epoch(folder, options)
     report("audio", rows, options)
-
-
-def read_options() -> argparse.Namespace:
-    options = parser(__doc__.splitlines()[0])
-    options.add_argument("--first", choices=(OURS, THEIRS), help=argparse.SUPPRESS)
-    options.add_argument("--file", type=Path, help=argparse.SUPPRESS)
-    return options.parse_args()
 
 
 def write(path: Path, seconds: float) -> Path:
@@ -111,40 +103,15 @@ def measure_decoding(
 
 
 def measure_first(path: Path) -> list[Row]:
-    """The first file in a new process; what the package imports when it is first used counts."""
+    """The first file in a new process; what a package imports counts, what Python itself takes does not."""
     names = [OURS, *([THEIRS] if importlib.util.find_spec(THEIRS) else [])]
-    seconds = [in_child("audio.py", ["--first", name, "--file", str(path)]) for name in names]
+    seconds = []
+    for name in names:
+        code = f"import time; start = time.perf_counter(); {FIRST[name]}; print(time.perf_counter() - start)"
+        command = [sys.executable, "-c", code, str(path)]
+        seconds.append(float(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout))
     row = Row("flac", "first call in a new process", "s", seconds[0])
     return [dataclasses.replace(row, peer=THEIRS, theirs=other, aim=1.0) for other in seconds[1:]] or [row]
-
-
-def measure_epoch(folder: Path, options: argparse.Namespace) -> list[Row]:
-    """An epoch from the cache against decoding and encoding it, the same features."""
-    encoder = build_encoder(EncoderConfig(family="tiny") if options.quick else EncoderConfig())
-    paths = write_clips(folder, STEREO_RATE, CLIP_SECONDS, 4 if options.quick else 60)
-    examples = [
-        Example(id=path.stem, audio=path, task="labels", split="train", corpus="tones", captions=("A tone.",))
-        for path in paths
-    ]
-    cache = FeatureCache(folder / "features", encoder.identity)
-    fill_cache(cache, encoder, examples, 30.0)
-    keys = [clip_key(example) for example in examples]
-
-    def cached() -> list[torch.Tensor]:
-        return [cache.read_window(key, 0) for key in keys]
-
-    def encoded() -> list[torch.Tensor]:
-        features = []
-        for first in range(0, len(paths), CLIPS_AT_ONCE):
-            samples = [load_audio(path, encoder.sample_rate) for path in paths[first : first + CLIPS_AT_ONCE]]
-            features += encode_batch(encoder, samples)
-        return features
-
-    if not all(torch.allclose(a, b, atol=1e-2) for a, b in zip(cached(), encoded(), strict=True)):
-        raise SystemExit("features from the cache are not those encoded on the fly")
-    seconds = alternate({"cache": cached, "decoding and encoding": encoded}, options.rounds)
-    aims = {} if options.quick else {"decoding and encoding": 10.0}
-    return compare(f"{len(paths)} clips of {CLIP_SECONDS:g} s", "features of an epoch", seconds, aims)
 
 
 if __name__ == "__main__":

@@ -15,8 +15,8 @@ import sys
 
 from common import HERE, parser, read_rows, table
 
-SHORT = ("stage1_step", "stage2_step", "ranking", "inference", "audio", "roofline")
-LONG = ("growth",)
+SHORT = ("stage1_step", "stage2_step", "ranking", "inference", "audio", "loader", "roofline")
+LONG = ("growth", "startup")
 
 
 def main() -> int:

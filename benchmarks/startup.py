@@ -102,7 +102,7 @@ def make_manifest(folder: Path, lines: int) -> None:
     import soundfile
 
     for number in range(FILES):
-        noise = np.random.default_rng(number).uniform(-0.5, 0.5, 16000)
+        noise = np.random.default_rng(number).uniform(-0.5, 0.5, 2000)
         soundfile.write(folder / f"{number}.flac", noise, 16000)
     with (folder / "clips.jsonl").open("w", encoding="utf-8") as manifest:
         for number in range(lines):

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
-NAMES = ("stage1_step", "stage2_step", "ranking", "inference", "audio", "roofline", "growth")
+NAMES = ("stage1_step", "stage2_step", "ranking", "inference", "audio", "loader", "roofline", "growth", "startup")
 
 
 @pytest.fixture

@@ -251,3 +251,10 @@ def test_three_hours_cost_ten_windows(tmp_path: Path) -> None:
     lengths = [len(part) for part in load_windows(path, 16000)]
     assert lengths == [30 * 16000] * 10
     check_audio(path)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 5, 7])
+def test_any_number_of_channels_is_averaged(tmp_path: Path, channels: int) -> None:
+    samples = np.random.default_rng(0).uniform(-1, 1, (1000, channels)).astype(np.float32)
+    soundfile.write(tmp_path / "a.wav", samples, 16000, "FLOAT")
+    assert (load_audio(tmp_path / "a.wav", 16000) == samples.mean(axis=1)).all()

@@ -68,7 +68,7 @@ def load_audio(path: str | Path, rate: int, start: float = 0.0, duration: float 
         file.seek(first)
         count = -1 if duration is None else max(1, round(duration * file.samplerate))
         samples = file.read(count, dtype="float32", always_2d=True)
-        return _finished(samples.mean(axis=1), file.samplerate, rate, str(path))
+        return _finished(_mono(samples), file.samplerate, rate, str(path))
 
 
 def as_clip(audio: AudioSource, rate: int) -> Samples:
@@ -195,6 +195,14 @@ def _unreadable(path: Path, error: OSError) -> MintError:
         detail = f" ({error})" if is_member(path) else ""
         return MintError(f"{path}: no such audio file{detail}; check the path")
     return MintError(f"{path}: it cannot be read ({error.strerror or error}); check the path and the disk")
+
+
+def _mono(samples: NDArray[Any]) -> NDArray[Any]:
+    """Mean of the channels, [S, channels] -> [S]; as `mean(axis=1)`, which takes several times as long."""
+    total = samples[:, 0]
+    for channel in range(1, samples.shape[1]):
+        total = total + samples[:, channel]
+    return total / np.float32(samples.shape[1]) if samples.shape[1] > 1 else total
 
 
 def _finished(samples: NDArray[Any], source_rate: int, rate: int, name: str) -> Samples:
