@@ -18,9 +18,12 @@ from torch import Tensor, distributed, multiprocessing
 from torch.nn.parallel import DistributedDataParallel
 from transformers import Trainer
 
+from mint.builders import build_encoder
 from mint.config import Recipe, recipe_from_dict
+from mint.data.features import read_examples
 from mint.model.stage1 import Stage1
 from mint.training.accumulation import parts_of, seeded
+from mint.training.run import plan
 from mint.types import MintError
 from tiny_models import DEC, randomise, tiny_batch, tiny_bridge
 from tiny_runs import recipe, recipe_values, train_recipe
@@ -289,6 +292,21 @@ def test_two_ranks_of_two_parts(tmp_path: Path) -> None:
         )
         for rank in ranks:
             equal(rank[name]["gradients"], expected, 1e-6)
+
+
+def test_the_plan(corpus: Path) -> None:
+    plans = {}
+    for steps, negatives in ((1, True), (1, False), (4, True), (4, False)):
+        wanted = accumulation(corpus, steps, 2, negatives)
+        plans[steps, negatives] = plan(wanted, read_examples([corpus]), build_encoder(wanted.encoder))
+    assert plans[1, True].notes == [
+        "accumulate_negatives has no effect while training.gradient_accumulation_steps is 1",
+        *plans[1, False].notes,
+    ]
+    works = {key: made.costs.work for key, made in plans.items() if made.costs}
+    assert works[1, True] == works[1, False] == works[4, False]
+    assert works[4, True].forward > 1.2 * works[4, False].forward
+    assert works[4, True].backward < 1.2 * works[4, False].backward
 
 
 def test_mistakes(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,6 +23,7 @@ from mint.training.estimate import (
     LanguageSizes,
     Shapes,
     Work,
+    accumulated_work,
     memory_bytes,
     stage1_work,
     stage2_work,
@@ -80,6 +81,8 @@ def estimate_costs(
     if recipe.objectives is not None:
         on = recipe.objectives
         work = stage1_work(bridge, shapes, on.alc, on.alm, on.atg)
+        if recipe.accumulate_negatives and on.alc and arguments.gradient_accumulation_steps > 1:
+            work = accumulated_work(bridge, shapes, arguments.gradient_accumulation_steps, on.alm, on.atg)
     else:
         try:
             sizes = LanguageSizes.of(language.model.config)  # type: ignore[union-attr]  # every adapter holds its model

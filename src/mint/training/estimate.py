@@ -9,7 +9,7 @@ Nothing here needs weights or a GPU; the tests hold the count to torch's counter
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from mint.types import MintError
@@ -143,6 +143,14 @@ def stage1_work(bridge: BridgeSizes, shapes: Shapes, alc: bool = True, alm: bool
     return work
 
 
+def accumulated_work(bridge: BridgeSizes, shapes: Shapes, parts: int, alm: bool = True, atg: bool = True) -> Work:
+    """One micro-batch of stage 1 whose negatives are accumulated over `parts` of them, ALC among its objectives."""
+    embedding = _project_audio(bridge, shapes) + _blocks(bridge, shapes.batch, bridge.num_queries, 0, shapes.frames)
+    embedding += _blocks(bridge, shapes.batch, 0, shapes.text, 0, last_text=1) + _heads(bridge, shapes)
+    whole = replace(shapes, ranks=shapes.ranks * parts)  # the other parts are as far away as other ranks
+    return Work(embedding.forward) + stage1_work(bridge, whole, alm=alm, atg=atg)
+
+
 def stage2_work(bridge: BridgeSizes, language: LanguageSizes, shapes: Shapes, instruction_aware: bool = True) -> Work:
     """One rank's step of stage 2 (paper, section 2.3), the frozen language model included."""
     text = shapes.text if instruction_aware else 0
@@ -249,10 +257,13 @@ def _block(bridge: BridgeSizes, batch: int, rows: int, computed: int, past: int)
     return keys_values + others + feed_forward + _attention(batch, computed, rows + past, width) + Work(kept=kept)
 
 
+def _heads(bridge: BridgeSizes, shapes: Shapes, shared: int = 256) -> Work:
+    return _dense(shapes.batch * (bridge.num_queries + 1), bridge.width, shared)
+
+
 def _contrast(bridge: BridgeSizes, shapes: Shapes, trained: bool, shared: int = 256) -> Work:
     batch, queries = shapes.batch, bridge.num_queries
-    work = _dense(batch * queries, bridge.width, shared) + _dense(batch, bridge.width, shared)
-    work += _dense(batch * queries, shared, batch * shapes.ranks) * 2
+    work = _heads(bridge, shapes, shared) + _dense(batch * queries, shared, batch * shapes.ranks) * 2
     work += Work(kept=4 * batch * queries * shared + 2 * batch * batch * shapes.ranks * queries)
     return work if trained else Work(work.forward)
 

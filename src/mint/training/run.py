@@ -216,6 +216,8 @@ def plan(recipe: Recipe, examples: Sequence[Example], encoder: AudioEncoder) -> 
     notes = []
     if arguments.get_warmup_steps(steps) >= steps:
         notes.append(f"the warm-up of {arguments.get_warmup_steps(steps):,} steps is as long as the run of {steps:,}")
+    if recipe.accumulate_negatives and arguments.gradient_accumulation_steps == 1:
+        notes.append("accumulate_negatives has no effect while training.gradient_accumulation_steps is 1")
     if len(learnt) < arguments.train_batch_size * arguments.world_size:
         notes.append(f"the {len(learnt)} training examples do not fill one batch")
     on_device = sum(frozen for name, _, frozen in parameters if name != "audio encoder")  # its features are cached
