@@ -113,7 +113,7 @@ def test_flops_of_accumulated_negatives_are_those_that_torch_counts(objectives: 
     torch.manual_seed(0)
     model = Stage1(bridge=BridgeNet(**BRIDGE), dec_token=59, **objectives)
     batches = [stage1_batch(SHAPES) for _ in range(3)]
-    with sdpa_kernel(SDPBackend.MATH), Products() as products:
+    with sdpa_kernel(SDPBackend.MATH), Products() as products:  # type: ignore[no-untyped-call]
         for batch, (part, _) in zip(batches, parts_of(model, batches, nullcontext), strict=True):
             model(**batch, part=part)["loss"].backward()
     assert 3 * accumulated_work(BridgeSizes.of(BRIDGE), SHAPES, 3, **objectives).flops == products.total
