@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import random
+import signal
 import time
 from pathlib import Path
 
@@ -114,6 +115,38 @@ def test_where_nothing_can_be_kept(tmp_path: Path, files: list[Path]) -> None:
     assert store.of(files[0]) == digest(files[0])
     store.save()
     assert known(store, files) == {}
+
+
+def test_a_limit_of_the_system_on_the_size_of_files(tmp_path: Path, files: list[Path]) -> None:
+    """As on a full disk: half a table is never left, and what was there stays."""
+    resource = pytest.importorskip("resource", reason="limits of POSIX")
+    store = kept(tmp_path)
+    store.of(files[0])
+    store.save()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (150, hard))
+    try:
+        for path in files:
+            store.of(path)
+        store.save()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, handler)
+    assert known(kept(tmp_path), files) == {"0.bin": digest(files[0])}
+    assert len(list(store.folder.iterdir())) == 1
+
+
+def test_what_a_killed_writer_left_is_cleared_in_time(tmp_path: Path, files: list[Path]) -> None:
+    store = kept(tmp_path)
+    store.of(files[0])
+    store.save()
+    old, new = store.folder / "old.tmp", store.folder / "new.tmp"
+    for path in (old, new):
+        path.write_bytes(b"half")
+    os.utime(old, (0, 0))
+    assert known(kept(tmp_path), files).keys() == {"0.bin"}
+    assert (old.exists(), new.exists()) == (False, True)
 
 
 def write_for_ever(folder: Path, files: list[Path]) -> None:

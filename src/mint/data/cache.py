@@ -15,7 +15,6 @@ from __future__ import annotations
 import hashlib
 import itertools
 import os
-import time
 import uuid
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -37,7 +36,7 @@ from mint.data.audio import load_audio, probe, windows
 from mint.data.digests import Digests
 from mint.data.ids import Ids
 from mint.data.places import Places
-from mint.data.stored import digest
+from mint.data.stored import clear_abandoned, digest
 from mint.types import AudioEncoder, Example, MintError
 
 CLIPS_PER_SHARD = 256
@@ -47,8 +46,6 @@ NUMBERS_PER_SHARD = 1 << 25
 """64 MiB in float16: bounds the memory where clips are long."""
 CHECKSUM = "sha256"
 """Key of a shard's metadata."""
-ABANDONED_SECONDS = 24 * 60 * 60.0
-"""A half-written shard that is older than this belongs to no living writer."""
 
 
 @dataclass(frozen=True)
@@ -91,10 +88,7 @@ class FeatureCache:
             raise MintError(
                 f"cannot keep features in {self.folder}: {error}; set MINT_CACHE to a folder with space"
             ) from None
-        for path in self.folder.glob("*.tmp"):
-            with suppress(FileNotFoundError):  # its writer has finished
-                if path.stat().st_mtime < time.time() - ABANDONED_SECONDS:
-                    path.unlink()
+        clear_abandoned(self.folder)
         self.digests = Digests(root / "digests")
         self._places = Places(self.folder)
 

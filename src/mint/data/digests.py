@@ -10,6 +10,7 @@ meet, and one that is killed loses what it had not written yet. Where nothing ca
 
 from __future__ import annotations
 
+import io
 import threading
 import time
 import uuid
@@ -21,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mint.data.ids import Ids, as_ids, find, id_of, latest
-from mint.data.stored import Place, digest, locate, states
+from mint.data.stored import Place, clear_abandoned, digest, locate, states
 
 COLUMNS = 7
 """Of a record: the path's id (2), size, time of modification, time of change, digest (2)."""
@@ -107,7 +108,8 @@ class Digests:
 
     def _read(self) -> NDArray[np.int64]:
         """All tables, the older first; many small ones become one."""
-        paths = self._tables()
+        clear_abandoned(self.folder)
+        paths = sorted(self.folder.glob("*.npy"))  # names begin with the time
         tables = [table for path in paths if (table := _load(path)) is not None]
         joined = np.concatenate([np.zeros((0, COLUMNS), np.int64), *tables])
         joined = np.asfortranarray(joined[latest(joined[:, :2])])
@@ -117,18 +119,15 @@ class Digests:
                     path.unlink()
         return joined
 
-    def _tables(self) -> list[Path]:
-        """Tables by age; names begin with the time."""
-        return sorted(self.folder.glob("*.npy"))
-
     def _write(self, table: NDArray[np.int64]) -> bool:
         """Write a table; False where that is not possible."""
         place = self.folder / f"{time.time_ns():020d}-{uuid.uuid4().hex}.npy"
         half_written = place.with_suffix(".tmp")
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            with half_written.open("wb") as file:
-                np.save(file, table)
+            written = io.BytesIO()  # NumPy itself does not notice a disk that is full
+            np.save(written, table)
+            half_written.write_bytes(written.getbuffer())
             half_written.replace(place)
         except OSError:
             with suppress(OSError):

@@ -26,6 +26,7 @@ from mint.assets import cache_folder
 from mint.data.cache import unique_id
 from mint.data.ids import Ids, as_ids, id_of
 from mint.data.manifest import PARQUET, SPLITS, manifest_lines, parse_line, parse_record
+from mint.data.stored import clear_abandoned
 from mint.types import CAPTION_PROMPT, Example, MintError
 
 ROW = np.dtype(
@@ -169,6 +170,7 @@ def _index(path: Path) -> Lines:
     half_written = place.with_name(f"{uuid.uuid4().hex}.tmp")
     with suppress(OSError):
         place.parent.mkdir(parents=True, exist_ok=True)
+        clear_abandoned(place.parent)
         words = np.frombuffer(json.dumps([made.tasks, made.corpora]).encode(), np.uint8)
         files = np.frombuffer(made.files, np.uint8)
         with half_written.open("wb") as file:

@@ -11,7 +11,9 @@ import io
 import os
 import stat
 import tarfile
+import time
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -24,6 +26,8 @@ MARK = ".tar::"
 """Between a shard and its member; a file whose own name holds it is taken for a member."""
 HEAD = 1 << 16
 """Bytes that tell most files of one size apart."""
+ABANDONED_SECONDS = 24 * 60 * 60.0
+"""A half-written file that is older than this belongs to no living writer."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +99,14 @@ def open_stored(path: str | Path) -> io.BufferedReader:
     place = locate(path)
     file = Path(place.file).open("rb")  # noqa: SIM115
     return io.BufferedReader(_Section(file, place.offset, place.size), HEAD) if place.offset else file
+
+
+def clear_abandoned(folder: Path) -> None:
+    """Remove half-written files, `*.tmp`, that belong to no living writer any more."""
+    for path in folder.glob("*.tmp"):
+        with suppress(OSError):  # its writer has finished, or it may not be removed
+            if path.stat().st_mtime < time.time() - ABANDONED_SECONDS:
+                path.unlink()
 
 
 def digest(path: str | Path, limit: int | None = None) -> str:
