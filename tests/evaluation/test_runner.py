@@ -61,6 +61,18 @@ def test_a_split_without_clips_is_named(trained: Trained, examples: list[Example
         evaluate(trained, learnt, features)
 
 
+@pytest.mark.parametrize(("task", "stage"), [("retrieval", 1), ("captioning", 2)])
+def test_a_task_that_is_asked_for_must_be_possible(
+    trained: Trained, examples: list[Example], features: Features, task: str, stage: int
+) -> None:
+    without: Any = {f"stage{stage}": None}
+    with pytest.raises(MintError, match=f"{task} needs stage {stage}, which this run does not have"):
+        evaluate(replace(trained, **without), examples, features, tasks=["pitch", task])
+    silent = [replace(example, captions=()) for example in examples]
+    with pytest.raises(MintError, match=f"{task} needs captions, and no usable clip of the split test has one"):
+        evaluate(trained, silent, features, tasks=[task])
+
+
 def test_a_task_with_one_label_only_is_refused(trained: Trained, examples: list[Example], features: Features) -> None:
     same = [replace(example, labels=("low",)) for example in examples]
     with pytest.raises(MintError, match="only one class; give at least two labels"):

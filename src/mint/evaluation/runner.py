@@ -126,11 +126,12 @@ def evaluate(
     for task in tasks or ():
         if task not in known:
             raise MintError(f"no task {task!r} in these manifests; there is {', '.join(known)}")
+    captioned = [example for example in usable if example.captions and example.split == "test"]
+    _refuse_impossible(tasks or (), trained, captioned)
     evaluation = Evaluation()
     for task in closed:
         if tasks is None or task in tasks:
             _closed_set(evaluation, trained, [e for e in labelled if e.task == task], features, settings, seed)
-    captioned = [example for example in usable if example.captions and example.split == "test"]
     if trained.stage1 is not None and captioned and (tasks is None or "retrieval" in tasks):
         _retrieval(evaluation, trained, _draw(captioned, settings.retrieved_clips, seed), features, settings, seed)
     if trained.stage2 is not None and captioned and (tasks is None or "captioning" in tasks):
@@ -138,6 +139,17 @@ def evaluate(
     if not evaluation.rows:
         raise MintError("nothing to evaluate: the manifests have no usable clip in the splits test or unseen")
     return evaluation
+
+
+def _refuse_impossible(tasks: Sequence[str], trained: Trained, captioned: Sequence[Example]) -> None:
+    """Tasks that are asked for by name must be possible."""
+    for number, task, stage in ((1, "retrieval", trained.stage1), (2, "captioning", trained.stage2)):
+        if task in tasks and stage is None:
+            raise MintError(
+                f"{task} needs stage {number}, which this run does not have; train it, or leave the task out"
+            )
+        if task in tasks and not captioned:
+            raise MintError(f"{task} needs captions, and no usable clip of the split test has one; check the manifests")
 
 
 def _closed_set(
