@@ -172,7 +172,7 @@ def test_a_run_draws_the_same_from_both(tmp_path: Path) -> None:
         draws.append([dataset[draw] for draw in sampler])
     assert len(draws[0]) == 50
     for ours, other in zip(*draws, strict=True):
-        assert torch.equal(ours.pop("features"), other.pop("features"))  # type: ignore[arg-type]
+        assert torch.equal(ours.pop("features"), other.pop("features"))
         assert ours == other
 
 

@@ -41,10 +41,10 @@ def run(arguments: Namespace) -> int:
     from mint.builders import build_encoder
     from mint.config import load_recipe
     from mint.data.cache import fill_cache
-    from mint.data.features import launched_rank, open_cache, own_part, progress, read_examples
+    from mint.data.features import launched_rank, open_cache, open_examples, own_part, progress
 
     recipe = load_recipe(arguments.recipe, arguments.overrides)
-    examples = read_examples(recipe.data.manifests)
+    examples = open_examples(recipe.data.manifests)
     device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else "cpu"
     encoder = build_encoder(recipe.encoder, device)
     cache = open_cache(encoder, recipe.data.max_seconds)
