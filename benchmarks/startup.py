@@ -228,7 +228,7 @@ def validation(folder: Path) -> Found:
 
 
 def leakage(folder: Path) -> Found:
-    """All lines against some of them, taken as a test split."""
+    """All lines against some of them, taken as a test split with files of its own."""
     from itertools import islice
 
     from mint.data.leakage import find_leakage
@@ -236,7 +236,7 @@ def leakage(folder: Path) -> Found:
 
     def tests() -> Iterator[Any]:
         for example in islice(read_manifest(folder / "clips.jsonl"), TESTS):
-            yield replace(example, split="test", corpus="tested")
+            yield replace(example, split="test", corpus="tested", audio=folder / "clips.jsonl")
 
     return timed(lambda: find_leakage(read_manifest(folder / "clips.jsonl"), tests()))
 

@@ -148,7 +148,12 @@ def known_features(cache: FeatureCache, lines: Lines) -> tuple[LineKeys, Lines]:
     ids = digests[files]
     parts = (lines.rows["start"] != 0) | ~np.isnan(lines.rows["duration"])
     places = zip(*(lines.rows[field][parts].tolist() for field in PART), strict=True)
-    ids[parts] = as_ids(b"".join(clip_id(_key(digests, *place)) for place in places))
+    digits = digests.tobytes().hex()  # 32 of each file
+    keys = (
+        part_key(digits[32 * file : 32 * file + 32], start, None if math.isnan(duration) else duration)
+        for file, start, duration in places
+    )
+    ids[parts] = as_ids(b"".join(map(clip_id, keys)))
     there = known[files] & cache.have(ids)
     return LineKeys(lines, digests, there), lines.chosen(~there)
 
