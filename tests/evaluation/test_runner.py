@@ -62,12 +62,12 @@ def test_a_split_without_clips_is_named(trained: Trained, examples: list[Example
 
 
 @pytest.mark.parametrize(("task", "stage"), [("retrieval", 1), ("captioning", 2)])
-def test_a_task_that_is_asked_for_must_be_possible(
+def test_what_a_task_lacks_is_named(
     trained: Trained, examples: list[Example], features: Features, task: str, stage: int
 ) -> None:
     without: Any = {f"stage{stage}": None}
     with pytest.raises(MintError, match=f"{task} needs stage {stage}, which this run does not have"):
-        evaluate(replace(trained, **without), examples, features, tasks=["pitch", task])
+        evaluate(replace(trained, **without), examples, features, tasks=[task])
     silent = [replace(example, captions=()) for example in examples]
     with pytest.raises(MintError, match=f"{task} needs captions, and no usable clip of the split test has one"):
         evaluate(trained, silent, features, tasks=[task])

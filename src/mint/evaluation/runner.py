@@ -127,7 +127,6 @@ def evaluate(
         if task not in known:
             raise MintError(f"no task {task!r} in these manifests; there is {', '.join(known)}")
     captioned = [example for example in usable if example.captions and example.split == "test"]
-    _refuse_impossible(tasks or (), trained, captioned)
     evaluation = Evaluation()
     for task in closed:
         if tasks is None or task in tasks:
@@ -137,12 +136,13 @@ def evaluate(
     if trained.stage2 is not None and captioned and (tasks is None or "captioning" in tasks):
         _captioning(evaluation, trained, _draw(captioned, settings.captioned_clips, seed), features, settings, seed)
     if not evaluation.rows:
+        _name_what_lacks(tasks or (), trained, captioned)
         raise MintError("nothing to evaluate: the manifests have no usable clip in the splits test or unseen")
     return evaluation
 
 
-def _refuse_impossible(tasks: Sequence[str], trained: Trained, captioned: Sequence[Example]) -> None:
-    """Tasks that are asked for by name must be possible."""
+def _name_what_lacks(tasks: Sequence[str], trained: Trained, captioned: Sequence[Example]) -> None:
+    """Why none of the tasks that are asked for by name could be measured, where it is the run or the captions."""
     for number, task, stage in ((1, "retrieval", trained.stage1), (2, "captioning", trained.stage2)):
         if task in tasks and stage is None:
             raise MintError(
