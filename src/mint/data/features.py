@@ -28,6 +28,9 @@ PART = ("file", "start", "duration")
 """Fields of `Lines.rows` that say which part of which file a clip is."""
 
 
+ROWS_AT_ONCE = 1 << 16
+
+
 @dataclass(frozen=True)
 class Features:
     """The frozen features of a set of examples, on disk."""
@@ -146,14 +149,15 @@ def known_features(cache: FeatureCache, lines: Lines) -> tuple[LineKeys, Lines]:
     digests, known = cache.digests.known(lines.file_paths(), lines.file_ids)
     files = lines.rows["file"]
     ids = digests[files]
-    parts = (lines.rows["start"] != 0) | ~np.isnan(lines.rows["duration"])
-    places = zip(*(lines.rows[field][parts].tolist() for field in PART), strict=True)
+    parts = np.flatnonzero((lines.rows["start"] != 0) | ~np.isnan(lines.rows["duration"]))
     digits = digests.tobytes().hex()  # 32 of each file
-    keys = (
-        part_key(digits[32 * file : 32 * file + 32], start, None if math.isnan(duration) else duration)
-        for file, start, duration in places
-    )
-    ids[parts] = as_ids(b"".join(map(clip_id, keys)))
+    for first in range(0, len(parts), ROWS_AT_ONCE):
+        rows = parts[first : first + ROWS_AT_ONCE]
+        keys = (
+            part_key(digits[32 * file : 32 * file + 32], start, None if math.isnan(duration) else duration)
+            for file, start, duration in zip(*(lines.rows[field][rows].tolist() for field in PART), strict=True)
+        )
+        ids[rows] = as_ids(b"".join(map(clip_id, keys)))
     there = known[files] & cache.have(ids)
     return LineKeys(lines, digests, there), lines.chosen(~there)
 

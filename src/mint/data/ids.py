@@ -42,8 +42,8 @@ def find(ids: Ids, wanted: Ids) -> NDArray[np.int64]:
 
 def latest(ids: Ids) -> NDArray[np.int64]:
     """Rows that sort ids and keep the last of each."""
-    order = np.lexsort((np.arange(len(ids)), ids[:, 1], ids[:, 0]))
-    there = ids[order]
+    order = np.argsort(ids[:, 0], kind="stable")
+    first_halves = ids[order, 0]
     last = np.ones(len(ids), dtype=bool)
-    last[:-1] = (there[1:] != there[:-1]).any(axis=1)
+    last[:-1] = first_halves[1:] != first_halves[:-1]
     return order[last]

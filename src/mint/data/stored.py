@@ -12,6 +12,7 @@ import os
 import stat
 import tarfile
 import time
+from array import array
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -74,7 +75,7 @@ def locate(path: str | Path) -> Place:
 
 def states(paths: Iterable[str]) -> NDArray[np.int64]:
     """Size and times of many files and members, [N, 3]; -1 where `locate` would raise."""
-    found: list[tuple[int, int, int]] = []
+    found = array("q")
     known: dict[str, Any] = {}
     """Times and members of each shard: a million members lie in some thousands."""
     for path in paths:
@@ -85,13 +86,13 @@ def states(paths: Iterable[str]) -> NDArray[np.int64]:
                     place = locate(f"{shard}.tar")
                     known[shard] = (place.modified, place.changed, _members(place.file, place.modified, place.size))
                 modified, changed, members = known[shard]
-                found.append((members[member][1], modified, changed))
+                found.extend((members[member][1], modified, changed))
             else:
                 state = os.stat(path)  # noqa: PTH116  # a Path for each would take longer than the call
-                found.append((state.st_size, state.st_mtime_ns, state.st_ctime_ns))
+                found.extend((state.st_size, state.st_mtime_ns, state.st_ctime_ns))
         except (OSError, ValueError, KeyError):
-            found.append((-1, -1, -1))
-    return np.array(found, np.int64).reshape(-1, 3)
+            found.extend((-1, -1, -1))
+    return np.frombuffer(found, np.int64).reshape(-1, 3)
 
 
 def open_stored(path: str | Path) -> io.BufferedReader:
