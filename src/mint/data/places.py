@@ -26,6 +26,8 @@ from mint.data.ids import Ids, as_ids, find, id_of, latest
 INDEX = "index.npz"
 FOLDED = 64
 """Shards, and a share of those in the index, that are not yet in it when it is written again."""
+CLIPS_FOLDED = 1 << 14
+"""Clips, in shards of any size, that the index takes in when a cache is opened."""
 OPEN = 256
 """Shards that are kept open: each needs some ten KiB."""
 DIGEST = re.compile(r"[0-9a-f]{32}")
@@ -52,6 +54,8 @@ class Places:
         self._open: OrderedDict[str, Any] = OrderedDict()
         self._read_index()
         self.refresh()
+        if self._shards_lately > FOLDED or len(self._lately) > CLIPS_FOLDED:
+            self._fold()  # so that the next process finds it
 
     def __len__(self) -> int:
         return len(self._ids) + len(self._lately)
