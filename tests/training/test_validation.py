@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ def evaluations(run: Path) -> list[dict[str, float]]:
     return [line for line in json.loads((run / "history.json").read_text()) if "eval_loss" in line]
 
 
-def held_items(wanted: Recipe) -> tuple[list[Item], list[Item], Features]:
+def held_items(wanted: Recipe) -> tuple[Sequence[Item], Sequence[Item], Features]:
     """Held-out items, all items, and features."""
     examples = read_examples(wanted.data.manifests)
     make = caption_items if wanted.stage == 1 else instruction_items
