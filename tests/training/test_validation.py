@@ -58,7 +58,7 @@ def held_items(wanted: Recipe) -> tuple[Sequence[Item], Sequence[Item], Features
     return make([example for example in usable if example.split == "validation"]), make(usable), features
 
 
-def drawn(items: list[Item], features: Features) -> list[dict[str, Any]]:
+def drawn(items: Sequence[Item], features: Features) -> list[dict[str, Any]]:
     return [
         {"features": features.draw(i.example, 0), "prompt": i.prompt, "answer": i.answers[0], "draw": n}
         for n, i in enumerate(items)
