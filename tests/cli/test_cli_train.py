@@ -116,7 +116,8 @@ def test_a_dry_run(recipe: str, manifest: Path, capsys: pytest.CaptureFixture[st
     assert [int(number.replace(",", "")) for number in rows["temperature"]] == [1, 0]
     totals = [sum(int(row[place].replace(",", "")) for name, row in rows.items() if name != "all") for place in (0, 1)]
     assert [int(number.replace(",", "")) for number in rows["all"]] == totals
-    assert sorted(path.name for path in manifest.parent.iterdir() if path.is_dir()) == []
+    assert [path.name for path in manifest.parent.iterdir() if path.is_dir()] == ["cache"]
+    assert [path.name for path in (manifest.parent / "cache").iterdir()] == ["manifests"]  # where each line begins
 
 
 def test_a_dry_run_says_what_may_not_be_meant(recipe: str, capsys: pytest.CaptureFixture[str]) -> None:

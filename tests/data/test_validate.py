@@ -193,7 +193,7 @@ def test_nothing_of_a_line_is_kept_but_numbers(tmp_path: Path) -> None:
     """The memory of a line does not grow with what it says."""
 
     def peak(text: str) -> int:
-        manifest = write(tmp_path / "m.jsonl", (row(f"{n}{text}", answer=text + "x") for n in range(2000)))
+        manifest = write(tmp_path / "m.jsonl", (row(f"{n}{text}", answer=text + "x") for n in range(6000)))
         return int(subprocess.run([sys.executable, "-c", PEAK, str(manifest)], check=True, capture_output=True).stdout)
 
     assert peak("y" * 2000) - peak("") < 200_000
