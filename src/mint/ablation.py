@@ -29,6 +29,7 @@ from mint.evaluation.results import git_commit, peak_memory_bytes, write_results
 from mint.evaluation.run import load_trained
 from mint.evaluation.runner import evaluate
 from mint.evaluation.runs import Run, read_runs
+from mint.evaluation.settings import QUICK
 from mint.evaluation.table_files import markdown, write_tables
 from mint.evaluation.tables import AXES, build_tables, published
 from mint.quickstart import Clock
@@ -255,7 +256,9 @@ def _run_cell(
         ablation={"cell": cell.name, "axes": cell.axes},
         overrides=list(ablation.overrides),
         leakage=leakage_record(manifests, examples),
+        settings=QUICK.record(),
         predictions=record_predictions(evaluation.predictions),
+        per_clip=[one.record() for one in evaluation.per_clip],
     )
 
 

@@ -12,7 +12,6 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from datetime import datetime
 from pathlib import Path
 
 import torch
@@ -22,17 +21,15 @@ import mint
 from mint.assets import fetch
 from mint.builders import build_encoder
 from mint.config import Recipe, load_recipe
-from mint.data.audio import load_audio
 from mint.data.corpora.folder import read_skipped, read_source
 from mint.data.corpora.quickstart import prepare_quickstart
 from mint.data.features import Features, prepare_features, read_examples
 from mint.data.leakage import leakage_record
-from mint.evaluation.attention import over_time
 from mint.evaluation.compare import record_predictions
-from mint.evaluation.report import AttentionMap, Curve, ReportData, Sample, Skipped, write_report
+from mint.evaluation.report import Skipped, write_report
+from mint.evaluation.report_of_run import report_of_run
 from mint.evaluation.results import (
     Results,
-    describe_machine,
     git_commit,
     markdown_table,
     peak_memory_bytes,
@@ -40,9 +37,10 @@ from mint.evaluation.results import (
     write_results,
 )
 from mint.evaluation.run import load_trained
-from mint.evaluation.runner import Evaluation, evaluate
+from mint.evaluation.runner import evaluate
+from mint.evaluation.settings import QUICK
 from mint.training.run import is_finished, train
-from mint.types import AudioEncoder, Clip, Example, MintError
+from mint.types import Example, MintError
 
 SMOKE_SCALE = 0.25
 """Share of the clips that a smoke run renders: it only shows, in minutes, that all parts work together."""
@@ -51,12 +49,6 @@ SMOKE_OVERRIDES: tuple[tuple[str, ...], ...] = (
     ("training.max_steps=160", "data.mixture={notes: 9, percussion: 0, ensembles: 0, chords: 0, captioning: 1}"),
 )
 """Of both recipes; of the tasks, stage 2 then has the time for one, `notes`."""
-PLAYER_RATE, PLAYER_SECONDS = 16_000, 8.0
-"""Hz and longest duration of the report's audio."""
-PLAYERS = 12
-"""Clips in each of the report's sections with players."""
-ATTENTIONS = 6
-"""Clips over whose spectrogram the report shows where the queries look."""
 
 
 @dataclass(frozen=True)
@@ -112,11 +104,16 @@ def run(quickstart: Quickstart) -> Results:
         clips={split: sum(e.split == split and features.has(e) for e in examples) for split in _splits(examples)},
         leakage=leakage_record(manifests, examples),
         skipped=[asdict(clip) for clip in skipped],
+        settings=QUICK.record(),
         predictions=record_predictions(evaluation.predictions),
+        per_clip=[one.record() for one in evaluation.per_clip],
         not_computed=evaluation.not_computed,
     )
     results = read_results(output / "results.json")
-    write_report(output / "report.html", _report(quickstart, results, evaluation, skipped, encoder))
+    folders = {stage: output / f"stage{stage}" for stage in (1, 2)}
+    title, commands = f"MINT: {quickstart.name}", _commands(quickstart)
+    report = report_of_run(title, results, evaluation, encoder, folders, skipped, commands)
+    write_report(output / "report.html", report)
     return results
 
 
@@ -190,68 +187,6 @@ def _splits(examples: Sequence[Example]) -> list[str]:
 def _skipped(features: Features, manifests: Sequence[Path]) -> list[Skipped]:
     unread = [Skipped(clip["audio"], clip["reason"]) for manifest in manifests for clip in read_skipped(manifest)]
     return unread + [Skipped(clip.audio, clip.reason) for clip in features.skipped]
-
-
-def _report(
-    quickstart: Quickstart,
-    results: Results,
-    evaluation: Evaluation,
-    skipped: Sequence[Skipped],
-    encoder: AudioEncoder,
-) -> ReportData:
-    histories = [json.loads((quickstart.output / f"stage{n}" / "history.json").read_text()) for n in (1, 2)]
-    losses = ("step", "loss", "alc", "alm", "atg")
-    captions = {example.id: caption for example, caption in evaluation.captions}
-    predictions = {prediction.example.id: prediction.predicted for prediction in evaluation.predictions}
-    wrong = sorted(evaluation.predictions, key=lambda prediction: -prediction.margin)[:PLAYERS]
-    return ReportData(
-        title=f"MINT: {quickstart.name}",
-        results=results,
-        date=datetime.now().astimezone(),
-        machine=describe_machine(),
-        curves=[
-            Curve(f"Stage {stage}", [{k: r[k] for k in losses if k in r} for r in history if "loss" in r])
-            for stage, history in enumerate(histories, start=1)
-        ],
-        confusions=evaluation.confusions,
-        similarities=evaluation.similarities,
-        calibrations=evaluation.calibrations,
-        attentions=[
-            AttentionMap(
-                f"{example.id} ({', '.join(example.labels)})",
-                clip,
-                over_time(attention, encoder.bands),
-                encoder.step_seconds,
-                f"“{example.prompt}”",
-            )
-            for example, attention in evaluation.attentions[:ATTENTIONS]
-            if (clip := _player_clip(example)) is not None
-        ],
-        samples=[_sample(example, predictions, captions) for example, _ in evaluation.captions[:PLAYERS]],
-        mistakes=[_sample(item.example, predictions, captions) for item in wrong if item.margin > 0],
-        skipped=skipped,
-        not_computed=evaluation.not_computed,
-        commands=_commands(quickstart),
-    )
-
-
-def _sample(example: Example, predictions: dict[str, str], captions: dict[str, str]) -> Sample:
-    return Sample(
-        title=example.id,
-        clip=_player_clip(example),
-        predicted=predictions.get(example.id),
-        truth=", ".join(example.labels) if example.labels else None,
-        generated=captions.get(example.id),
-        references=example.captions,
-    )
-
-
-def _player_clip(example: Example) -> Clip | None:
-    seconds = min(example.duration or PLAYER_SECONDS, PLAYER_SECONDS)
-    try:
-        return Clip(load_audio(example.audio, PLAYER_RATE, example.start, seconds), PLAYER_RATE)
-    except MintError:
-        return None
 
 
 def _commands(quickstart: Quickstart) -> list[str]:
