@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import re
 import types
 import typing
 from dataclasses import field
@@ -235,7 +236,7 @@ def load_recipe(source: str | Path, overrides: typing.Sequence[str] = ()) -> Rec
     """
     path = find_recipe(source)
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = _read_yaml(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
         raise MintError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict):
@@ -285,6 +286,19 @@ def find_recipe(source: str | Path) -> Path:
     raise MintError(f"no recipe {str(source)!r}: give a YAML file or one of {', '.join(shipped)}")
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML in which 1e-4 is a number, as in version 1.2 and for everyone who writes learning rates; PyYAML has 1.1."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
+)
+
+
+def _read_yaml(text: str) -> Any:
+    return yaml.load(text, Loader=_Loader)  # a safe one
+
+
 def _apply_override(values: dict[str, Any], override: str) -> None:
     key, separator, text = override.partition("=")
     if not separator:
@@ -295,7 +309,7 @@ def _apply_override(values: dict[str, Any], override: str) -> None:
         section = section.setdefault(parent, {})
         if not isinstance(section, dict):
             raise MintError(f"override {override!r}: {parent!r} is a value, not a section")
-    section[last] = yaml.safe_load(text)
+    section[last] = _read_yaml(text)
 
 
 def _refuse_unknown_keys(config: Any, values: dict[str, Any], source: str, place: str) -> None:

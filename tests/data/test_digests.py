@@ -102,10 +102,11 @@ def test_damaged_tables_are_passed_over(tmp_path: Path, files: list[Path]) -> No
     expected = {path.name: store.of(path) for path in files}
     store.save()
     (table,) = store.folder.iterdir()
-    (store.folder / "0.npy").write_bytes(table.read_bytes()[:-8])
-    (store.folder / "1.npy").write_bytes(b"")
-    np.save(store.folder / "2.npy", np.zeros(3))
-    np.save(store.folder / "3.npy", np.array([{}], dtype=object), allow_pickle=True)
+    (store.folder / "0.npz").write_bytes(table.read_bytes()[:-8])
+    (store.folder / "1.npz").write_bytes(b"")
+    np.savez(store.folder / "2.npz", records=np.zeros(3))
+    np.savez(store.folder / "3.npz", records=np.array([{}], dtype=object))
+    np.savez(store.folder / "4.npz", others=np.zeros((1, 7), np.int64))
     assert known(kept(tmp_path), files) == expected
 
 

@@ -15,6 +15,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import mint.data.features as features_module
 from mint.data import lines as lines_module
 from mint.data.features import open_examples, prepare_features, read_examples
 from mint.data.lines import Lines, of_splits, read_lines
@@ -193,6 +194,21 @@ def test_features_of_lines(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "audio" / "1.wav", noise, RATE)
     changed = prepare_features(TinyEncoder(), open_examples([path]))
     assert changed.encoded == sum(example.audio.name == "1.wav" for example in usable)
+
+
+def test_ids_of_many_parts_are_kept_and_made_anew_for_changed_ones(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(features_module, "ROWS_AT_ONCE", 4)
+    examples = some_examples(tmp_path)
+    path = write(tmp_path, examples)
+    for encoded in (12, 0):
+        assert prepare_features(TinyEncoder(), open_examples([path])).encoded == encoded
+    assert len(list((tmp_path / "cache" / "manifests").glob("parts-*"))) == 1
+    with monkeypatch.context() as patch:
+        patch.setattr(features_module, "part_key", None)  # not called
+        assert prepare_features(TinyEncoder(), open_examples([path])).encoded == 0
+    path = write(tmp_path, [replace(example, start=example.start + 0.05) for example in examples])
+    assert prepare_features(TinyEncoder(), open_examples([path])).encoded == 12
+    assert prepare_features(TinyEncoder(), open_examples([path])).encoded == 0
 
 
 def test_parquet_is_read_at_once(tmp_path: Path) -> None:

@@ -4,13 +4,12 @@ A digest stands for a path together with the size, the time of modification and 
 shard's member: those of the shard, and the member's size). Any other value is a miss, and the file is read. A file
 that was touched within the last two seconds is not remembered: it could be written again within one tick of the clock.
 
-Records are tables that are written beside their place and renamed, like the shards of features: two writers never
-meet, and one that is killed loses what it had not written yet. Where nothing can be written, files are read again.
+Records are tables, each written once: two writers never meet, and one that is killed loses what it had not written
+yet. Where nothing can be written, files are read again.
 """
 
 from __future__ import annotations
 
-import io
 import threading
 import time
 import uuid
@@ -23,6 +22,7 @@ from numpy.typing import NDArray
 
 from mint.data.ids import Ids, as_ids, find, id_of, latest
 from mint.data.stored import Place, clear_abandoned, digest, locate, states
+from mint.data.tables import SUFFIX, read_table, write_table
 
 COLUMNS = 7
 """Of a record: the path's id (2), size, time of modification, time of change, digest (2)."""
@@ -109,7 +109,7 @@ class Digests:
     def _read(self) -> NDArray[np.int64]:
         """All tables, the older first; many small ones become one."""
         clear_abandoned(self.folder)
-        paths = sorted(self.folder.glob("*.npy"))  # names begin with the time
+        paths = sorted(self.folder.glob(f"*{SUFFIX}"))  # names begin with the time
         tables = [table for path in paths if (table := _load(path)) is not None]
         joined = np.concatenate([np.zeros((0, COLUMNS), np.int64), *tables])
         joined = np.asfortranarray(joined[latest(joined[:, :2])])
@@ -121,27 +121,16 @@ class Digests:
 
     def _write(self, table: NDArray[np.int64]) -> bool:
         """Write a table; False where that is not possible."""
-        place = self.folder / f"{time.time_ns():020d}-{uuid.uuid4().hex}.npy"
-        half_written = place.with_suffix(".tmp")
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            written = io.BytesIO()  # NumPy itself does not notice a disk that is full
-            np.save(written, table)
-            half_written.write_bytes(written.getbuffer())
-            half_written.replace(place)
-        except OSError:
-            with suppress(OSError):
-                half_written.unlink()
-            return False
-        return True
+        place = self.folder / f"{time.time_ns():020d}-{uuid.uuid4().hex}{SUFFIX}"
+        return write_table(place, {"records": table})
 
 
 def _load(path: Path) -> NDArray[np.int64] | None:
     """One table; None for one that is damaged, of another form, or gone since."""
-    try:
-        table: NDArray[np.int64] = np.load(path)
-    except (OSError, ValueError, EOFError):
+    kept = read_table(path, ("records",))
+    if kept is None:
         return None
+    table = kept["records"]
     return table if table.ndim == 2 and table.shape[1] == COLUMNS and table.dtype == np.int64 else None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 import sys
@@ -18,17 +19,17 @@ from tqdm.auto import tqdm
 
 from mint.assets import cache_folder
 from mint.data.cache import FeatureCache, Filled, Skipped, fill_cache, part_key, unique_id
-from mint.data.ids import Ids, as_ids, find, id_of, latest
+from mint.data.ids import ID_BYTES, Ids, as_ids, find, id_of, latest
 from mint.data.lines import Lines, can_be_indexed, of_splits, read_lines
 from mint.data.manifest import SPLITS, read_manifest
 from mint.data.places import clip_id
+from mint.data.tables import SUFFIX, read_table, write_table
 from mint.types import AudioEncoder, Example, MintError
 
 PART = ("file", "start", "duration")
 """Fields of `Lines.rows` that say which part of which file a clip is."""
-
-
 ROWS_AT_ONCE = 1 << 16
+"""Rows whose keys are Python's strings at a time; of so many parts the ids are made anew at each start."""
 
 
 @dataclass(frozen=True)
@@ -150,16 +151,40 @@ def known_features(cache: FeatureCache, lines: Lines) -> tuple[LineKeys, Lines]:
     files = lines.rows["file"]
     ids = digests[files]
     parts = np.flatnonzero((lines.rows["start"] != 0) | ~np.isnan(lines.rows["duration"]))
-    digits = digests.tobytes().hex()  # 32 of each file
-    for first in range(0, len(parts), ROWS_AT_ONCE):
-        rows = parts[first : first + ROWS_AT_ONCE]
-        keys = (
-            part_key(digits[32 * file : 32 * file + 32], start, None if math.isnan(duration) else duration)
-            for file, start, duration in zip(*(lines.rows[field][rows].tolist() for field in PART), strict=True)
-        )
-        ids[rows] = as_ids(b"".join(map(clip_id, keys)))
+    if len(parts):
+        ids[parts] = _part_ids(lines, parts, digests)
     there = known[files] & cache.have(ids)
     return LineKeys(lines, digests, there), lines.chosen(~there)
+
+
+def _part_ids(lines: Lines, parts: NDArray[np.int64], digests: Ids) -> Ids:
+    """The ids of the clips that are parts of files, [P, 2]; those of a large manifest are kept for the next start.
+
+    Args:
+        lines: of the manifests.
+        parts: rows of the clips, [P].
+        digests: of the files, [F, 2].
+    """
+    place = cache_folder() / "manifests" / f"parts-{id_of(' '.join(map(str, lines.manifests))).hex()}{SUFFIX}"
+    columns = [lines.rows[field][parts] for field in PART]
+    stamp = hashlib.blake2b(digests[columns[0]].tobytes(), digest_size=ID_BYTES)
+    for column in columns[1:]:
+        stamp.update(column.tobytes())
+    kept = read_table(place, ("stamp", "ids")) if len(parts) > ROWS_AT_ONCE else None
+    if kept is not None and kept["stamp"].tobytes() == stamp.digest():
+        return kept["ids"]
+    ids = np.empty((len(parts), 2), np.int64)
+    digits = digests.tobytes().hex()  # 32 of each file
+    for first in range(0, len(parts), ROWS_AT_ONCE):
+        rows = slice(first, first + ROWS_AT_ONCE)
+        keys = (
+            part_key(digits[32 * file : 32 * file + 32], start, None if math.isnan(duration) else duration)
+            for file, start, duration in zip(*(column[rows].tolist() for column in columns), strict=True)
+        )
+        ids[rows] = as_ids(b"".join(map(clip_id, keys)))
+    if len(parts) > ROWS_AT_ONCE:
+        write_table(place, {"stamp": np.frombuffer(stamp.digest(), np.uint8), "ids": ids})
+    return ids
 
 
 def _key(digests: Ids, file: int, start: float, duration: float) -> str:

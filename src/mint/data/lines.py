@@ -10,10 +10,7 @@ from __future__ import annotations
 import json
 import math
 import os
-import uuid
-import zipfile
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -27,6 +24,7 @@ from mint.data.cache import unique_id
 from mint.data.ids import Ids, as_ids, id_of
 from mint.data.manifest import PARQUET, SPLITS, manifest_lines, parse_line, parse_record
 from mint.data.stored import clear_abandoned
+from mint.data.tables import read_table, write_table
 from mint.types import CAPTION_PROMPT, Example, MintError
 
 ROW = np.dtype(
@@ -162,22 +160,16 @@ def _index(path: Path) -> Lines:
     place = cache_folder() / "manifests" / f"{id_of(str(path.absolute())).hex()}.npz"
     state = path.stat()
     stamp = [FORM, state.st_size, state.st_mtime_ns, state.st_ctime_ns]
-    with suppress(OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile), np.load(place) as kept:
-        if kept["stamp"].tolist() == stamp:
-            tasks, corpora = map(tuple, json.loads(kept["words"].tobytes()))
-            return Lines((path,), tasks, corpora, kept["rows"], kept["files"].tobytes(), kept["file_ids"])
+    kept = read_table(place, ("stamp", "words", "rows", "files", "file_ids"))
+    if kept is not None and kept["stamp"].tolist() == stamp:
+        tasks, corpora = map(tuple, json.loads(kept["words"].tobytes()))
+        return Lines((path,), tasks, corpora, kept["rows"], kept["files"].tobytes(), kept["file_ids"])
     made = _read(path)
-    half_written = place.with_name(f"{uuid.uuid4().hex}.tmp")
-    with suppress(OSError):
-        place.parent.mkdir(parents=True, exist_ok=True)
-        clear_abandoned(place.parent)
-        words = np.frombuffer(json.dumps([made.tasks, made.corpora]).encode(), np.uint8)
-        files = np.frombuffer(made.files, np.uint8)
-        with half_written.open("wb") as file:
-            np.savez(file, stamp=stamp, rows=made.rows, words=words, files=files, file_ids=made.file_ids)
-        half_written.replace(place)
-    with suppress(OSError):
-        half_written.unlink()
+    words, files = (
+        np.frombuffer(text, np.uint8) for text in (json.dumps([made.tasks, made.corpora]).encode(), made.files)
+    )
+    clear_abandoned(place.parent)
+    write_table(place, {"stamp": stamp, "words": words, "rows": made.rows, "files": files, "file_ids": made.file_ids})
     return made
 
 

@@ -3,14 +3,12 @@
 Of the shards that were written lately the names are read from their headers. Once these are many, what they hold goes
 into an index beside them, so that a cache of a million clips, in thousands of shards, opens at once and in little
 memory. The index only saves time: a shard that it does not know, or that has another size than it says, is read; what
-it says of a shard that is gone is passed over. It is written beside its place and renamed.
+it says of a shard that is gone is passed over.
 """
 
 from __future__ import annotations
 
 import re
-import uuid
-import zipfile
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import suppress
@@ -22,6 +20,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from mint.data.ids import Ids, as_ids, find, id_of, latest
+from mint.data.tables import read_table, write_table
 
 INDEX = "index.npz"
 FOLDED = 64
@@ -129,22 +128,15 @@ class Places:
         rows = latest(ids)
         self._ids, self._where = np.asfortranarray(ids[rows]), np.concatenate([self._where, lately])[rows]
         self._lately, self._shards_lately = {}, 0
-        half_written = self.folder / f"{uuid.uuid4().hex}.tmp"
-        with suppress(OSError):
-            with half_written.open("wb") as file:
-                np.savez(file, names=np.array(self._names), sizes=self._sizes, ids=self._ids, where=self._where)
-            half_written.replace(self.folder / INDEX)
-        with suppress(OSError):
-            half_written.unlink()
+        arrays = {"names": np.array(self._names), "sizes": self._sizes, "ids": self._ids, "where": self._where}
+        write_table(self.folder / INDEX, arrays)
 
     def _read_index(self) -> None:
         """What the index says of shards that are as they were."""
-        try:
-            with np.load(self.folder / INDEX) as index:
-                names, sizes = index["names"].tolist(), index["sizes"].tolist()
-                ids, where = index["ids"], index["where"]
-        except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile):
+        index = read_table(self.folder / INDEX, ("names", "sizes", "ids", "where"))
+        if index is None:
             return
+        names, sizes, ids, where = index["names"].tolist(), index["sizes"].tolist(), index["ids"], index["where"]
         kept = [_size(self.folder / name) == size for name, size in zip(names, sizes, strict=True)]
         if not all(kept):
             rows = np.array(kept)[where[:, 0]]
