@@ -305,7 +305,8 @@ def _stage1(recipe: Recipe, bridge: BridgeNet) -> Stage1:
 def _stage2(recipe: Recipe, bridge: BridgeNet, language: LanguageModel) -> Stage2:
     from mint.model.stage2 import Stage2
 
-    stage = Stage2(bridge=bridge, language=language, instruction_aware=recipe.instruction_aware)
+    options = {"instruction_aware": recipe.instruction_aware, "whitened": recipe.aligned_start}
+    stage = Stage2(bridge=bridge, language=language, **options)
     assert recipe.language is not None
     if recipe.language.lora is not None:
         from mint.language.lora import attach_lora

@@ -189,7 +189,8 @@ class Recipe:
     instruction_aware: bool = True
     """Stage 2: Bridge-Net reads the instruction too (section 2.3); its ablation is `false`."""
     aligned_start: bool = False
-    """Stage 2: the projection starts from a least-squares fit to the answers' embeddings, not at random (ours)."""
+    """Stage 2: the projection starts from a least-squares fit to the answers' embeddings, not at random, and its inputs
+    are whitened (ours)."""
     bridge_lr_share: float = 1.0
     """Stage 2: Bridge-Net's learning rate as a share of the projection's, which alone is new (ours)."""
     start: str | None = None

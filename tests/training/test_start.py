@@ -12,7 +12,7 @@ from mint.builders import build_encoder, load_weights
 from mint.config import Recipe
 from mint.data.features import prepare_features, read_examples
 from mint.data.mixture import Item
-from mint.model.align import align_projection
+from mint.model.align import WhitenedLinear, align_projection
 from mint.training.run import Prepared, prepare, train
 from mint.training.start import align_start, chosen_items, mean_embedding
 from mint.types import CAPTION_PROMPT, Example
@@ -42,21 +42,47 @@ def test_short_answers_where_there_are_such() -> None:
 
 
 def test_only_the_projection_changes_and_as_the_closed_form_says(corpus: Path, tmp_path: Path) -> None:
-    run = prepared(recipe(2, corpus), corpus, tmp_path)
+    run = prepared(replace(recipe(2, corpus), aligned_start=True), corpus, tmp_path)
     before = {name: weight.clone() for name, weight in run.model.state_dict().items()}
     align_start(run.model, run.trainer.dataset, run.trainer.data_collator)
     after = run.model.state_dict()
-    assert {name for name in after if not after[name].equal(before[name])} == {"projection.weight", "projection.bias"}
+    changed = {name for name in after if not after[name].equal(before[name])}
+    assert changed == {f"projection.{name}" for name in ("weight", "bias", "centre", "whitening")}
     indices = chosen_items(run.trainer.dataset.items)
     batch = run.trainer.data_collator([run.trainer.dataset[index, 0] for index in indices])
     inputs = [batch[name] for name in ("audio_features", "audio_mask", "instruction_ids", "instruction_mask")]
     run.model.eval()
     with torch.no_grad():
         queries = run.model.extract(*inputs)
-    expected = nn.Linear(after["projection.weight"].shape[1], after["projection.weight"].shape[0])
+    expected = WhitenedLinear(after["projection.weight"].shape[1], after["projection.weight"].shape[0])
     assert run.language is not None
     align_projection(expected, queries, mean_embedding(run.language.embedding.weight, batch["labels"]))
     torch.testing.assert_close(after["projection.weight"], expected.weight.data, atol=1e-4, rtol=1e-4)
+
+
+def test_a_whitened_layer_is_one_layer_on_white_inputs() -> None:
+    torch.manual_seed(0)
+    layer = WhitenedLinear(6, 3)
+    inputs = torch.randn(500, 6) @ torch.randn(6, 6) + 5
+    torch.testing.assert_close(layer(inputs), nn.functional.linear(inputs, layer.weight, layer.bias))
+    layer.whiten(inputs)
+    white = layer.whitened(inputs)
+    torch.testing.assert_close(white.mean(dim=0), torch.zeros(6), atol=1e-4, rtol=0)
+    variances = torch.linalg.eigvalsh(inputs.T.cov(correction=0))
+    expected = variances / (variances + 0.01 * variances.mean())
+    torch.testing.assert_close(torch.linalg.eigvalsh(white.T.cov(correction=0)), expected, atol=1e-3, rtol=0)
+    weight = layer.weight @ layer.whitening.T
+    folded = nn.functional.linear(inputs, weight, layer.bias - weight @ layer.centre)
+    torch.testing.assert_close(layer(inputs), folded, atol=1e-4, rtol=1e-4)
+
+
+def test_directions_without_variance_stay_small() -> None:
+    torch.manual_seed(0)
+    layer = WhitenedLinear(4, 2)
+    inputs = torch.randn(100, 4) * torch.tensor([1.0, 1.0, 1e-6, 0.0])
+    layer.whiten(inputs)
+    assert layer.whitened(inputs)[:, 2:].abs().max() < 1e-4
+    assert layer.whitening.isfinite().all()
 
 
 def test_training_begins_there(corpus: Path, tmp_path: Path) -> None:

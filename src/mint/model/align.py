@@ -1,9 +1,13 @@
-"""Where stage 2's fully-connected layer starts: by least squares, rather than at random (ours; the paper is silent).
+"""Where stage 2's fully-connected layer starts, and in which coordinates it learns (ours; the paper is silent).
 
 A random layer gives the frozen language model soft prompts that mean nothing to it, and the first hundreds of steps go
 into finding its embedding space. But where a good soft prompt lies is roughly known: at the language model's own
 embedding of the answer. Ridge regression of these embeddings on stage 1's query outputs has a closed form and takes
 seconds, and leaves to the gradient what it is needed for: how the model reads them.
+
+Query outputs differ far more from query to query than from clip to clip: after the quickstart's stage 1 their mean has
+a norm of 4.6 and the variances about it run from 6 to 0.002, so that a step on a plain layer moves little but its bias
+for each query. So the layer's inputs are whitened, by a fixed affine map: the two maps are one fully-connected layer.
 """
 
 from __future__ import annotations
@@ -13,20 +17,60 @@ from torch import Tensor, nn
 
 RIDGE = 0.01
 """Share of the query outputs' mean variance that is added to each."""
+VARIANCE = 0.01
+"""Share of the mean variance that is added to that of each direction before it is made 1: noise is not blown up."""
 GAIN = 2.0
 """What the fitted deviations from the mean are multiplied by: regression shrinks them, and small ones go unread."""
 
 
+class WhitenedLinear(nn.Linear):
+    """A linear layer whose inputs are first centred and made uncorrelated; before `whiten`, they are taken as they are.
+
+    Args:
+        width: of the inputs.
+        output_width: of the outputs.
+    """
+
+    centre: Tensor
+    """[D]."""
+    whitening: Tensor
+    """[D, D], symmetric."""
+
+    def __init__(self, width: int, output_width: int) -> None:
+        super().__init__(width, output_width)
+        self.register_buffer("centre", torch.zeros(width))
+        self.register_buffer("whitening", torch.eye(width))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Map [..., D] to [..., output width]."""
+        return super().forward(self.whitened(inputs))
+
+    def whitened(self, inputs: Tensor) -> Tensor:
+        """The inputs in the layer's own coordinates, [..., D]."""
+        return (inputs - self.centre) @ self.whitening
+
+    @torch.no_grad()
+    def whiten(self, inputs: Tensor) -> None:
+        """Take the coordinates from some inputs, [N, D]."""
+        values = inputs.double()
+        centred = values - values.mean(dim=0)
+        variances, directions = torch.linalg.eigh(centred.T @ centred / len(values))
+        scales = (variances.clamp(min=0) + VARIANCE * variances.mean()).rsqrt()
+        self.centre.copy_(values.mean(dim=0))
+        self.whitening.copy_(directions * scales @ directions.T)
+
+
 @torch.no_grad()
-def align_projection(projection: nn.Linear, queries: Tensor, targets: Tensor) -> None:
+def align_projection(projection: WhitenedLinear, queries: Tensor, targets: Tensor) -> None:
     """Set a layer so that it maps query outputs to about the embeddings of their answers.
 
     Args:
-        projection: D -> width of the language model; its weight and bias are overwritten.
+        projection: D -> width of the language model; its coordinates, weight and bias are overwritten.
         queries: query outputs [N, Q, D] of N examples.
         targets: [N, width of the language model], the mean embedding of each one's answer; for all its queries.
     """
-    inputs = queries.flatten(0, 1).double()
+    projection.whiten(queries.flatten(0, 1))
+    inputs = projection.whitened(queries.flatten(0, 1)).double()
     wanted = targets.repeat_interleave(queries.shape[1], dim=0).double()
     input_mean, wanted_mean = inputs.mean(dim=0), wanted.mean(dim=0)
     centred = inputs - input_mean

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor, nn
 
 from mint.model import gather
+from mint.model.align import WhitenedLinear
 from mint.model.bridge_net import Block, BridgeNet
 from mint.model.freeze import Frozen
 
@@ -27,14 +28,17 @@ class Stage2(nn.Module):
         bridge: the stack, from stage 1.
         language: the frozen language model; it is held, not owned: its weights are neither trained nor saved.
         instruction_aware: Bridge-Net reads the instruction too.
+        whitened: the layer learns in coordinates that `mint.model.align` gives it.
     """
 
     accepts_loss_kwargs = False  # the Trainer must not rescale the loss by a token count
 
-    def __init__(self, *, bridge: BridgeNet, language: LanguageModel, instruction_aware: bool = True) -> None:
+    def __init__(
+        self, *, bridge: BridgeNet, language: LanguageModel, instruction_aware: bool = True, whitened: bool = False
+    ) -> None:
         super().__init__()
         self.bridge = bridge
-        self.projection = nn.Linear(bridge.width, language.width)
+        self.projection = (WhitenedLinear if whitened else nn.Linear)(bridge.width, language.width)
         self.instruction_aware = instruction_aware
         for module in unused_text_side(bridge, instruction_aware):
             module.requires_grad_(False)

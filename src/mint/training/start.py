@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from mint.data.mixture import Item, ItemDataset, questions_of
-from mint.model.align import align_projection
+from mint.model.align import WhitenedLinear, align_projection
 from mint.model.stage2 import Stage2
 
 EXAMPLES = 2048
@@ -40,6 +40,7 @@ def align_start(stage2: Stage2, dataset: ItemDataset, collate: Callable[..., Any
             del batch[name]
         queries.append(stage2.extract(**batch).float())
         targets.append(mean_embedding(stage2.language.embedding.weight, labels))
+    assert isinstance(stage2.projection, WhitenedLinear)
     align_projection(stage2.projection, torch.cat(queries), torch.cat(targets))
     stage2.train(training)
 
