@@ -114,3 +114,13 @@ def test_the_ablations_differ_from_stage_1_in_their_objectives_alone() -> None:
         assert recipe.objectives is not None
         assert (recipe.objectives.alc, recipe.objectives.alm, recipe.objectives.atg) == switches
         assert replace(recipe, name=base.name, objectives=base.objectives) == base
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("1e-4", 1e-4), ("3E5", 3e5), (".5e1", 5.0), ("1.0e-3", 1e-3), ("-2e0", -2.0)]
+)
+def test_numbers_with_an_exponent(text: str, value: float, tmp_path: Path) -> None:
+    assert load_recipe("quickstart/stage1", [f"training.learning_rate={text}"]).training["learning_rate"] == value
+    (tmp_path / "own.yaml").write_text(f"name: 1e-4x\nstage: 1\ntraining: {{learning_rate: {text}}}\n")
+    own = load_recipe(tmp_path / "own.yaml")
+    assert (own.name, own.training["learning_rate"]) == ("1e-4x", value)
