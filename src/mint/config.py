@@ -159,8 +159,8 @@ class DataConfig:
     manifests: tuple[str, ...] = ()
     """JSON Lines files, relative to the working directory."""
     mixture: dict[str, float] = field(default_factory=dict)
-    """Weight of each task, or of a corpus by itself where several share a task; what is not named has the square root of
-    its size (InstructBLIP)."""
+    """Weight of each task, corpus (where several share a task) or `TASK/CORPUS`; what is not named has the square
+    root of its size (InstructBLIP)."""
     examples_per_epoch: int | None = None
     """Length of an epoch; None: the number of training examples."""
     group_by_length: bool = False

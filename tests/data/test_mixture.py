@@ -179,6 +179,9 @@ def test_corpora_that_share_a_task_have_weights_of_their_own() -> None:
     assert groups_of(items, {}) == [*captions, "notes", "captioning"]
     assert groups_of(items, {"notes": 1, "captioning": 2}) == [*captions, "notes", "captioning"]  # tasks come first
     assert groups_of(items, {"clotho": 1}) == ["clotho", "captioning", "captioning", "notes", "captioning"]
+    shared = {"captioning/notes": 1, "clotho": 1, "wavcaps": 1}  # a task is called as this corpus is
+    assert groups_of(items, shared) == ["clotho", "wavcaps", "captioning", "notes", "captioning/notes"]
+    assert groups_of(items, {"captioning/clotho": 1, "clotho": 1})[0] == "captioning/clotho"
     weights = {"clotho": 1, "wavcaps": 2, "audiocaps": 3, "captioning": 4}
     sampler = MixtureSampler(groups_of(items, weights), weights | {"notes": 0}, 100)
     assert Counter(index for index, _ in epoch(sampler, 0)) == {0: 10, 1: 20, 2: 30, 4: 40}

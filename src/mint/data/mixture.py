@@ -1,7 +1,8 @@
 """What is trained on, and in which order: a mixture of tasks as a pure function of (seed, epoch).
 
 A task's share is the square root of its size unless the recipe weighs it otherwise (InstructBLIP; the paper is silent).
-A recipe may weigh a corpus by itself where several share a task, as those of captions do (`groups_of`).
+A recipe may weigh a corpus by itself where several share a task, as those of captions do, or a task's part of a corpus
+(`groups_of`).
 Within a task every item comes once before any comes twice, also across epochs. Each draw carries a number of its own,
 from which the caption, the crop and the hard negatives of that draw follow, so that a run that is resumed in mid-epoch,
 or spread over other ranks, sees the same data.
@@ -137,13 +138,20 @@ def tasks_of(items: Sequence[Item]) -> list[str]:
 
 
 def groups_of(items: Sequence[Item], weights: Mapping[str, float]) -> list[str]:
-    """What each item is weighed as: its task, or its corpus where the weights name that and no task is called so."""
+    """What each item is weighed as.
+
+    That is `TASK/CORPUS` where the weights name it, else its corpus where they name that and no task is called so, else
+    its task.
+    """
     tasks = tasks_of(items)
     named = set(weights) - set(tasks)
     if not named:
         return tasks
     corpora = items.corpora() if isinstance(items, LineItems) else [item.example.corpus for item in items]
-    return [corpus if corpus in named else task for task, corpus in zip(tasks, corpora, strict=True)]
+    return [
+        next((name for name in (f"{task}/{corpus}", corpus) if name in named), task)
+        for task, corpus in zip(tasks, corpora, strict=True)
+    ]
 
 
 def sizes_of(items: Sequence[Item]) -> Sequence[int] | NDArray[np.int64]:
