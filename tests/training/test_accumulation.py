@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import socket
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from torch import Tensor, distributed, multiprocessing
+from torch import Tensor, distributed
 from torch.nn.parallel import DistributedDataParallel
 from transformers import Trainer
 
@@ -26,7 +24,8 @@ from mint.training.accumulation import parts_of, seeded
 from mint.training.run import plan
 from mint.types import MintError
 from tiny_models import DEC, randomise, tiny_batch, tiny_bridge
-from tiny_runs import recipe, recipe_values, train_recipe
+from tiny_ranks import run_ranks
+from tiny_runs import recipe, recipe_values, train_recipe, write_corpus
 
 SIZES = {"1": (16,), "2": (8, 8), "4": (4, 4, 4, 4), "ragged": (5, 1, 8, 2)}
 """Of the micro-batches of a batch of 16."""
@@ -254,11 +253,9 @@ def test_parts_with_autocast(corpus: Path, tmp_path: Path) -> None:
         assert ours["loss"] == pytest.approx(expected["loss"], rel=0.02)
 
 
-def work(rank: int, folder: Path, port: int) -> None:
+def work(rank: int, folder: Path) -> None:
     """What each of two processes does."""
-    torch.set_num_threads(1)
-    os.environ |= {"MASTER_ADDR": "localhost", "MASTER_PORT": str(port), "GLOO_SOCKET_IFNAME": "lo"}
-    distributed.init_process_group("gloo", rank=rank, world_size=2)
+    distributed.init_process_group("gloo")
     results = {}
     for name, sizes in RANKS.items():
         stage = tiny_stage()
@@ -267,23 +264,10 @@ def work(rank: int, folder: Path, port: int) -> None:
         losses = accumulated(stage, own, DistributedDataParallel(stage))
         results[name] = {"losses": losses, "gradients": gradients(stage)}
     torch.save(results, folder / f"{rank}.pt")
-    distributed.barrier()
-    distributed.destroy_process_group()
 
 
 def test_two_ranks_of_two_parts(tmp_path: Path) -> None:
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
-    spawned = multiprocessing.spawn(work, args=(tmp_path, port), nprocs=2, join=False)  # type: ignore[attr-defined, no-untyped-call]
-    try:
-        for _ in range(2):
-            spawned.join(timeout=200)
-    finally:
-        alive = [process for process in spawned.processes if process.is_alive()]
-        for process in alive:
-            process.kill()
-    assert not alive, "two processes did not come to an end"
+    run_ranks(work, tmp_path, 2)
     losses, expected = in_one(tiny_stage(), whole_batch())
     ranks = [torch.load(tmp_path / f"{rank}.pt") for rank in range(2)]
     for name in RANKS:
@@ -292,6 +276,31 @@ def test_two_ranks_of_two_parts(tmp_path: Path) -> None:
         )
         for rank in ranks:
             equal(rank[name]["gradients"], expected, 1e-6)
+
+
+def full_batches(corpus: Path, steps: int, batch: int, **training: Any) -> Recipe:
+    """Two steps over full batches: what an epoch leaves over is shared out by Accelerate, with clips twice."""
+    made = accumulation(corpus, steps, batch, **training)
+    return replace(made, training={**made.training, "max_steps": 2})
+
+
+def train_in_parts(rank: int, folder: Path) -> None:
+    """What each of two processes does."""
+    train_recipe(full_batches(folder / "corpus.jsonl", 2, 1, ddp_backend="gloo"), folder / "ranks")
+
+
+def test_a_run_of_two_ranks_in_parts_is_a_run_with_the_whole_batch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MINT_CACHE", str(tmp_path / "cache"))
+    manifest = write_corpus(tmp_path).rename(tmp_path / "corpus.jsonl")
+    run_ranks(train_in_parts, tmp_path, 2)
+    train_recipe(full_batches(manifest, 1, 4), tmp_path / "whole")
+    ranks, whole = (load_file(tmp_path / name / "model.safetensors") for name in ("ranks", "whole"))
+    equal(ranks, whole, 1e-5)
+    for ours, expected in zip(history(tmp_path / "ranks"), history(tmp_path / "whole"), strict=True):
+        for name in ("loss", "alc", "alm", "atg", "grad_norm"):
+            assert ours[name] == pytest.approx(expected[name], rel=1e-4), name
 
 
 def test_the_plan(corpus: Path) -> None:

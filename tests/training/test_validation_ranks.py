@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
-import socket
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-import torch
-from torch import distributed, multiprocessing
+from torch import distributed
 
+from tiny_ranks import run_ranks
 from tiny_runs import recipe, train_recipe, write_corpus
 
 if TYPE_CHECKING:
@@ -39,17 +37,12 @@ def wanted(stage: int, manifest: Path, ranks: int) -> Recipe:
     return replace(made, bridge=replace(made.bridge, dropout=0.0))
 
 
-def work(rank: int, folder: Path, port: int) -> None:
+def work(rank: int, folder: Path) -> None:
     """What each of the two processes does."""
-    torch.set_num_threads(1)
-    os.environ |= {"MASTER_ADDR": "localhost", "MASTER_PORT": str(port), "RANK": str(rank), "LOCAL_RANK": str(rank)}
-    os.environ["WORLD_SIZE"] = str(RANKS)
     for stage in (1, 2):
         train_recipe(wanted(stage, folder / "held_out.jsonl", RANKS), folder / f"two{stage}")
         if rank == 0:
             assert distributed.get_world_size() == RANKS
-    distributed.barrier()
-    distributed.destroy_process_group()
 
 
 @pytest.fixture(scope="module")
@@ -60,23 +53,11 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for line in lines:
         line["split"] = "validation" if line["id"] in HELD_OUT else "train"
     (folder / "held_out.jsonl").write_text("\n".join(map(json.dumps, lines)))
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MINT_CACHE", str(folder / "cache"))
-        patch.setenv("GLOO_SOCKET_IFNAME", "lo")
         for stage in (1, 2):
             train_recipe(wanted(stage, folder / "held_out.jsonl", ranks=1), folder / f"one{stage}")
-        spawned = multiprocessing.spawn(work, args=(folder, port), nprocs=RANKS, join=False)  # type: ignore[attr-defined, no-untyped-call]
-        try:
-            for _ in range(RANKS):
-                spawned.join(timeout=240)
-        finally:
-            alive = [process for process in spawned.processes if process.is_alive()]
-            for process in alive:
-                process.kill()
-        assert not alive, "two processes did not come to an end"
+        run_ranks(work, folder, RANKS)
     return folder
 
 

@@ -113,9 +113,10 @@ class StageTrainer(Trainer):
         return (outputs["loss"], outputs) if return_outputs else outputs["loss"]
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
-        """Add the mean of each part of the loss since the last record."""
+        """Add the mean of each part of the loss since the last record, over all ranks, as the loss itself is."""
         if "loss" in logs:
-            logs |= {name: float(torch.stack(values).mean()) for name, values in self._parts.items()}
+            means = {name: torch.stack(values).mean() for name, values in self._parts.items()}
+            logs |= {name: float(self.accelerator.reduce(mean, reduction="mean")) for name, mean in means.items()}
             self._parts.clear()
         super().log(logs, *args, **kwargs)
 
