@@ -128,8 +128,8 @@ class Places:
         rows = latest(ids)
         self._ids, self._where = np.asfortranarray(ids[rows]), np.concatenate([self._where, lately])[rows]
         self._lately, self._shards_lately = {}, 0
-        arrays = {"names": np.array(self._names), "sizes": self._sizes, "ids": self._ids, "where": self._where}
-        write_table(self.folder / INDEX, arrays)
+        names, sizes = np.array(self._names), np.array(self._sizes)
+        write_table(self.folder / INDEX, {"names": names, "sizes": sizes, "ids": self._ids, "where": self._where})
 
     def _read_index(self) -> None:
         """What the index says of shards that are as they were."""
