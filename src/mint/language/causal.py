@@ -18,6 +18,7 @@ from torch.nn import functional
 
 from mint.language.candidates import CandidateTree, grow_trees
 from mint.language.chat import frame_message
+from mint.language.packing import pack_rows
 from mint.types import MintError
 
 if TYPE_CHECKING:
@@ -102,14 +103,23 @@ class CausalLanguageModel:
         return [*self._tokens(self.space + answer), self.end]
 
     def loss(self, soft_prompt: Tensor, prompt_ids: Tensor, prompt_mask: Tensor, labels: Tensor) -> Tensor:
-        """Mean negative log-likelihood of the answers' tokens; logits are computed for these alone."""
+        """Mean negative log-likelihood of the answers' tokens; logits are computed for these alone.
+
+        Short sequences share a row (`mint.language.packing`).
+        """
         opened = self._opened(soft_prompt)
         embedded = torch.cat([opened, self.embedding(prompt_ids)], dim=1)
-        mask = torch.cat([prompt_mask.new_ones(opened.shape[:2]), prompt_mask], dim=1)
-        hidden = self.decoder(inputs_embeds=embedded, attention_mask=mask.long(), use_cache=False).last_hidden_state
-        before = hidden[:, opened.shape[1] - 1 : -1]  # [B, L, D]: position i predicts label i
+        packing = pack_rows(torch.cat([prompt_mask.new_ones(opened.shape[:2]), prompt_mask], dim=1))
+        output = self.decoder(
+            inputs_embeds=packing.pack(embedded),
+            attention_mask=packing.attention_mask(embedded.dtype),
+            position_ids=packing.positions,
+            use_cache=False,
+        )
         predicts = labels != IGNORED
-        return functional.cross_entropy(self.head(before[predicts]).float(), labels[predicts])
+        before = packing.target[:, opened.shape[1] - 1 : -1][predicts]  # position i predicts label i
+        logits = self.head(output.last_hidden_state.flatten(0, 1)[before])
+        return functional.cross_entropy(logits.float(), labels[predicts])
 
     @torch.no_grad()
     def score(self, soft_prompt: Tensor, prompts: Sequence[str], candidates: Sequence[str]) -> tuple[Tensor, Tensor]:
