@@ -24,7 +24,7 @@ from mint.data.cache import unique_id
 from mint.data.ids import Ids, as_ids, id_of
 from mint.data.manifest import PARQUET, SPLITS, manifest_lines, parse_line, parse_record
 from mint.data.stored import clear_abandoned
-from mint.data.tables import read_table, write_table
+from mint.data.tables import SUFFIX, read_table, write_table
 from mint.types import CAPTION_PROMPT, Example, MintError
 
 ROW = np.dtype(
@@ -157,7 +157,7 @@ def can_be_indexed(manifests: Sequence[str | Path]) -> bool:
 def _index(path: Path) -> Lines:
     """The index of one manifest, from the disk or made and put there."""
     next(manifest_lines(path), None)  # complains of a path that is no file
-    place = cache_folder() / "manifests" / f"{id_of(str(path.absolute())).hex()}.npz"
+    place = cache_folder() / "manifests" / f"{id_of(str(path.absolute())).hex()}{SUFFIX}"
     state = path.stat()
     stamp = [FORM, state.st_size, state.st_mtime_ns, state.st_ctime_ns]
     kept = read_table(place, ("stamp", "words", "rows", "files", "file_ids"))

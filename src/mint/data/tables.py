@@ -13,18 +13,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 SUFFIX = ".npz"
 
 
-def write_table(place: Path, arrays: dict[str, ArrayLike]) -> bool:
+def write_table(place: Path, arrays: dict[str, Any]) -> bool:
     """Write named arrays; False, and nothing is changed, where that is not possible (a full disk, no permission)."""
     half_written = place.with_name(f"{uuid.uuid4().hex}.tmp")
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
         with half_written.open("wb") as file:
-            np.savez(file, allow_pickle=False, **arrays)
+            np.savez(file, **arrays)
         half_written.replace(place)
     except OSError:
         with suppress(OSError):
