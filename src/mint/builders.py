@@ -112,7 +112,12 @@ def build_language(config: LanguageConfig, device: torch.device | str = "cpu") -
         identity = "tiny: two random Llama blocks, seed 0"
     else:
         model, tokenizer, identity = _transformers_language(config)
-    freeze(model.to(device))
+    freeze(model)
+    if config.shard:
+        from mint.language.shard import shard_blocks
+
+        shard_blocks(model, device)
+    model.to(device)
     if config.family == "seq2seq":
         return Seq2SeqLanguageModel(model, tokenizer, identity=identity)
     return CausalLanguageModel(
@@ -305,8 +310,12 @@ def _stage1(recipe: Recipe, bridge: BridgeNet) -> Stage1:
 def _stage2(recipe: Recipe, bridge: BridgeNet, language: LanguageModel) -> Stage2:
     from mint.model.stage2 import Stage2
 
-    options = {"instruction_aware": recipe.instruction_aware, "whitened": recipe.aligned_start}
-    stage = Stage2(bridge=bridge, language=language, **options)
+    stage = Stage2(
+        bridge=bridge,
+        language=language,
+        instruction_aware=recipe.instruction_aware,
+        whitened=recipe.aligned_start,
+    )
     assert recipe.language is not None
     if recipe.language.lora is not None:
         from mint.language.lora import attach_lora

@@ -141,6 +141,8 @@ class LanguageConfig:
     the model's own begins: as instruct models were tuned. Of a causal model."""
     lora: LoraConfig | None = None
     """Adapters that are trained beside Bridge-Net; None: the language model is left as it is."""
+    shard: bool = False
+    """With several ranks: each holds a part of the weights, for a model that is larger than one accelerator."""
 
     def __post_init__(self) -> None:
         """Refuse what the family cannot do."""

@@ -8,8 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
-from mint.training.checkpoints import NEEDED, checkpoints, is_whole, last_checkpoint
+from mint.training.checkpoints import STATE, checkpoints, is_whole, last_checkpoint
 from tiny_runs import recipe, train_recipe
 
 
@@ -58,7 +59,7 @@ def test_whole_ones_are_left_alone(run: Path) -> None:
 
 
 @pytest.mark.parametrize("harm", [cut, empty, Path.unlink])
-@pytest.mark.parametrize("name", NEEDED)
+@pytest.mark.parametrize("name", ["model.safetensors", "optimizer.pt", "scheduler.pt", STATE])
 def test_a_damaged_one_is_set_aside(run: Path, name: str, harm: Callable[[Path], None]) -> None:
     harm(run / "checkpoint-3" / name)
     assert last_checkpoint(run) == run / "checkpoint-2"
@@ -79,6 +80,17 @@ def test_all_damaged(run: Path) -> None:
     assert last_checkpoint(run) is None
     assert checkpoints(run) == []
     assert not (run / "damaged-checkpoint-3" / "old").exists()
+
+
+def test_those_of_fsdp_are_whole(run: Path) -> None:
+    newest = run / "checkpoint-3"
+    (newest / "optimizer.pt").rename(newest / "optimizer.bin")
+    assert not is_whole(newest)
+    (newest / "model.safetensors").unlink()
+    torch.save({}, newest / "pytorch_model_fsdp.bin")
+    assert is_whole(newest)
+    cut(newest / "optimizer.bin")
+    assert last_checkpoint(run) == run / "checkpoint-2"
 
 
 def test_sharded_weights_are_accepted_by_their_state(run: Path) -> None:

@@ -69,13 +69,12 @@ def align_projection(projection: WhitenedLinear, queries: Tensor, targets: Tenso
         queries: query outputs [N, Q, D] of N examples.
         targets: [N, width of the language model], the mean embedding of each one's answer; for all its queries.
     """
-    projection.whiten(queries.flatten(0, 1))
-    inputs = projection.whitened(queries.flatten(0, 1)).double()
+    flat = queries.flatten(0, 1)
+    projection.whiten(flat)
+    inputs = projection.whitened(flat).double()  # their mean is 0
     wanted = targets.repeat_interleave(queries.shape[1], dim=0).double()
-    input_mean, wanted_mean = inputs.mean(dim=0), wanted.mean(dim=0)
-    centred = inputs - input_mean
-    scatter = centred.T @ centred
+    mean = wanted.mean(dim=0)
+    scatter = inputs.T @ inputs
     ridge = RIDGE * scatter.diagonal().mean() * torch.eye(len(scatter), dtype=scatter.dtype, device=scatter.device)
-    weight = GAIN * torch.linalg.solve(scatter + ridge, centred.T @ (wanted - wanted_mean)).T
-    projection.weight.copy_(weight)
-    projection.bias.copy_(wanted_mean - weight @ input_mean)
+    projection.weight.copy_(GAIN * torch.linalg.solve(scatter + ridge, inputs.T @ (wanted - mean)).T)
+    projection.bias.copy_(mean)

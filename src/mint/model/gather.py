@@ -32,6 +32,14 @@ def share(count: Tensor | int, device: torch.device) -> Tensor:
     return own * world_size() / total
 
 
+def any_rank(said: bool, device: torch.device) -> bool:
+    """Whether some rank says so; all ranks must ask."""
+    count = torch.tensor(int(said), device=device)
+    if world_size() > 1:
+        distributed.all_reduce(count)
+    return bool(count)
+
+
 def own_columns(rows: int, device: torch.device) -> Tensor:
     """Places [rows] of this rank's rows in the global batch, which has the ranks' rows in their order."""
     first = sum(_all_shapes((rows,), device)[: distributed.get_rank(), 0].tolist()) if world_size() > 1 else 0

@@ -15,7 +15,8 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 
 STATE = "trainer_state.json"
-NEEDED = ("model.safetensors", "optimizer.pt", "scheduler.pt", STATE)
+WEIGHTS = ({"model.safetensors", "optimizer.pt"}, {"pytorch_model_fsdp.bin", "optimizer.bin"})
+"""Files of the weights and of the optimiser: the Trainer's own, and FSDP's. (FSDP and DeepSpeed may write folders.)"""
 DAMAGED = "damaged-"
 """Before the name of what is set aside; the Trainer rotates away whatever is called `checkpoint-N...`."""
 
@@ -39,10 +40,11 @@ def last_checkpoint(output: Path) -> Path | None:
 
 def is_whole(checkpoint: Path) -> bool:
     """Whether every file that the Trainer needs is there and every file opens and passes its own checks."""
-    files = [path for path in checkpoint.iterdir() if path.is_file()]
-    sharded = len(files) < len(list(checkpoint.iterdir()))  # FSDP and DeepSpeed write folders of their own
+    entries = list(checkpoint.iterdir())
+    files = [path for path in entries if path.is_file()]
     names = {path.name for path in files}
-    return names >= ({STATE} if sharded else set(NEEDED)) and all(_opens(path) for path in files)
+    has_weights = len(files) < len(entries) or any(form <= names for form in WEIGHTS)
+    return has_weights and {"scheduler.pt", STATE} <= names and all(_opens(path) for path in files)
 
 
 def _opens(path: Path) -> bool:

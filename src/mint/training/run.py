@@ -126,8 +126,9 @@ def train(recipe: Recipe, output: Path, examples: Sequence[Example], features: F
             align_start(prepared.model, trainer.dataset, trainer.data_collator)
         run_trainer(prepared, checkpoint)
     finished = trainer.state.global_step >= trainer.state.max_steps
+    weights = trainer.whole_weights() if finished else {}
     if finished and trainer.is_world_process_zero():
-        save_run(output, recipe, prepared, encoder, features)
+        save_run(output, recipe, prepared, encoder, features, weights)
     if stop.asked:
         print(f"SIGTERM: stopped at step {trainer.state.global_step} with a checkpoint in {output}", file=sys.stderr)
         raise SystemExit(EXIT_CODE)
@@ -226,7 +227,14 @@ def plan(recipe: Recipe, examples: Sequence[Example], encoder: AudioEncoder) -> 
     return Plan(parameters, len(trainer.mixture_sampler), trainer.steps_per_epoch(), steps, costs, notes)
 
 
-def save_run(output: Path, recipe: Recipe, prepared: Prepared, encoder: AudioEncoder, features: Features) -> None:
+def save_run(
+    output: Path,
+    recipe: Recipe,
+    prepared: Prepared,
+    encoder: AudioEncoder,
+    features: Features,
+    weights: dict[str, Tensor],
+) -> None:
     """Write a finished run; `model.safetensors` comes last, so that a folder that has it is whole."""
     tokenizer = prepared.tokenizer
     tokenizer.save_pretrained(output / "tokenizer")
@@ -245,7 +253,6 @@ def save_run(output: Path, recipe: Recipe, prepared: Prepared, encoder: AudioEnc
         lines = [json.dumps(asdict(one), ensure_ascii=False) + "\n" for one in features.skipped]
         (output / "skipped.jsonl").write_text("".join(lines), encoding="utf-8")
     (output / "history.json").write_text(json.dumps(prepared.trainer.state.log_history, indent=1), encoding="utf-8")
-    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in prepared.model.state_dict().items()}
     half_written = output / "model.safetensors.tmp"
     save_file(weights, half_written)
     half_written.replace(output / "model.safetensors")

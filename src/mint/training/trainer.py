@@ -64,8 +64,7 @@ class StageTrainer(Trainer):
         self.validation = validation
         self.bridge_lr_share = bridge_lr_share
         self.mixture_sampler = sampler
-        if accumulate_negatives and (self.is_fsdp_enabled or self.is_deepspeed_enabled):
-            raise MintError("accumulate_negatives embeds with whole weights: no FSDP, no DeepSpeed; set it to false")
+        self._refuse_shards(accumulate_negatives)
         self.accumulate_negatives = accumulate_negatives
         self._step_batches: list[Any] = []
         self._step_parts: Iterator[tuple[Part, int]] = iter(())
@@ -74,6 +73,22 @@ class StageTrainer(Trainer):
         self.remove_callback(PrinterCallback)
         self.add_callback(LossProgress())
         self.add_callback(EpochOfSampler(sampler))
+
+    def _refuse_shards(self, accumulate_negatives: bool) -> None:
+        """Refuse what cannot be spread over ranks, before it fails in the first step."""
+        if accumulate_negatives and (self.is_fsdp_enabled or self.is_deepspeed_enabled):
+            raise MintError("accumulate_negatives embeds with whole weights: no FSDP, no DeepSpeed; set it to false")
+        state: Any = self.accelerator.state
+        if self.is_fsdp_enabled and (names := state.fsdp_plugin.transformer_cls_names_to_wrap):
+            raise MintError(
+                f"fsdp_config.transformer_layer_cls_to_wrap is {names}, but FSDP must gather Bridge-Net as a whole: "
+                "its passes share what a block computes; leave the key out"
+            )
+        if self.is_deepspeed_enabled and (stage := state.deepspeed_plugin.zero_stage) > 2:
+            raise MintError(
+                f"DeepSpeed's ZeRO stage {stage} spreads the weights, but Bridge-Net is run in several passes that "
+                "share them; choose stage 1 or 2, and `language.shard: true` for a large language model"
+            )
 
     def steps_per_epoch(self) -> int:
         """Optimiser steps that an epoch has."""
@@ -119,6 +134,12 @@ class StageTrainer(Trainer):
             logs |= {name: float(self.accelerator.reduce(mean, reduction="mean")) for name, mean in means.items()}
             self._parts.clear()
         super().log(logs, *args, **kwargs)
+
+    def whole_weights(self) -> dict[str, torch.Tensor]:
+        """The trained weights on the CPU, by name; all ranks must ask, and FSDP and DeepSpeed may give rank 0 alone."""
+        model = self.deepspeed if self.is_deepspeed_enabled and self.deepspeed is not None else self.model
+        weights = self.accelerator.get_state_dict(model)
+        return {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """Losses and figures of the held-out part, under names that begin with `eval_`."""

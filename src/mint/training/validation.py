@@ -86,12 +86,12 @@ class Accuracy:
         )
         right = torch.full((len(items),), -1, device=soft.device)
         for task, candidates in self.candidates.items():
-            rows = [row for row, item in enumerate(items) if item.task == task]
-            if rows:
-                sums, _ = model.language.score(soft[rows], [items[row].prompt for row in rows], candidates)
-                chosen = [candidates[index] for index in sums.argmax(dim=1).tolist()]
-                verdicts = [int(answer in items[row].answers) for answer, row in zip(chosen, rows, strict=True)]
-                right[rows] = torch.tensor(verdicts, device=soft.device)
+            own = [row for row, item in enumerate(items) if item.task == task]
+            if gather.any_rank(bool(own), soft.device):
+                asked = own or [0]  # a rank that has none runs the model too: it may be sharded
+                sums, _ = model.language.score(soft[asked], [items[row].prompt for row in asked], candidates)
+                for row, index in zip(own, sums.argmax(dim=1).tolist(), strict=False):
+                    right[row] = int(candidates[index] in items[row].answers)
         return {"right": right}
 
     def figures(self, rows: Mapping[str, Tensor]) -> dict[str, float]:
