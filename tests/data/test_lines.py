@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 import mint.data.features as features_module
 from mint.data import lines as lines_module
 from mint.data.features import open_examples, prepare_features, read_examples
-from mint.data.lines import Lines, of_splits, read_lines
+from mint.data.lines import of_splits, read_lines
 from mint.data.manifest import SPLITS, write_manifest
 from mint.data.mixture import (
     ItemDataset,
@@ -209,12 +209,3 @@ def test_ids_of_many_parts_are_kept_and_made_anew_for_changed_ones(tmp_path: Pat
     path = write(tmp_path, [replace(example, start=example.start + 0.05) for example in examples])
     assert prepare_features(TinyEncoder(), open_examples([path])).encoded == 12
     assert prepare_features(TinyEncoder(), open_examples([path])).encoded == 0
-
-
-def test_parquet_is_read_at_once(tmp_path: Path) -> None:
-    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
-    rows = [{"id": str(n), "audio": "a", "task": "t", "split": SPLITS[n], "corpus": "c"} for n in range(3)]
-    parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "m.parquet")
-    found = open_examples([tmp_path / "m.parquet"], ("train", "test"))
-    assert [example.id for example in found] == ["0", "2"]
-    assert not isinstance(found, Lines)

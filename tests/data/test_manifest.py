@@ -9,9 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pyarrow import parquet
 
 from mint.data.manifest import SPLITS, parse_line, read_manifest, write_manifest
 from mint.types import Example, MintError
@@ -153,8 +155,6 @@ def without_nulls(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_parquet(tmp_path: Path) -> None:
-    pyarrow = pytest.importorskip("pyarrow", reason="Parquet is an extra")
-    parquet = pytest.importorskip("pyarrow.parquet")
     rows = [
         {**GOOD, "labels": ["a", "b"], "metadata": {"pitch": 60, "licence": None}, "start": 1.5, "captions": None},
         {**GOOD, "id": "2", "captions": ["c"], "metadata": {"licence": "CC0"}},
@@ -175,7 +175,7 @@ def test_parquet_without_pyarrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     (tmp_path / "m.parquet").write_bytes(b"PAR1")
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(
-        MintError, match=r"m\.parquet: Parquet needs pyarrow; `pip install pyarrow`, or give JSON Lines"
+        MintError, match=r"m\.parquet: Parquet needs pyarrow; `pip install mint-audio\[parquet\]`, or give JSON Lines"
     ):
         list(read_manifest(tmp_path / "m.parquet"))
 

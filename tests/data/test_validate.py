@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow
 import pytest
 import soundfile
+from pyarrow import parquet
 
 from mint.cli import main
 from mint.data.validate import Audio, Report, count_kinds, validate
@@ -162,8 +164,6 @@ def test_problems_stand_in_the_order_of_files_and_lines(folder: Path) -> None:
 
 
 def test_parquet(folder: Path) -> None:
-    pyarrow = pytest.importorskip("pyarrow", reason="Parquet is an extra")
-    parquet = pytest.importorskip("pyarrow.parquet")
     rows = [
         row("0", labels=["dog"], metadata={"freesound_id": 7}, duration=None),
         row("1", duration=0.2, split="test"),

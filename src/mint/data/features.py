@@ -22,6 +22,7 @@ from mint.data.cache import FeatureCache, Filled, Skipped, fill_cache, part_key,
 from mint.data.ids import ID_BYTES, Ids, as_ids, find, id_of, latest
 from mint.data.lines import Lines, can_be_indexed, of_splits, read_lines
 from mint.data.manifest import SPLITS, read_manifest
+from mint.data.parquet import json_lines_of
 from mint.data.places import clip_id
 from mint.data.tables import SUFFIX, read_table, write_table
 from mint.types import AudioEncoder, Example, MintError
@@ -116,7 +117,8 @@ def read_examples(manifests: Sequence[str | Path]) -> list[Example]:
 
 
 def open_examples(manifests: Sequence[str | Path], splits: Sequence[str] = SPLITS) -> Sequence[Example]:
-    """The examples of some splits, read where they are drawn (of Parquet: all at once); errors as `read_examples`."""
+    """The examples of some splits, read where they are drawn; errors as `read_examples`."""
+    manifests = [json_lines_of(manifest) for manifest in manifests]
     if manifests and can_be_indexed(manifests):
         return read_lines(manifests).of_splits(splits)
     return of_splits(read_examples(manifests), splits)

@@ -161,7 +161,9 @@ def _parquet_rows(path: Path) -> Iterator[dict[str, Any]]:
     try:
         pyarrow, parquet = importlib.import_module("pyarrow"), importlib.import_module("pyarrow.parquet")
     except ImportError:
-        raise MintError(f"{path}: Parquet needs pyarrow; `pip install pyarrow`, or give JSON Lines") from None
+        raise MintError(
+            f"{path}: Parquet needs pyarrow; `pip install mint-audio[parquet]`, or give JSON Lines"
+        ) from None
     try:
         with parquet.ParquetFile(path) as file:
             for batch in file.iter_batches(PARQUET_ROWS):
