@@ -115,8 +115,9 @@ def build_language(config: LanguageConfig, device: torch.device | str = "cpu") -
     freeze(model)
     if config.shard:
         from mint.language.shard import shard_blocks
+        from mint.model.gather import world_size
 
-        shard_blocks(model, device)
+        shard_blocks(model, device, world_size())
     model.to(device)
     if config.family == "seq2seq":
         return Seq2SeqLanguageModel(model, tokenizer, identity=identity)

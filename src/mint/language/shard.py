@@ -12,11 +12,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from mint.model import gather
 from mint.types import MintError
 
 
-def shard_blocks(model: Any, device: torch.device | str) -> None:
+def shard_blocks(model: Any, device: torch.device | str, ranks: int) -> None:
     """Spread the weights of a frozen model's blocks over all ranks, each rank's part on its device.
 
     From then on all ranks must run the model equally often. With one rank nothing happens.
@@ -24,17 +23,18 @@ def shard_blocks(model: Any, device: torch.device | str) -> None:
     Args:
         model: of transformers, not on its device yet; changed in place.
         device: of this rank.
+        ranks: in all.
 
     Raises:
         MintError: transformers does not say which of its modules are blocks.
     """
-    if gather.world_size() == 1:
+    if ranks == 1:
         return
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
     blocks = find_blocks(model)
-    mesh = init_device_mesh(torch.device(device).type, (gather.world_size(),))
+    mesh = init_device_mesh(torch.device(device).type, (ranks,))
     for block in blocks:
         fully_shard(block, mesh=mesh)
 
