@@ -15,7 +15,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mint.data.mixture import Item, ItemDataset, MixtureSampler, caption_items, groups_of, instruction_items
+from mint.data.mixture import (
+    Item,
+    ItemDataset,
+    MixtureSampler,
+    RankBatches,
+    caption_items,
+    groups_of,
+    instruction_items,
+)
 from mint.types import CAPTION_PROMPT, Example, MintError
 
 TASKS = ["notes"] * 64 + ["chords"] * 16 + ["rare"]
@@ -133,6 +141,30 @@ def test_batches_of_like_size_hold_the_same_draws() -> None:
     assert spread(drawn) < spread([index for index, _ in epoch(plain, 2)]) / 3
     first_sizes = [sizes[index] for index in drawn[:64:4]]
     assert first_sizes != sorted(first_sizes)
+
+
+@given(
+    length=st.integers(1, 60),
+    batch=st.integers(1, 4),
+    ranks=st.integers(1, 5),
+    drop_last=st.booleans(),
+    number=st.integers(0, 2),
+)
+@settings(deadline=None, max_examples=200)
+def test_ranks_share_what_one_process_draws(length: int, batch: int, ranks: int, drop_last: bool, number: int) -> None:
+    sampler = MixtureSampler(TASKS, {}, length, seed=2)
+    draws = epoch(sampler, number)
+    whole = list(RankBatches(sampler, batch * ranks, drop_last=drop_last))
+    assert [draw for one in whole for draw in one] == draws[: sum(map(len, whole))]
+    parts = [list(RankBatches(sampler, batch * ranks, rank, ranks, drop_last)) for rank in range(ranks)]
+    for rank, part in enumerate(parts):
+        assert len(part) == len(RankBatches(sampler, batch * ranks, rank, ranks, drop_last))
+        assert all(1 <= len(one) <= batch for one in part)
+    together = [[draw for part in parts for draw in part[index]] for index in range(len(parts[0]))]
+    left = length % (batch * ranks)
+    assert together == (whole[:-1] if not drop_last and 0 < left < ranks else whole)
+    sizes = {len(part[-1]) for part in parts if part}
+    assert not sizes or max(sizes) - min(sizes) <= 1
 
 
 @pytest.mark.parametrize(

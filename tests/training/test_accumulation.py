@@ -279,7 +279,7 @@ def test_two_ranks_of_two_parts(tmp_path: Path) -> None:
 
 
 def full_batches(corpus: Path, steps: int, batch: int, **training: Any) -> Recipe:
-    """Two steps over full batches: what an epoch leaves over is shared out by Accelerate, with clips twice."""
+    """Two steps over full batches: a whole one has no part for each micro-batch in what an epoch leaves over."""
     made = accumulation(corpus, steps, batch, **training)
     return replace(made, training={**made.training, "max_steps": 2})
 

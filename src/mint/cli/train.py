@@ -46,14 +46,16 @@ def run(arguments: Namespace) -> int:
     check(recipe, output)
 
     from mint.builders import build_encoder
-    from mint.data.features import open_examples, prepare_features
-    from mint.training.run import train
+    from mint.data.features import launched_rank, open_examples, prepare_features
+    from mint.training.run import padding_shares, train
 
     examples = open_examples(recipe.data.manifests, used_splits(recipe))
     encoder = build_encoder(recipe.encoder)
     features = prepare_features(encoder, examples, recipe.data.max_seconds)
     train(recipe, output, examples, features, encoder)
-    print(f"{output}: finished")
+    if launched_rank()[0] == 0:
+        shares = [f"{share:.0%} of {name}" for name, share in padding_shares(output).items()]
+        print(f"{output}: finished; padding: {', '.join(shares)}")
     return 0
 
 

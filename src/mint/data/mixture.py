@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import BatchSampler, Dataset, Sampler
 
 from mint.data.lines import Lines
 from mint.types import CAPTION_PROMPT, Example, MintError
@@ -278,6 +278,37 @@ class MixtureSampler(Sampler[Draw]):
             here = rounds == number
             drawn[here] = generator.permutation(group)[positions[here] % len(group)]
         return drawn
+
+
+class RankBatches(Sampler[list[Draw]]):
+    """One rank's part of each global batch: together the ranks draw what one process would, and nothing twice.
+
+    The last batch of an epoch is shared evenly too. If it has fewer draws than there are ranks, it is left out.
+
+    Args:
+        sampler: of all draws of an epoch.
+        batch_size: of the global batch.
+        rank: this one.
+        ranks: how many there are.
+        drop_last: leave out a last batch that is not full.
+    """
+
+    def __init__(
+        self, sampler: MixtureSampler, batch_size: int, rank: int = 0, ranks: int = 1, drop_last: bool = False
+    ) -> None:
+        self.sampler = sampler
+        self.batches = BatchSampler(sampler, batch_size, drop_last=drop_last)
+        self.rank, self.ranks = rank, ranks
+
+    def __len__(self) -> int:
+        left = len(self.sampler) % self.batches.batch_size
+        return len(self.batches) - (not self.batches.drop_last and 0 < left < self.ranks)
+
+    def __iter__(self) -> Iterator[list[Draw]]:
+        """The batches of the sampler's epoch."""
+        for batch in self.batches:
+            if len(batch) >= self.ranks:
+                yield batch[len(batch) * self.rank // self.ranks : len(batch) * (self.rank + 1) // self.ranks]
 
 
 def _apportion(shares: Mapping[str, float], total: int) -> dict[str, int]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import platform
+import statistics
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -45,7 +46,7 @@ from mint.training.checkpoints import STATE, checkpoints, last_checkpoint
 from mint.training.costs import Costs, estimate_costs
 from mint.training.start import align_start
 from mint.training.stop import EXIT_CODE, StopOnTerm
-from mint.training.trainer import StageTrainer, build_trainer, training_arguments, validates
+from mint.training.trainer import PADDING, StageTrainer, build_trainer, training_arguments, validates
 from mint.training.validation import Accuracy, Measure, Retrieval, Validation
 from mint.types import AudioEncoder, Example, LanguageModel, MintError
 
@@ -133,6 +134,16 @@ def train(recipe: Recipe, output: Path, examples: Sequence[Example], features: F
         print(f"SIGTERM: stopped at step {trainer.state.global_step} with a checkpoint in {output}", file=sys.stderr)
         raise SystemExit(EXIT_CODE)
     return output
+
+
+def padding_shares(run: Path) -> dict[str, float]:
+    """What share of each input of a finished run was padding, the mean over the records of its history."""
+    history = json.loads((run / "history.json").read_text(encoding="utf-8"))
+    names = dict.fromkeys(name for record in history for name in record if name.startswith(PADDING))
+    return {
+        name.removeprefix(PADDING): statistics.mean(record[name] for record in history if name in record)
+        for name in names
+    }
 
 
 def used_splits(recipe: Recipe) -> tuple[str, ...]:

@@ -16,13 +16,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.data_loader import prepare_data_loader
 from torch.utils.checkpoint import checkpoint
+from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from mint.config import Recipe
-from mint.data.mixture import Item, ItemDataset, MixtureSampler, groups_of, sizes_of
+from mint.data.mixture import Item, ItemDataset, MixtureSampler, RankBatches, groups_of, sizes_of
 from mint.model.bridge_net import BridgeNet
 from mint.model.parts import Part
 from mint.training.accumulation import parts_of, seeded
@@ -31,6 +33,9 @@ from mint.types import MintError
 
 NO_DECAY = ("bias", "norm", "queries", "temperature")
 """Parameters whose name contains one of these are not decayed."""
+
+PADDING = "padding_"
+"""Opens the names under which the share of padding is logged: of `audio`, `text`, ..."""
 
 DEFAULTS: dict[str, Any] = {
     "lr_scheduler_type": "linear",  # paper, section 3.2
@@ -119,16 +124,18 @@ class StageTrainer(Trainer):
     def compute_loss(  # type: ignore[override]  # the Trainer gives a token count that the stage models do not need
         self, model: Any, inputs: Any, return_outputs: bool = False, **_: Any
     ) -> Any:
-        """The model's loss; its other outputs are kept for the log."""
+        """The model's loss; its other outputs, and how much of each input is padding, are kept for the log."""
         outputs = model(**inputs)
         if model.training:
-            for name, value in outputs.items():
+            masks = {name.removesuffix("_mask"): mask for name, mask in inputs.items() if name.endswith("_mask")}
+            padding = {f"{PADDING}{name}": 1 - mask.float().mean() for name, mask in masks.items()}
+            for name, value in {**outputs, **padding}.items():
                 if name != "loss":
                     self._parts.setdefault(name, []).append(value.detach())
         return (outputs["loss"], outputs) if return_outputs else outputs["loss"]
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
-        """Add the mean of each part of the loss since the last record, over all ranks, as the loss itself is."""
+        """Add the means since the last record of the parts of the loss and of the padding, over all ranks."""
         if "loss" in logs:
             means = {name: torch.stack(values).mean() for name, values in self._parts.items()}
             logs |= {name: float(self.accelerator.reduce(mean, reduction="mean")) for name, mean in means.items()}
@@ -169,8 +176,24 @@ class StageTrainer(Trainer):
         """Weights of the dense layers and embeddings; not biases, norms, queries and temperature."""
         return [name for name, _ in model.named_parameters() if not any(word in name for word in NO_DECAY)]
 
-    def _get_train_sampler(self, *_: Any) -> MixtureSampler:
-        return self.mixture_sampler
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        """This rank's part of each batch; the Trainer's own would fill an epoch's last one with clips twice."""
+        args = self.args
+        ranks = args.world_size
+        batches = RankBatches(
+            self.mixture_sampler, self._train_batch_size * ranks, args.process_index, ranks, args.dataloader_drop_last
+        )
+        loader = DataLoader(
+            self.dataset,
+            batch_sampler=batches,
+            collate_fn=self.data_collator,
+            num_workers=args.dataloader_num_workers,
+            pin_memory=args.dataloader_pin_memory,
+            persistent_workers=args.dataloader_persistent_workers,
+            prefetch_factor=args.dataloader_prefetch_factor,
+            multiprocessing_context=args.dataloader_multiprocessing_context,
+        )
+        return prepare_data_loader(loader, args.device, num_processes=1, process_index=0, put_on_device=True)
 
 
 class EpochOfSampler(TrainerCallback):
@@ -278,6 +301,11 @@ def build_trainer(
         raise MintError(
             f"recipe {recipe.name}: {len(validation.items)} validation items cannot be shared by "
             f"{arguments.world_size} ranks; hold more out, or use fewer ranks"
+        )
+    if len(items) < arguments.world_size:
+        raise MintError(
+            f"recipe {recipe.name}: {len(items)} training items cannot be shared by {arguments.world_size} ranks; use "
+            "fewer ranks"
         )
     sampler = MixtureSampler(
         groups_of(items, recipe.data.mixture),
