@@ -23,7 +23,7 @@ HELD_OUT = ("low1", "high2", "middle1", "middle2", "middle3", "middle5", "middle
 
 
 def wanted(stage: int, manifest: Path, ranks: int) -> Recipe:
-    """Four steps without dropout, the third of stage 1 over what an epoch leaves, and the figures after each of them."""
+    """Four steps without dropout, the third of stage 1 over what an epoch leaves, and the figures after each."""
     made = recipe(
         stage,
         manifest,
