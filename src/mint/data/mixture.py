@@ -13,12 +13,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import BatchSampler, Dataset, Sampler
+from torch.utils.data import Dataset, Sampler
 
 from mint.data.lines import Lines
 from mint.types import CAPTION_PROMPT, Example, MintError
@@ -297,18 +298,19 @@ class RankBatches(Sampler[list[Draw]]):
         self, sampler: MixtureSampler, batch_size: int, rank: int = 0, ranks: int = 1, drop_last: bool = False
     ) -> None:
         self.sampler = sampler
-        self.batches = BatchSampler(sampler, batch_size, drop_last=drop_last)
-        self.rank, self.ranks = rank, ranks
+        self.batch_size, self.rank, self.ranks = batch_size, rank, ranks
+        self.least = batch_size if drop_last else ranks
+        """Draws that a batch must have."""
 
     def __len__(self) -> int:
-        left = len(self.sampler) % self.batches.batch_size
-        return len(self.batches) - (not self.batches.drop_last and 0 < left < self.ranks)
+        whole, left = divmod(len(self.sampler), self.batch_size)
+        return whole + (left >= self.least)
 
     def __iter__(self) -> Iterator[list[Draw]]:
         """The batches of the sampler's epoch."""
-        for batch in self.batches:
-            if len(batch) >= self.ranks:
-                yield batch[len(batch) * self.rank // self.ranks : len(batch) * (self.rank + 1) // self.ranks]
+        draws = iter(self.sampler)
+        while len(batch := list(islice(draws, self.batch_size))) >= self.least:
+            yield batch[len(batch) * self.rank // self.ranks : len(batch) * (self.rank + 1) // self.ranks]
 
 
 def _apportion(shares: Mapping[str, float], total: int) -> dict[str, int]:
