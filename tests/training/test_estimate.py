@@ -12,10 +12,12 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
+from mint.language.lora import attach_lora
 from mint.model.bridge_net import BridgeNet
 from mint.model.stage1 import Stage1
 from mint.model.stage2 import Stage2
 from mint.training.accumulation import parts_of
+from mint.training.costs import adapters_of
 from mint.training.estimate import (
     ADAM_BYTES,
     BridgeSizes,
@@ -125,13 +127,37 @@ def test_flops_of_stage_2_are_those_that_torch_counts(family: str, instruction_a
     torch.manual_seed(0)
     language: Any = tiny_seq2seq(family) if family in ("flan", "t5") else tiny_language(family)
     model = Stage2(bridge=BridgeNet(**BRIDGE), language=language, instruction_aware=instruction_aware)
+    forward, backward, kept = counted(model, stage2_batch(family, language))
+    work = stage2_work(BridgeSizes.of(BRIDGE), LanguageSizes.of(language.model.config), SHAPES, instruction_aware)
+    assert work.forward == forward
+    assert work.backward == backward
+    assert work.kept == pytest.approx(kept, rel=0.4)
+
+
+@pytest.mark.parametrize("family", ["flan", "llama"])
+def test_flops_of_adapters_are_those_that_torch_counts(family: str) -> None:
+    torch.manual_seed(0)
+    language: Any = tiny_seq2seq(family) if family == "flan" else tiny_language(family)
+    model = Stage2(bridge=BridgeNet(**BRIDGE), language=language)
+    targets = {"flan": ["q", "k", "v", "wo"], "llama": ["q_proj", "down_proj"]}[family]
+    model.add_module("lora", attach_lora(language.model, rank=3, alpha=3, dropout=0.0, targets=targets))
+    forward, backward, _ = counted(model, stage2_batch(family, language))
+    sizes = BridgeSizes.of(BRIDGE), LanguageSizes.of(language.model.config), SHAPES
+    adapters = adapters_of(model)
+    assert len(adapters) == sum(layer.r == {"default": 3} for layer in language.model.modules() if hasattr(layer, "r"))
+    work = stage2_work(*sizes, adapters=adapters)
+    assert work.forward == forward
+    assert backward == (work.backward if family == "llama" else pytest.approx(work.backward, rel=0.01))
+
+
+def stage2_batch(family: str, language: Any) -> dict[str, Tensor]:
     vocabulary = language.model.config.vocab_size
     answer = torch.randint(3, vocabulary, (SHAPES.batch, SHAPES.answer))
     prompt = torch.randint(3, vocabulary, (SHAPES.batch, SHAPES.prompt))
     causal = family not in ("flan", "t5")
     whole = torch.cat([prompt, answer], dim=1) if causal else prompt
     labels = torch.cat([torch.full_like(prompt, -100), answer], dim=1) if causal else answer
-    batch = {
+    return {
         **{name: tensor for name, tensor in stage1_batch(SHAPES).items() if name.startswith("audio")},
         "instruction_ids": torch.randint(3, 59, (SHAPES.batch, SHAPES.text)),
         "instruction_mask": torch.ones(SHAPES.batch, SHAPES.text, dtype=torch.bool),
@@ -139,11 +165,6 @@ def test_flops_of_stage_2_are_those_that_torch_counts(family: str, instruction_a
         "prompt_mask": torch.ones_like(whole, dtype=torch.bool),
         "labels": labels,
     }
-    forward, backward, kept = counted(model, batch)
-    work = stage2_work(BridgeSizes.of(BRIDGE), LanguageSizes.of(language.model.config), SHAPES, instruction_aware)
-    assert work.forward == forward
-    assert work.backward == backward
-    assert work.kept == pytest.approx(kept, rel=0.4)
 
 
 def test_memory_and_seconds() -> None:

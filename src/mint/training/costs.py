@@ -2,7 +2,6 @@
 
 The estimate is for a batch of clips of `SECONDS` with texts as long as the recipe allows. The frozen encoder's FLOPs
 are counted by torch on one such clip; its features come from the cache, so they are paid once, not in every step.
-Adapters in the language model are small beside it and not counted.
 """
 
 from __future__ import annotations
@@ -11,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -19,6 +19,7 @@ from mint.config import Recipe
 from mint.language.causal import CausalLanguageModel
 from mint.training.estimate import (
     PEAK_FLOPS,
+    Adapter,
     BridgeSizes,
     LanguageSizes,
     Shapes,
@@ -51,6 +52,7 @@ class Costs:
 
 def estimate_costs(
     recipe: Recipe,
+    stage: nn.Module,
     language: LanguageModel | None,
     encoder: AudioEncoder,
     tokenizer: Any,
@@ -62,6 +64,7 @@ def estimate_costs(
 
     Args:
         recipe: the run.
+        stage: its model.
         language: its language model, in stage 2.
         encoder: the frozen encoder.
         tokenizer: Bridge-Net's.
@@ -88,10 +91,24 @@ def estimate_costs(
             sizes = LanguageSizes.of(language.model.config)  # type: ignore[union-attr]  # every adapter holds its model
         except MintError:
             return None
-        work = stage2_work(bridge, sizes, shapes, recipe.instruction_aware)
+        work = stage2_work(bridge, sizes, shapes, recipe.instruction_aware, adapters_of(stage))
     half = recipe.language is not None and recipe.language.dtype == "bfloat16"
     memory = memory_bytes(work, trained, frozen, mixed=bool(arguments.bf16), frozen_bytes=2 if half else 4)
     return Costs(shapes, work, memory, {device: step_seconds(work, device) for device in PEAK_FLOPS}, flops)
+
+
+def adapters_of(stage: nn.Module) -> list[Adapter]:
+    """The low-rank adapters of a stage model, by `mint.language.lora`'s names of their layers."""
+    layers: Any = getattr(stage, "lora", nn.ModuleDict())
+    return [
+        Adapter(
+            layer["A"].in_features,
+            layer["B"].out_features,
+            layer["A"].out_features,
+            reads_prefix=name.startswith("encoder/") or name.endswith(("EncDecAttention/k", "EncDecAttention/v")),
+        )
+        for name, layer in layers.items()
+    ]
 
 
 def encode_one(encoder: AudioEncoder, seconds: float) -> tuple[int, int]:
@@ -104,4 +121,4 @@ def encode_one(encoder: AudioEncoder, seconds: float) -> tuple[int, int]:
 
 
 def _tensors(encoder: Any) -> list[torch.Tensor]:
-    return [*encoder.parameters(), *encoder.buffers()] if isinstance(encoder, torch.nn.Module) else []
+    return [*encoder.parameters(), *encoder.buffers()] if isinstance(encoder, nn.Module) else []

@@ -8,7 +8,7 @@ Nothing here needs weights or a GPU; the tests hold the count to torch's counter
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -121,6 +121,17 @@ class LanguageSizes:
         return cls(*layers, *sizes, config.vocab_size)
 
 
+@dataclass(frozen=True)
+class Adapter:
+    """A low-rank adapter in a layer of the language model."""
+
+    inputs: int
+    outputs: int
+    rank: int
+    reads_prefix: bool
+    """Of an encoder-decoder model: the layer runs on the soft prompt and the prompt, not on the answer."""
+
+
 def stage1_work(bridge: BridgeSizes, shapes: Shapes, alc: bool = True, alm: bool = True, atg: bool = True) -> Work:
     """One rank's step of stage 1 (paper, section 2.2), with ALC or ALM among its objectives."""
     batch, text, queries = shapes.batch, shapes.text, bridge.num_queries
@@ -151,12 +162,20 @@ def accumulated_work(bridge: BridgeSizes, shapes: Shapes, parts: int, alm: bool 
     return Work(embedding.forward) + stage1_work(bridge, whole, alm=alm, atg=atg)
 
 
-def stage2_work(bridge: BridgeSizes, language: LanguageSizes, shapes: Shapes, instruction_aware: bool = True) -> Work:
+def stage2_work(
+    bridge: BridgeSizes,
+    language: LanguageSizes,
+    shapes: Shapes,
+    instruction_aware: bool = True,
+    adapters: Sequence[Adapter] = (),
+) -> Work:
     """One rank's step of stage 2 (paper, section 2.3), the frozen language model included."""
     text = shapes.text if instruction_aware else 0
     work = _project_audio(bridge, shapes)
     work += _blocks(bridge, shapes.batch, bridge.num_queries, text, shapes.frames, last_text=0)
     work += _dense(shapes.batch * bridge.num_queries, bridge.width, language.width)
+    for adapter in adapters:
+        work += _adapter(adapter, language, bridge.num_queries, shapes)
     return work + language_work(language, bridge.num_queries, shapes)
 
 
@@ -283,6 +302,17 @@ def _language_block(language: LanguageSizes, batch: int, rows: int) -> Work:
     )
     feed_forward = _frozen(batch * rows, language.width, language.intermediate) * (3 if language.gated else 2)
     return _self_attention(language, batch, rows) + feed_forward + Work(kept=kept)
+
+
+def _adapter(adapter: Adapter, language: LanguageSizes, queries: int, shapes: Shapes) -> Work:
+    """Two trained matrices beside a frozen one; what T5's first decoder block now passes on besides is left out."""
+    causal = not language.encoder_layers
+    rows = shapes.batch * (
+        (queries + shapes.prompt) * (causal or adapter.reads_prefix)
+        + shapes.answer * (causal or not adapter.reads_prefix)
+    )
+    products = _dense(rows, adapter.inputs, adapter.rank) + _dense(rows, adapter.rank, adapter.outputs)
+    return products + Work(kept=rows * (adapter.rank + adapter.outputs))
 
 
 def _head(language: LanguageSizes, rows: int) -> Work:

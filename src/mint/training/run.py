@@ -234,7 +234,8 @@ def plan(recipe: Recipe, examples: Sequence[Example], encoder: AudioEncoder) -> 
         notes.append(f"the {len(learnt)} training examples do not fill one batch")
     on_device = sum(frozen for name, _, frozen in parameters if name != "audio encoder")  # its features are cached
     trained = sum(count for _, count, _ in parameters)
-    costs = estimate_costs(recipe, prepared.language, encoder, prepared.tokenizer, arguments, trained, on_device)
+    parts = (recipe, prepared.model, prepared.language, encoder, prepared.tokenizer)
+    costs = estimate_costs(*parts, arguments, trained, on_device)
     return Plan(parameters, len(trainer.mixture_sampler), trainer.steps_per_epoch(), steps, costs, notes)
 
 
