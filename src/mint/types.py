@@ -70,8 +70,8 @@ class BridgeOutput:
     """Output query embeddings [B, Q, D]; None for a pass over text alone."""
     text: Tensor | None
     """Output text embeddings [B, L, D]; None for a pass over queries alone."""
-    keys_values: Sequence[tuple[Tensor, Tensor]] = ()
-    """Self-attention keys and values of the queries, one pair [B, H, Q, D/H] a block (only where asked for)."""
+    lone_text: Tensor | None = None
+    """Of a pass over two texts: [CLS] of the one that nothing else was seen by, [B, 1, D]."""
 
 
 class AudioEncoder(Protocol):

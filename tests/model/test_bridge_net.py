@@ -42,18 +42,13 @@ def test_unimodal_pass_equals_separate_passes(any_bridge: BridgeNet) -> None:
     close(any_bridge.encode_text(IDS, TEXT_MASK).text, joint.text)
 
 
-def test_text_continued_on_queries_equals_causal_pass(any_bridge: BridgeNet) -> None:
+def test_one_pass_serves_the_unimodal_and_the_causal_mask(any_bridge: BridgeNet) -> None:
     audio = any_bridge.project_audio(FEATURES, AUDIO_MASK)
-    joint = any_bridge.encode_pair(audio, IDS, TEXT_MASK, masks.causal)
-    queries = any_bridge.encode_queries(audio, keep_keys_values=True)
-    close(queries.queries, joint.queries)
-    close(any_bridge.continue_text(queries, IDS, TEXT_MASK).text, joint.text)
-
-
-def test_keys_and_values_are_kept_only_where_asked_for(bridge: BridgeNet) -> None:
-    audio = bridge.project_audio(FEATURES, AUDIO_MASK)
-    assert not bridge.encode_queries(audio).keys_values
-    assert len(bridge.encode_queries(audio, keep_keys_values=True).keys_values) == 3
+    generated = torch.where(TEXT_MASK, IDS.flip(1), 0)
+    output = any_bridge.encode_unimodal_and_causal(audio, IDS, generated, TEXT_MASK)
+    close(output.queries, any_bridge.encode_queries(audio).queries)
+    close(output.text, any_bridge.encode_pair(audio, generated, TEXT_MASK, masks.causal).text)
+    close(output.lone_text, present(any_bridge.encode_text(IDS, TEXT_MASK).text)[:, :1])
 
 
 @pytest.mark.parametrize(("every", "count"), [(1, 3), (2, 2), (3, 1)])
@@ -83,12 +78,13 @@ def test_text_padding_changes_nothing(bridge: BridgeNet, mask: object) -> None:
 def test_text_padding_changes_no_text_pass(bridge: BridgeNet) -> None:
     longer = torch.cat([IDS.masked_fill(~TEXT_MASK, 17), torch.full((4, 5), 23)], dim=1)
     longer_mask = torch.cat([TEXT_MASK, torch.zeros(4, 5, dtype=torch.bool)], dim=1)
-    queries = bridge.encode_queries(bridge.project_audio(FEATURES, AUDIO_MASK), keep_keys_values=True)
-    for one, other in (
-        (bridge.encode_text(IDS, TEXT_MASK), bridge.encode_text(longer, longer_mask)),
-        (bridge.continue_text(queries, IDS, TEXT_MASK), bridge.continue_text(queries, longer, longer_mask)),
-    ):
-        close(present(other.text)[:, :6][TEXT_MASK], present(one.text)[TEXT_MASK])
+    audio = bridge.project_audio(FEATURES, AUDIO_MASK)
+    one = bridge.encode_unimodal_and_causal(audio, IDS, IDS, TEXT_MASK)
+    other = bridge.encode_unimodal_and_causal(audio, longer, longer, longer_mask)
+    close(other.lone_text, one.lone_text)
+    pairs = [(one, other), (bridge.encode_text(IDS, TEXT_MASK), bridge.encode_text(longer, longer_mask))]
+    for short, padded in pairs:
+        close(present(padded.text)[:, :6][TEXT_MASK], present(short.text)[TEXT_MASK])
 
 
 @pytest.mark.parametrize("mask", MASKS)
@@ -170,10 +166,10 @@ def test_parts_of_the_audio_are_as_their_clips_in_one_batch() -> None:
 def test_what_is_not_asked_for_is_left_out_and_changes_nothing(any_bridge: BridgeNet) -> None:
     audio = any_bridge.project_audio(FEATURES, AUDIO_MASK)
     whole, lone = any_bridge.encode_pair(audio, IDS, TEXT_MASK), any_bridge.encode_text(IDS, TEXT_MASK)
-    without = any_bridge.encode_pair(audio, IDS, TEXT_MASK, with_text=False)
+    without = any_bridge.encode_pair(audio, IDS, TEXT_MASK, length=0)
     assert without.text is None
     close(without.queries, whole.queries)
-    first = present(any_bridge.encode_text(IDS, TEXT_MASK, first_only=True).text)
+    first = present(any_bridge.encode_text(IDS, TEXT_MASK, length=1).text)
     assert first.shape[1] == 1
     close(first, present(lone.text)[:, :1])
 
@@ -197,7 +193,7 @@ def test_queries_have_no_position_and_text_starts_at_the_first(bridge: BridgeNet
     after = bridge.encode_queries(audio).queries
     close(after, before[:, order])
     words = bridge.word_embeddings(IDS) + bridge.position_embeddings(torch.arange(6))
-    close(bridge.embed_text(IDS, TEXT_MASK).hidden, bridge.embedding_norm(words)[TEXT_MASK])
+    close(bridge.embed_text(IDS, TEXT_MASK), bridge.embedding_norm(words)[TEXT_MASK])
 
 
 def test_dropout_is_active_in_training_alone() -> None:

@@ -152,11 +152,14 @@ def test_dropout_draws_the_same_in_both_passes() -> None:
     stage.zero_grad()
     torch.manual_seed(3)
     seeds = torch.randint(1 << 62, (4,)).tolist()
-    clips, texts = [], []
+    clips: list[torch.Tensor] = []
+    texts: list[torch.Tensor] = []
     for seed, batch in zip(seeds, batches, strict=True):
         with seeded(seed):
-            clips.append(stage.embed_audio(batch["audio_features"], batch["audio_mask"]))
-            texts.append(stage.embed_text(batch["text_ids"], batch["text_mask"]))
+            audio = stage.bridge.project_audio(batch["audio_features"], batch["audio_mask"])
+            output = stage.represent(audio, batch["text_ids"], batch["text_mask"], contrast=True)
+        for rows, embedded in zip((clips, texts), stage.shared(output), strict=True):
+            rows.append(embedded)
     loss = stage.contrast(*stage.scores(torch.cat(clips), torch.cat(texts)))
     loss.backward()
     torch.testing.assert_close(losses["alc"], loss.detach())

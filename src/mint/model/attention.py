@@ -1,8 +1,8 @@
-"""The layers of Bridge-Net's blocks, and the two forms in which they are fed: packed text and projected audio.
+"""The layers of Bridge-Net's blocks, and the two forms in which they are fed: packed rows and projected audio.
 
-They compute what BERT's layers compute, and share work that the published code repeats: text has no padding except
-inside the self-attention (`PackedText`), and the audio's keys and values serve every pass and every pairing of clips
-with texts without being copied for each (`AudioKeysValues`).
+They compute what BERT's layers compute, and share work that the published code repeats: queries and texts are the rows
+of one matrix without padding, except inside the self-attention (`Layout`), and the audio's keys and values serve every
+pass and every pairing of clips with texts without being copied for each (`AudioKeysValues`).
 """
 
 from __future__ import annotations
@@ -19,30 +19,61 @@ from mint.model import masks
 
 
 @dataclass(frozen=True)
-class PackedText:
-    """Texts without their padding: what treats tokens one by one runs on the real ones alone."""
+class Layout:
+    """Where the rows of a matrix [N, D] stand in a padded batch [B, R, D] of R = Q + L columns.
 
-    hidden: Tensor
-    """[M, D], the M real tokens of all texts in order."""
-    places: Tensor
-    """[M] int64, where each lies in the padded batch: row times L plus column."""
-    mask: Tensor
-    """[B, L] bool, True: real."""
+    The rows are all Q queries of the B clips, clip after clip, and then the real tokens of the texts, text after text.
+    """
 
-    def padded(self, hidden: Tensor) -> Tensor:
-        """One vector a real token, [M, D], in padded form [B, L, D]; zeros are the padding."""
-        empty = hidden.new_zeros(self.mask.numel(), hidden.shape[-1])
-        return empty.index_copy(0, self.places, hidden).unflatten(0, self.mask.shape)
+    batch: int
+    queries: int
+    """Q; 0 in a pass over texts alone."""
+    columns: int
+    """R."""
+    places: Tensor | None
+    """[N] int64: clip times R plus column; None where there is no text: row after row."""
+
+    @classmethod
+    def of(cls, batch: int, queries: int, text_mask: Tensor | None) -> Layout:
+        """Of B x Q queries and of texts whose real tokens are True in `text_mask` [B, L]; None: no texts."""
+        if text_mask is None:
+            return cls(batch, queries, queries, None)
+        length = text_mask.shape[1]
+        columns = queries + length
+        firsts = torch.arange(batch, device=text_mask.device) * columns
+        of_queries = firsts[:, None] + torch.arange(queries, device=text_mask.device)
+        tokens = text_mask.flatten().nonzero()[:, 0]
+        of_tokens = firsts[tokens // length] + queries + tokens % length
+        return cls(batch, queries, columns, torch.cat([of_queries.flatten(), of_tokens]))
+
+    def padded(self, rows: Tensor) -> Tensor:
+        """[N, D] to [B, R, D]; zeros are the padding."""
+        if self.places is not None:
+            empty = rows.new_zeros(self.batch * self.columns, rows.shape[-1])
+            rows = empty.index_copy(0, self.places, rows)
+        return rows.unflatten(0, (self.batch, self.columns))
 
     def packed(self, padded: Tensor) -> Tensor:
-        """The other way round: [B, L, D] to [M, D]."""
-        return padded.flatten(0, 1).index_select(0, self.places)
+        """The other way round: [B, R, D] to [N, D]."""
+        rows = padded.flatten(0, 1)
+        return rows if self.places is None else rows.index_select(0, self.places)
 
-    def first(self) -> PackedText:
-        """The first token of each text alone, as a batch of texts of one token."""
-        lengths = self.mask.sum(dim=1)
-        rows = torch.arange(len(lengths), device=lengths.device)
-        return PackedText(self.hidden[lengths.cumsum(0) - lengths], rows, self.mask[:, :1])
+    def split(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """[N, D] to the queries' rows and the tokens'."""
+        count = self.batch * self.queries
+        return rows[:count], rows[count:]
+
+    def leading(self, rows: Tensor, length: int) -> tuple[Tensor, Layout]:
+        """Without the tokens from place `length` of each text on."""
+        columns = self.queries + length
+        if self.places is None or columns >= self.columns:
+            return rows, self
+        if not length:
+            return self.split(rows)[0], Layout(self.batch, self.queries, columns, None)
+        column = self.places % self.columns
+        kept = (column < columns).nonzero()[:, 0]
+        places = (self.places // self.columns * columns + column)[kept]
+        return rows[kept], replace(self, columns=columns, places=places)
 
 
 @dataclass(frozen=True)
@@ -70,6 +101,18 @@ class AudioKeysValues:
         return replace(self, times=self.times * times)
 
 
+def attention_with_dropout(asking: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, dropout: float) -> Tensor:
+    """`scaled_dot_product_attention` with dropout on the CPU.
+
+    For this torch has no fused kernel, and what it does in place of one scales and copies the keys, and keeps both.
+    A row that may attend to nothing attends to everything.
+    """
+    scores = asking * asking.shape[-1] ** -0.5 @ keys.transpose(-2, -1)
+    if mask is not None:
+        scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
+    return functional.dropout(scores.softmax(dim=-1), dropout) @ values
+
+
 class Attention(nn.Module):
     """Multi-head attention with BERT's output layer, in pieces that a block puts together."""
 
@@ -89,7 +132,10 @@ class Attention(nn.Module):
         `mask` is boolean, broadcastable to [B, H, L, K].
         """
         dropout = self.dropout.p if self.training else 0.0
-        attended = functional.scaled_dot_product_attention(asking, keys, values, attn_mask=mask, dropout_p=dropout)
+        if dropout and asking.device.type == "cpu":
+            attended = attention_with_dropout(asking, keys, values, mask, dropout)
+        else:
+            attended = functional.scaled_dot_product_attention(asking, keys, values, attn_mask=mask, dropout_p=dropout)
         return attended.transpose(1, 2).flatten(2)
 
     def finish(self, hidden: Tensor, attended: Tensor) -> Tensor:
@@ -124,7 +170,7 @@ class CrossAttention(Attention):
             functional.linear(standardised, layer.weight * norm.weight, layer.bias + layer.weight @ norm.bias)
             for layer in (self.key, self.value)
         )
-        return self.split(keys), self.split(values)
+        return self.split(keys).contiguous(), self.split(values).contiguous()  # no pass needs to copy them again
 
     def forward(self, queries: Tensor, audio: Sequence[AudioKeysValues]) -> Tensor:
         """Queries [N, Q, D] attend to the N clips that the parts of `audio` name one after another."""
@@ -145,4 +191,5 @@ class CrossAttention(Attention):
 
     def _fetch_and_attend(self, asking: Tensor, keys: Tensor, values: Tensor, mask: Tensor, rows: Tensor) -> Tensor:
         """In a checkpoint: what is fetched is fetched again for the backward pass, and not kept until then."""
-        return self.attend(asking, keys[rows], values[rows], masks.key_padding(mask[rows]))
+        keys, values = (tensor.index_select(0, rows) for tensor in (keys, values))  # the gradient of [rows] is slower
+        return self.attend(asking, keys, values, masks.key_padding(mask[rows]))

@@ -6,30 +6,26 @@ BLIP-2's Q-Former. The stack departs from the published code in how work is shar
 
 - the audio's keys and values depend on frozen features only, so `project_audio` computes them once a batch, and a
   matching pass over other pairs uses them again;
-- text is held without padding, and the last block leaves out what nobody asked for;
-- a pass over the queries alone can return its self-attention keys and values, on which a later causal pass over the
-  text continues: with the causal mask queries never see text, so the result equals the joint pass.
+- queries and texts are rows without padding, and the last block leaves out what nobody asked for;
+- one pass serves ALC and ATG: neither lets the queries see text, so that they are the same in both.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from mint.model import masks
-from mint.model.attention import Attention, AudioKeysValues, CrossAttention, PackedText
+from mint.model.attention import Attention, AudioKeysValues, CrossAttention, Layout
+from mint.model.feed_forward import FeedForward
 from mint.types import BridgeOutput, MintError
 
-KeysValues = tuple[Tensor, Tensor]
 Mask = Callable[[int, Tensor], Tensor]
 """One of `mint.model.masks`."""
-TextOutput = Literal["all", "first", "none"]
-"""Which of the text's tokens the last block computes."""
 
 
 class BridgeNet(nn.Module):
@@ -108,23 +104,19 @@ class BridgeNet(nn.Module):
         )
         return AudioKeysValues(pairs, mask)
 
-    def encode_queries(self, audio: AudioKeysValues, keep_keys_values: bool = False) -> BridgeOutput:
-        """Pass of the queries alone: the audio side of ALC, and what the text of ATG continues on."""
-        queries, _, kept = self._run(self.embed_queries(len(audio)), None, mask=None, audio=[audio])
-        return BridgeOutput(queries=queries, text=None, keys_values=kept if keep_keys_values else ())
+    def encode_queries(self, audio: AudioKeysValues) -> BridgeOutput:
+        """Pass of the queries alone: the audio side of ALC."""
+        return self._run(mask=None, audio=[audio])
 
-    def encode_text(self, ids: Tensor, mask: Tensor, first_only: bool = False) -> BridgeOutput:
+    def encode_text(self, ids: Tensor, mask: Tensor, length: int | None = None) -> BridgeOutput:
         """Pass of the text alone: the text side of ALC.
 
         Args:
             ids: [B, L], [CLS] first.
             mask: [B, L] bool, True: real.
-            first_only: give the output of [CLS] alone, [B, 1, D].
+            length: of how many tokens to give the output; None: all.
         """
-        _, text, _ = self._run(
-            None, self.embed_text(ids, mask), mask=masks.key_padding(mask), text_output="first" if first_only else "all"
-        )
-        return BridgeOutput(queries=None, text=text)
+        return self._run(mask=masks.key_padding(mask), ids=ids, text_mask=mask, length=length)
 
     def encode_pair(
         self,
@@ -132,7 +124,7 @@ class BridgeNet(nn.Module):
         ids: Tensor,
         mask: Tensor,
         attention: Mask = masks.bidirectional,
-        with_text: bool = True,
+        length: int | None = None,
     ) -> BridgeOutput:
         """Joint pass of queries and text.
 
@@ -141,63 +133,87 @@ class BridgeNet(nn.Module):
             ids: [B, L].
             mask: [B, L] bool, True: real.
             attention: who sees whom, one of `mint.model.masks`.
-            with_text: give the outputs of the text too.
+            length: of how many tokens of the text to give the output; None: all.
         """
         audio = [audio] if isinstance(audio, AudioKeysValues) else audio
-        queries, text, _ = self._run(
-            self.embed_queries(len(ids)),
-            self.embed_text(ids, mask),
-            mask=attention(self.num_queries, mask),
-            audio=audio,
-            text_output="all" if with_text else "none",
-        )
-        return BridgeOutput(queries=queries, text=text)
+        return self._run(mask=attention(self.num_queries, mask), audio=audio, ids=ids, text_mask=mask, length=length)
 
-    def continue_text(self, queries: BridgeOutput, ids: Tensor, mask: Tensor) -> BridgeOutput:
-        """Causal pass of the text on the kept keys and values of `encode_queries`: ATG.
+    def encode_unimodal_and_causal(
+        self, audio: AudioKeysValues, ids: Tensor, generated: Tensor, mask: Tensor
+    ) -> BridgeOutput:
+        """The passes of ALC and ATG in one: the queries, a text that is generated from them, and a text by itself.
 
-        Equals `encode_pair` under the causal mask, without running the queries again.
+        The queries see no text in either, so they are the same in both (`masks.unimodal_and_causal`).
+
+        Args:
+            audio: B clips.
+            ids: [B, L], [CLS] first: the text by itself, of which the output of [CLS] is given.
+            generated: [B, L], [DEC] first.
+            mask: [B, L] bool, True: real; of both.
         """
-        attention = masks.causal(self.num_queries, mask)[:, :, self.num_queries :]  # [B, 1, L, Q + L]
-        _, text, _ = self._run(None, self.embed_text(ids, mask), mask=attention, past=queries.keys_values)
-        return BridgeOutput(queries=None, text=text)
+        length = ids.shape[1]
+        output = self._run(
+            mask=masks.unimodal_and_causal(self.num_queries, mask),
+            audio=[audio],
+            ids=torch.cat([generated, ids], dim=1),
+            text_mask=mask.repeat(1, 2),
+            texts=2,
+            length=length + 1,
+        )
+        assert output.text is not None
+        return replace(output, text=output.text[:, :length], lone_text=output.text[:, length:])
 
     def embed_queries(self, batch: int) -> Tensor:
         """The queries as the first block sees them, [B, Q, D]; they have no position embedding."""
         return self.dropout(self.embedding_norm(self.queries.expand(batch, -1, -1)))
 
-    def embed_text(self, ids: Tensor, mask: Tensor) -> PackedText:
-        """Text [B, L] as the first block sees it; positions start at 0.
+    def embed_text(self, ids: Tensor, mask: Tensor, texts: int = 1) -> Tensor:
+        """The real tokens of text [B, L] as the first block sees them, [M, D].
+
+        Args:
+            ids: of one text a row, or of several of equal length side by side.
+            mask: bool, True: real.
+            texts: how many stand side by side; positions start at 0 in each.
 
         Raises:
             MintError: the text is longer than there are positions.
         """
-        if ids.shape[1] > self.position_embeddings.num_embeddings:
+        length = ids.shape[1] // texts
+        if length > self.position_embeddings.num_embeddings:
             raise MintError(
-                f"text of {ids.shape[1]} tokens is longer than the {self.position_embeddings.num_embeddings} positions "
+                f"text of {length} tokens is longer than the {self.position_embeddings.num_embeddings} positions "
                 "of Bridge-Net; truncate it"
             )
         places = mask.flatten().nonzero()[:, 0]
-        words = self.word_embeddings(ids.flatten()[places]) + self.position_embeddings(places % ids.shape[1])
-        return PackedText(self.dropout(self.embedding_norm(words)), places, mask)
+        words = self.word_embeddings(ids.flatten()[places]) + self.position_embeddings(places % length)
+        return self.dropout(self.embedding_norm(words))
 
     def _run(
         self,
-        queries: Tensor | None,
-        text: PackedText | None,
         *,
         mask: Tensor | None,
         audio: Sequence[AudioKeysValues] = (),
-        past: Sequence[KeysValues] = (),
-        text_output: TextOutput = "all",
-    ) -> tuple[Tensor | None, Tensor | None, list[KeysValues]]:
-        """All blocks: queries [B, Q, D], text [B, L, D], and each block's self-attention keys and values."""
-        kept: list[KeysValues] = []
+        ids: Tensor | None = None,
+        text_mask: Tensor | None = None,
+        texts: int = 1,
+        length: int | None = None,
+    ) -> BridgeOutput:
+        """All blocks over the queries (where there is audio) and the texts (where there are `ids`)."""
+        rows: list[Tensor] = []
+        if audio:
+            rows.append(self.embed_queries(sum(map(len, audio))).flatten(0, 1))
+        if ids is not None and text_mask is not None:
+            rows.append(self.embed_text(ids, text_mask, texts))
+        batch = sum(map(len, audio)) if ids is None else len(ids)
+        layout = Layout.of(batch, self.num_queries if audio else 0, text_mask)
+        hidden = torch.cat(rows)
         for index, block in enumerate(self.blocks):
-            wanted = text_output if index == len(self.blocks) - 1 else "all"
-            queries, text, keys_values = block(queries, text, mask, audio, past[index] if past else None, wanted)
-            kept.append(keys_values)
-        return queries, text.padded(text.hidden) if text is not None else None, kept
+            hidden, layout = block(hidden, layout, mask, audio, length if index == len(self.blocks) - 1 else None)
+        padded = layout.padded(hidden)
+        return BridgeOutput(
+            queries=padded[:, : layout.queries] if audio else None,
+            text=padded[:, layout.queries :] if layout.columns > layout.queries else None,
+        )
 
 
 class Block(nn.Module):
@@ -226,64 +242,42 @@ class Block(nn.Module):
 
     def forward(
         self,
-        queries: Tensor | None,
-        text: PackedText | None,
+        hidden: Tensor,
+        layout: Layout,
         mask: Tensor | None,
         audio: Sequence[AudioKeysValues],
-        past: KeysValues | None,
-        text_output: TextOutput,
-    ) -> tuple[Tensor | None, PackedText | None, KeysValues]:
-        """One block over queries [B, Q, D], text, or both; also returns its self-attention keys and values.
+        length: int | None,
+    ) -> tuple[Tensor, Layout]:
+        """One block over queries, texts, or both.
 
         Args:
-            queries: or None.
-            text: or None.
-            mask: of the self-attention, boolean, broadcastable to [B, H, rows, columns].
+            hidden: [N, D].
+            layout: of these rows.
+            mask: of the self-attention, boolean, broadcastable to [B, H, R, R].
             audio: what the queries hear.
-            past: keys and values that stand before those of this pass.
-            text_output: which tokens of the text to compute.
+            length: of how many tokens of each text to compute the output; None: all.
+
+        Returns:
+            the same for what was to be computed.
         """
-        keys, values = (self._project(layer, queries, text) for layer in (self.attention.key, self.attention.value))
-        if past is not None:
-            keys, values = torch.cat([past[0], keys], dim=2), torch.cat([past[1], values], dim=2)
-        if text is not None and text_output != "all":
-            text = text.first() if text_output == "first" else None
-        count = queries.shape[1] if queries is not None else 0
-        if mask is not None and mask.shape[2] > 1 and text is None:
-            mask = mask[:, :, :count]
-        asking = self._project(self.attention.query, queries, text)
-        attended = self.attention.attend(asking, keys, values, mask)  # [B, rows, D]
-        if queries is not None:
-            queries = self.attention.finish(queries, attended[:, :count])
+        attention = self.attention
+        keys, values = (attention.split(layout.padded(layer(hidden))) for layer in (attention.key, attention.value))
+        if length is not None:
+            hidden, layout = layout.leading(hidden, length)
+        if mask is not None and mask.shape[2] > 1:
+            mask = mask[:, :, : layout.columns]
+        asking = attention.split(layout.padded(attention.query(hidden)))
+        attended = layout.packed(attention.attend(asking, keys, values, mask))
+        queries, tokens = layout.split(attention.finish(hidden, attended))
+        parts = []
+        if len(queries):
             if self.cross_attention is not None:
-                queries = self.cross_attention(queries, audio)
-            queries = self.query_feed_forward(queries)
-        if text is not None:
-            hidden = self.attention.finish(text.hidden, text.packed(attended[:, count:]))
-            text = replace(text, hidden=self.text_feed_forward(hidden))
-        return queries, text, (keys, values)
-
-    def _project(self, layer: nn.Linear, queries: Tensor | None, text: PackedText | None) -> Tensor:
-        """A linear layer over queries and text, as heads [B, H, rows, D/H]."""
-        rows = [layer(queries)] if queries is not None else []
-        if text is not None:
-            rows.append(text.padded(layer(text.hidden)))
-        return self.attention.split(rows[0] if len(rows) == 1 else torch.cat(rows, dim=1))
-
-
-class FeedForward(nn.Module):
-    """BERT's feed-forward: dense, GELU, dense, dropout, residual, LayerNorm."""
-
-    def __init__(self, width: int, intermediate: int, dropout: float, layer_norm_eps: float) -> None:
-        super().__init__()
-        self.expand = nn.Linear(width, intermediate)
-        self.contract = nn.Linear(intermediate, width)
-        self.norm = nn.LayerNorm(width, eps=layer_norm_eps)
-        self.dropout = nn.Dropout(dropout)
-
-    def forward(self, hidden: Tensor) -> Tensor:
-        """[..., D] to [..., D]."""
-        return self.norm(hidden + self.dropout(self.contract(functional.gelu(self.expand(hidden)))))
+                heard = self.cross_attention(queries.unflatten(0, (layout.batch, layout.queries)), audio)
+                queries = heard.flatten(0, 1)
+            parts.append(self.query_feed_forward(queries))
+        if len(tokens):
+            parts.append(self.text_feed_forward(tokens))
+        return torch.cat(parts), layout
 
 
 def _initialise(module: nn.Module) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 
 def unimodal(num_queries: int, text_mask: Tensor) -> Tensor:
@@ -63,6 +64,29 @@ def causal(num_queries: int, text_mask: Tensor) -> Tensor:
     no_later = torch.ones(length, length, dtype=torch.bool, device=side.device).tril()
     to_query = ~side[None, :]
     return (to_query | (side[:, None] & no_later)) & _real_columns(num_queries, text_mask)
+
+
+def unimodal_and_causal(num_queries: int, text_mask: Tensor) -> Tensor:
+    """Masks of ALC and ATG in one pass over the queries, the text that is generated (g) and the text by itself.
+
+    ::
+
+            q q g g g t t t
+        q   x x . . . . . .
+        q   x x . . . . . .
+        g   x x x . . . . .
+        g   x x x x . . . .
+        g   x x x x x . . .
+        t   . . . . . x x x
+        t   . . . . . x x x
+        t   . . . . . x x x
+
+    The text's padding mask is that of both, and the result [B, 1, Q + 2 L, Q + 2 L].
+    """
+    length = text_mask.shape[1]
+    generated = causal(num_queries, text_mask)
+    alone = key_padding(text_mask).expand(-1, -1, length, -1)
+    return torch.cat([functional.pad(generated, (0, length)), functional.pad(alone, (generated.shape[-1], 0))], dim=2)
 
 
 def key_padding(mask: Tensor) -> Tensor:

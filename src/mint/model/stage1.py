@@ -2,7 +2,7 @@
 
 Wires the three objectives to Bridge-Net. As in the published code, ALM's batch is the pairs themselves, each text with
 a hard negative clip, and each clip with a hard negative text. The audio's keys and values are projected once for all
-passes, and the queries' own pass serves ALC and ATG; the losses and gradients equal those of separate passes. With
+passes, and one pass serves ALC and ATG; the losses and gradients equal those of separate passes. With
 several ranks, ALC and ALM work on the global batch (see `gather.py`): a rank's losses are weighted so that their mean
 over ranks, and that of their gradients, is what one process with the whole batch would have. A batch may also be one
 part of a larger one that is accumulated (see `mint.training.accumulation`); the same then holds of the mean over parts.
@@ -11,12 +11,13 @@ part of a larger one that is accumulated (see `mint.training.accumulation`); the
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mint.model import gather
+from mint.model import gather, masks
 from mint.model.attention import AudioKeysValues
 from mint.model.bridge_net import BridgeNet
 from mint.model.objectives.alc import alc_loss, similarity
@@ -99,12 +100,13 @@ class Stage1(nn.Module):
             ranks is the loss of the global batch; with several parts their mean over parts.
         """
         audio = self.bridge.project_audio(audio_features, audio_mask)
-        queries = self.bridge.encode_queries(audio, keep_keys_values=self.atg)
+        contrast = self.alc or self.alm if part is None else part.alc is not None
+        output = self.represent(audio, text_ids, text_mask, contrast)
         losses: dict[str, Tensor] = {}
         if part is not None:
-            losses |= self._contrast_part(part, audio, queries, text_ids, text_mask)
-        elif self.alc or self.alm:
-            scores = self.scores(self._shared_queries(queries), self.embed_text(text_ids, text_mask))
+            losses |= self._contrast_part(part, audio, output)
+        elif contrast:
+            scores = self.scores(*self.shared(output))
             if self.alc:
                 losses["alc"] = self.contrast(*scores)
             if self.alm:
@@ -114,8 +116,31 @@ class Stage1(nn.Module):
                 losses["alm"] = weight * self._matching(audio, wrong_audio, negatives)
         if self.atg:
             weight = gather.share(text_mask[:, 1:].sum(), text_ids.device) if part is None else part.atg_weight
-            losses["atg"] = weight * self._generation(queries, text_ids, text_mask)
+            losses["atg"] = weight * self._generation(output, text_ids, text_mask)
         return {"loss": torch.stack(list(losses.values())).sum(), **losses}
+
+    def represent(self, audio: AudioKeysValues, ids: Tensor, mask: Tensor, contrast: bool) -> BridgeOutput:
+        """Bridge-Net's outputs that ALC and ATG need, in one pass.
+
+        Args:
+            audio: B clips.
+            ids: [B, L].
+            mask: [B, L] bool, True: real.
+            contrast: the queries and the text by itself are wanted; else only what ATG needs, if it is on.
+        """
+        if contrast and self.atg:
+            return self.bridge.encode_unimodal_and_causal(audio, ids, decoder_input(ids, self.dec_token), mask)
+        if self.atg:
+            return self.bridge.encode_pair(audio, decoder_input(ids, self.dec_token), mask, masks.causal)
+        if contrast:
+            output = self.bridge.encode_pair(audio, ids, mask, masks.unimodal, length=1)
+            return replace(output, text=None, lone_text=output.text)
+        return BridgeOutput(queries=None, text=None)
+
+    def shared(self, output: BridgeOutput) -> tuple[Tensor, Tensor]:
+        """Clips [B, Q, E] and texts [B, E] in the shared space, L2-normalised, of what `represent` gave."""
+        assert output.lone_text is not None
+        return self._shared_queries(output), self._shared_text(output.lone_text)
 
     def embed_audio(self, audio_features: Tensor, audio_mask: Tensor) -> Tensor:
         """Clips in the shared space: [B, Q, E], L2-normalised."""
@@ -124,13 +149,13 @@ class Stage1(nn.Module):
 
     def embed_text(self, ids: Tensor, mask: Tensor) -> Tensor:
         """Texts in the shared space: [B, E], L2-normalised."""
-        output = self.bridge.encode_text(ids, mask, first_only=True)
+        output = self.bridge.encode_text(ids, mask, length=1)
         assert output.text is not None
-        return functional.normalize(self.text_projection(output.text[:, 0]), dim=-1)
+        return self._shared_text(output.text)
 
     def match(self, audio: AudioKeysValues | Sequence[AudioKeysValues], ids: Tensor, mask: Tensor) -> Tensor:
         """Matching logits [B, 2] of B pairs, averaged over queries."""
-        output = self.bridge.encode_pair(audio, ids, mask, with_text=False)
+        output = self.bridge.encode_pair(audio, ids, mask, length=0)
         assert output.queries is not None
         return self.matching_head(output.queries).mean(dim=1)
 
@@ -165,14 +190,14 @@ class Stage1(nn.Module):
         assert queries.queries is not None
         return functional.normalize(self.audio_projection(queries.queries), dim=-1)
 
-    def _contrast_part(
-        self, part: Part, audio: AudioKeysValues, queries: BridgeOutput, ids: Tensor, mask: Tensor
-    ) -> dict[str, Tensor]:
+    def _shared_text(self, text: Tensor) -> Tensor:
+        return functional.normalize(self.text_projection(text[:, 0]), dim=-1)
+
+    def _contrast_part(self, part: Part, audio: AudioKeysValues, output: BridgeOutput) -> dict[str, Tensor]:
         """ALC and ALM of a part of an accumulated batch."""
         losses = {}
-        if part.alc is not None:  # in the order in which the whole was embedded, so that dropout draws the same
-            clips, texts = self._shared_queries(queries), self.embed_text(ids, mask)
-            losses["alc"] = part.alc.tied(clips, texts, self.temperature)
+        if part.alc is not None:
+            losses["alc"] = part.alc.tied(*self.shared(output), self.temperature)
         if part.alm is not None:
             wrong_audio = self.bridge.project_audio(*part.alm.wrong_audio)
             losses["alm"] = part.alm.weight * self._matching(audio, wrong_audio, part.alm.negatives)
@@ -207,8 +232,7 @@ class Stage1(nn.Module):
         labels = (torch.arange(len(ids), device=ids.device) < len(captions)).long() * MATCHED
         return alm_loss(logits, labels, negatives.valid.flatten())
 
-    def _generation(self, queries: BridgeOutput, ids: Tensor, mask: Tensor) -> Tensor:
-        output = self.bridge.continue_text(queries, decoder_input(ids, self.dec_token), mask)
+    def _generation(self, output: BridgeOutput, ids: Tensor, mask: Tensor) -> Tensor:
         assert output.text is not None
         embeddings = self.bridge.word_embeddings.weight
         return atg_loss(

@@ -90,7 +90,7 @@ class Stage2(nn.Module):
         """What the queries took from the audio: Bridge-Net's query outputs [B, Q, D]."""
         audio = self.bridge.project_audio(audio_features, audio_mask)
         if self.instruction_aware:
-            output = self.bridge.encode_pair(audio, instruction_ids, instruction_mask, with_text=False)
+            output = self.bridge.encode_pair(audio, instruction_ids, instruction_mask, length=0)
         else:
             output = self.bridge.encode_queries(audio)
         assert output.queries is not None

@@ -76,10 +76,10 @@ def seeded(seed: int) -> Iterator[None]:
 
 
 def _embed(stage: Stage1, batch: Batch, seed: int) -> tuple[Tensor, Tensor]:
-    """Clips [B, Q, E] and texts [B, E], in the order in which `Stage1.forward` embeds them."""
+    """Clips [B, Q, E] and texts [B, E], by the pass of `Stage1.forward`, so that dropout draws the same."""
     with seeded(seed):
-        clips = stage.embed_audio(batch["audio_features"], batch["audio_mask"])
-        return clips, stage.embed_text(batch["text_ids"], batch["text_mask"])
+        audio = stage.bridge.project_audio(batch["audio_features"], batch["audio_mask"])
+        return stage.shared(stage.represent(audio, batch["text_ids"], batch["text_mask"], contrast=True))
 
 
 def _joined(tensors: Sequence[Tensor]) -> Tensor:

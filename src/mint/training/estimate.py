@@ -135,9 +135,9 @@ class Adapter:
 def stage1_work(bridge: BridgeSizes, shapes: Shapes, alc: bool = True, alm: bool = True, atg: bool = True) -> Work:
     """One rank's step of stage 1 (paper, section 2.2), with ALC or ALM among its objectives."""
     batch, text, queries = shapes.batch, shapes.text, bridge.num_queries
-    work = _project_audio(bridge, shapes) + _blocks(bridge, batch, queries, 0, shapes.frames)
+    work = _project_audio(bridge, shapes) + _represent(bridge, shapes, contrast=alc or alm, generate=atg)
     if alc or alm:
-        work += _blocks(bridge, batch, 0, text, 0, last_text=1) + _contrast(bridge, shapes, trained=alc)
+        work += _contrast(bridge, shapes, trained=alc)
     if alm:
         if shapes.ranks > 1:  # the clips that were drawn may be another rank's
             work += _project_audio(bridge, shapes)
@@ -147,7 +147,6 @@ def stage1_work(bridge: BridgeSizes, shapes: Shapes, alc: bool = True, alm: bool
         work += _blocks(bridge, 3 * batch, queries, text, shapes.frames, last_text=0)
         work += _dense(3 * batch * queries, bridge.width, 2)
     if atg:
-        work += _blocks(bridge, batch, 0, text, 0, past=queries)
         predicted = batch * (text - 1)
         work += _dense(predicted, bridge.width, bridge.width) + _dense(predicted, bridge.width, bridge.vocab_size)
         work += Work(kept=2 * predicted * bridge.vocab_size)  # logits and their log-softmax
@@ -156,8 +155,8 @@ def stage1_work(bridge: BridgeSizes, shapes: Shapes, alc: bool = True, alm: bool
 
 def accumulated_work(bridge: BridgeSizes, shapes: Shapes, parts: int, alm: bool = True, atg: bool = True) -> Work:
     """One micro-batch of stage 1 whose negatives are accumulated over `parts` of them, ALC among its objectives."""
-    embedding = _project_audio(bridge, shapes) + _blocks(bridge, shapes.batch, bridge.num_queries, 0, shapes.frames)
-    embedding += _blocks(bridge, shapes.batch, 0, shapes.text, 0, last_text=1) + _heads(bridge, shapes)
+    embedding = _project_audio(bridge, shapes) + _represent(bridge, shapes, contrast=True, generate=atg)
+    embedding += _heads(bridge, shapes)
     whole = replace(shapes, ranks=shapes.ranks * parts)  # the other parts are as far away as other ranks
     return Work(embedding.forward) + stage1_work(bridge, whole, alm=alm, atg=atg)
 
@@ -251,29 +250,28 @@ def _project_audio(bridge: BridgeSizes, shapes: Shapes) -> Work:
     return Work(product, product) * (2 * bridge.crossing) + kept  # the frozen features take no gradient
 
 
-def _blocks(
-    bridge: BridgeSizes, batch: int, queries: int, text: int, frames: int, past: int = 0, last_text: int | None = None
-) -> Work:
-    """A pass of Bridge-Net over queries, text or both, the text on `past` kept positions.
+def _represent(bridge: BridgeSizes, shapes: Shapes, contrast: bool, generate: bool) -> Work:
+    """The pass of ALC and ATG: the queries, the text that is generated, and the text by itself (at the end [CLS])."""
+    text, last = shapes.text * (contrast + generate), contrast + generate * shapes.text
+    return _blocks(bridge, shapes.batch, bridge.num_queries, text, shapes.frames, last)
 
-    Of the text's tokens the last block computes `last_text`; None: all.
-    """
-    work = _block(bridge, batch, queries + text, queries + text, past) * (bridge.num_layers - 1)
-    work += _block(bridge, batch, queries + text, queries + (text if last_text is None else last_text), past)
-    if not queries:
-        return work
+
+def _blocks(bridge: BridgeSizes, batch: int, queries: int, text: int, frames: int, last_text: int) -> Work:
+    """A pass of Bridge-Net over queries and text, of whose tokens the last block computes `last_text`."""
+    rows = queries + text
     cross = _dense(batch * queries, bridge.width, bridge.width) * 2
     cross += _attention(batch, queries, frames, bridge.width) + Work(kept=batch * queries * 5 * bridge.width)
-    return work + cross * bridge.crossing
+    blocks = _block(bridge, batch, rows, rows) * (bridge.num_layers - 1)
+    return blocks + _block(bridge, batch, rows, queries + last_text) + cross * bridge.crossing
 
 
-def _block(bridge: BridgeSizes, batch: int, rows: int, computed: int, past: int) -> Work:
+def _block(bridge: BridgeSizes, batch: int, rows: int, computed: int) -> Work:
     """One block without its cross-attention, for `computed` of the rows."""
     width = bridge.width
     keys_values, others = _dense(batch * rows, width, width) * 2, _dense(batch * computed, width, width) * 2
     feed_forward = _dense(batch * computed, width, bridge.intermediate) * 2
-    kept = batch * (2 * (rows + past) * width + computed * (8 * width + 2 * bridge.intermediate))
-    return keys_values + others + feed_forward + _attention(batch, computed, rows + past, width) + Work(kept=kept)
+    kept = batch * (2 * rows * width + computed * (8 * width + bridge.intermediate))
+    return keys_values + others + feed_forward + _attention(batch, computed, rows, width) + Work(kept=kept)
 
 
 def _heads(bridge: BridgeSizes, shapes: Shapes, shared: int = 256) -> Work:
