@@ -101,6 +101,17 @@ def test_parts_of_files(folder: Path, part: dict[str, float], expected: list[tup
         assert kinds(validate([manifest], audio)) == expected
 
 
+def test_absences_alone_are_no_problem_but_nothing_at_all_is(folder: Path) -> None:
+    rows = [
+        row("0", answer=None, unknown=["banjo"]),
+        row("1", answer=None),
+        row("2", answer=None, captions=[], labels=[], unknown=[]),
+    ]
+    report = validate([write(folder / "m.jsonl", rows)])
+    assert kinds(report) == [(2, "text"), (3, "text")]
+    assert "no answer, no labels and no captions" in report.problems[0].message
+
+
 def test_labels_outside_a_list(folder: Path) -> None:
     manifest = write(folder / "m.jsonl", [row("0", labels=["dog", "cow"]), row("1", labels=["cat"])])
     report = validate([manifest], labels={"dog", "cat"})

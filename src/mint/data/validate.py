@@ -203,10 +203,11 @@ class _Lines:
 
 
 def _text_problems(example: Example) -> Iterator[str]:
+    """Empty texts, and clips of which nothing is known; where some labels are unknown, all others are known absent."""
     for name, texts in (("answer", (example.answer,)), ("labels", example.labels), ("captions", example.captions)):
         if any(text is not None and not text.strip() for text in texts):
             yield f"{name} holds an empty text; fill it or leave it out"
-    if example.answer is None and not example.labels and not example.captions:
+    if example.answer is None and not (example.labels or example.unknown or example.captions):
         yield "there is no answer, no labels and no captions: nothing to learn from; give one of them"
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from mint.data.validate import validate
 from mint.types import MintError
 from tiny_corpora import prepared, record, splits, write
 
@@ -26,10 +27,11 @@ def test_openmic(tmp_path: Path) -> None:
         "000046_3840,banjo,0.17105,3",
         "000135_483840,accordion,0.14705,3",
         "000139_119040,banjo,1.0,3",
+        "000141_0,voice,1.0,3",
     )
     write(source / "partitions" / "split01_train.csv", "000046_3840", "000135_483840")
-    write(source / "partitions" / "split01_test.csv", "000139_119040", "000141_0")
-    record(source / "audio" / "000", "000046_3840.ogg", "000135_483840.ogg", "000139_119040.ogg")
+    write(source / "partitions" / "split01_test.csv", "000139_119040", "000141_0", "000142_0")
+    record(source / "audio" / "000", "000046_3840.ogg", "000135_483840.ogg", "000139_119040.ogg", "000142_0.ogg")
     examples, skipped = prepared("openmic", source)
     assert splits(examples.values()) == {"000046_3840": "train", "000135_483840": "train", "000139_119040": "test"}
     several = examples["000046_3840"]
@@ -40,7 +42,9 @@ def test_openmic(tmp_path: Path) -> None:
     absent = examples["000135_483840"]
     assert (absent.labels, absent.answer) == ((), None)
     assert absent.unknown == ("banjo", "mallet percussion", "voice")
-    assert skipped == {"000141_0": NOT_THERE}
+    assert skipped == {"000141_0": NOT_THERE, "000142_0": "nobody was asked about it"}
+    report = validate([tmp_path / "manifests" / "openmic.jsonl"], "none")
+    assert [problem for problem in report.problems if problem.kind == "text"] == []
 
 
 FMA_COLUMNS = (

@@ -36,7 +36,9 @@ def read_openmic(source: Path, skip: Skip = ignore) -> Iterator[Example]:
     recordings = Recordings(home / "audio")
     for split in ("train", "test"):
         for _, (key, *_) in csv_lines(find("openmic", home, f"partitions/split01_{split}.csv")):
-            heard = relevance[key]
+            if (heard := relevance.get(key)) is None:
+                skip(key, "nobody was asked about it")
+                continue
             labels = tuple(spoken(name) for name in classes if heard.get(name, 0.0) >= PRESENT)
             yield Example(
                 id=key,
