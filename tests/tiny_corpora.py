@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
 import soundfile
 
+from mint.data.corpora.distribution import ignore
 from mint.data.corpora.folder import read_skipped
 from mint.data.corpora.public import prepare_public
 from mint.data.manifest import read_manifest
@@ -39,9 +40,11 @@ def write(path: Path, *lines: str, encoding: str = "utf-8") -> Path:
     return path
 
 
-def prepared(name: str, source: Path) -> tuple[dict[str, Example], dict[str, str]]:
+def prepared(
+    name: str, source: Path, note: Callable[[str], None] = ignore.note
+) -> tuple[dict[str, Example], dict[str, str]]:
     """What `mint data prepare` makes of a corpus: examples by id, and reasons by what was skipped."""
-    manifest = prepare_public(name, source, source.parent / "manifests")
+    manifest = prepare_public(name, source, source.parent / "manifests", note)
     assert manifest == source.parent / "manifests" / f"{name}.jsonl"
     examples = list(read_manifest(manifest))
     found = {example.id: example for example in examples}

@@ -12,7 +12,7 @@ import soundfile
 
 from mint.cli import main
 from mint.data import corpora
-from mint.data.corpora import CORPORA, Corpus
+from mint.data.corpora import CORPORA, Corpus, Request
 from mint.data.manifest import read_manifest
 from mint.data.validate import Problem, find_problems
 from mint.types import MintError
@@ -64,13 +64,25 @@ def test_prepare_and_validate(clips: Path, tmp_path: Path, capsys: pytest.Captur
 def test_the_seed_is_handed_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     calls: list[Any] = []
 
-    def reader(source: Path | None, output: Path, seed: int) -> list[Path]:
-        calls.append((source, output, seed))
+    def reader(request: Request) -> list[Path]:
+        calls.append((request.source, request.output, request.seed))
         return []
 
     monkeypatch.setattr(corpora, "CORPORA", {"toy": Corpus("toy", reader, needs_source=False)})
     assert main(["data", "prepare", "toy", "--output", str(tmp_path), "--seed", "7"]) == 0
     assert calls == [(None, tmp_path, 7)]
+
+
+def test_what_is_noted_is_printed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def reader(request: Request) -> list[Path]:
+        request.note("the ids are missing")
+        return []
+
+    monkeypatch.setattr(corpora, "CORPORA", {"toy": Corpus("toy", reader, needs_source=False)})
+    assert main(["data", "prepare", "toy", "--output", str(tmp_path)]) == 0
+    assert capsys.readouterr().out == "note: the ids are missing\n"
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from mint.data.corpora.wavcaps import NO_LISTS
 from mint.types import MintError
 from tiny_corpora import prepared, record, splits, write
 
@@ -92,10 +93,12 @@ def test_wavcaps_without_some_lists_or_sources(tmp_path: Path) -> None:
     for path in (source / "json_files" / "blacklist").iterdir():
         path.unlink()
     (source / "json_files" / "AudioSet_SL" / "as_final.json").unlink()
-    examples, skipped = prepared("wavcaps", source)
+    notes: list[str] = []
+    examples, skipped = prepared("wavcaps", source, notes.append)
     assert "FreeSound/180913" in examples
     assert "AudioSet_SL/Yb0RFKhbpFJA" not in examples
-    assert "no list was found" in skipped["json_files/blacklist"]
+    assert set(skipped) == {"FreeSound/404", "SoundBible/2"}, "what is noted is not counted as a clip"
+    assert notes == [f"{source / 'json_files' / 'blacklist'}: {NO_LISTS}"]
 
 
 def test_freesound_as_part_of_wavcaps(tmp_path: Path) -> None:

@@ -12,64 +12,72 @@ from mint.types import MintError
 
 
 @dataclass(frozen=True)
+class Request:
+    """How a corpus is to be prepared."""
+
+    source: Path | None
+    """Where the files of the corpus lie, if it needs any."""
+    output: Path
+    """A folder, or for a corpus with one manifest that file."""
+    seed: int = 0
+    """Of splits, of the wording of captions and of what is rendered."""
+    note: Callable[[str], None] = lambda line: None
+    """Told, in a line, what a person should know of the corpus."""
+
+
+@dataclass(frozen=True)
 class Corpus:
     """One row of the table."""
 
     about: str
-    prepare: Callable[[Path | None, Path, int], list[Path]]
-    """(source, output, seed) -> manifests."""
+    prepare: Callable[[Request], list[Path]]
+    """Makes the manifests."""
     needs_source: bool
     entry: Entry | None = None
     """Size, licence and origin of a public corpus."""
 
 
-def prepare(name: str, source: Path | None, output: Path, seed: int = 0) -> list[Path]:
-    """Make the manifests of a corpus.
-
-    Args:
-        name: one of `CORPORA`.
-        source: where the files of the corpus lie, if it needs any.
-        output: a folder, or for a corpus with one manifest that file.
-        seed: of splits, of the wording of captions and of what is rendered.
+def prepare(name: str, request: Request) -> list[Path]:
+    """Make the manifests of a corpus, one of `CORPORA`.
 
     Raises:
         MintError: an unknown name, a source that is missing or not wanted, or what the reader refuses.
     """
     if name not in CORPORA:
         raise MintError(f"no corpus {name!r}; choose one of {', '.join(CORPORA)}")
-    if CORPORA[name].needs_source and source is None:
+    if CORPORA[name].needs_source and request.source is None:
         raise MintError(f"corpus {name!r} is read from files; say where they lie with --source")
-    if source is not None and not CORPORA[name].needs_source:
-        raise MintError(f"corpus {name!r} takes no source (found {str(source)!r}); leave it out")
-    return CORPORA[name].prepare(source, output, seed)
+    if request.source is not None and not CORPORA[name].needs_source:
+        raise MintError(f"corpus {name!r} takes no source (found {str(request.source)!r}); leave it out")
+    return CORPORA[name].prepare(request)
 
 
-def _quickstart(source: Path | None, output: Path, seed: int) -> list[Path]:
+def _quickstart(request: Request) -> list[Path]:
     from mint.assets import fetch
     from mint.data.corpora.quickstart import prepare_quickstart
 
-    return prepare_quickstart(output, fetch("soundfont") / "TimGM6mb.sf2", seed)
+    return prepare_quickstart(request.output, fetch("soundfont") / "TimGM6mb.sf2", request.seed)
 
 
-def _folder(source: Path | None, output: Path, seed: int) -> list[Path]:
+def _folder(request: Request) -> list[Path]:
     from mint.data.corpora.folder import read_source
 
-    assert source is not None
-    return [read_source(source, output, seed)]
+    assert request.source is not None
+    return [read_source(request.source, request.output, request.seed)]
 
 
-def _csv(source: Path | None, output: Path, seed: int) -> list[Path]:
+def _csv(request: Request) -> list[Path]:
     from mint.data.corpora.public import prepare_table
 
-    assert source is not None
-    return [prepare_table(source, output, seed)]
+    assert request.source is not None
+    return [prepare_table(request.source, request.output, request.seed, request.note)]
 
 
-def _public(name: str, source: Path | None, output: Path, seed: int) -> list[Path]:
+def _public(name: str, request: Request) -> list[Path]:
     from mint.data.corpora.public import prepare_public
 
-    assert source is not None
-    return [prepare_public(name, source, output)]
+    assert request.source is not None
+    return [prepare_public(name, request.source, request.output, request.note)]
 
 
 CORPORA = {

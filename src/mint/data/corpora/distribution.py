@@ -1,7 +1,8 @@
 """What the readers of public corpora share: finding the official files and the recordings that they name.
 
 A reader is a function `(source, skip)` that yields an `Example` for every clip that the official files name, in their
-order, whether or not its recording is on disk; what the files themselves exclude is told to `skip(name, reason)`.
+order, whether or not its recording is on disk; what the files themselves exclude is told to `skip(name, reason)`, and
+what a person should know of the corpus as a whole to `skip.note(line)`.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import json
 import os
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +20,25 @@ from mint.data.corpora.catalogue import CATALOGUE
 from mint.data.corpora.folder import SUFFIXES
 from mint.types import MintError
 
-Skip = Callable[[str, str], None]
-"""Told the name and the reason of what is left out."""
-
 FIELD_LIMIT = 1 << 24
 """Characters a CSV field may have: FMA's fields of HTML may exceed the 128 KiB that Python allows."""
 
 
-def ignore(name: str, reason: str) -> None:
-    """A `Skip` that forgets."""
+@dataclass(frozen=True)
+class Skip:
+    """Told the name and the reason of what is left out."""
+
+    leave_out: Callable[[str, str], None]
+    note: Callable[[str], None]
+    """Told, in a line, what a person should know besides."""
+
+    def __call__(self, name: str, reason: str) -> None:
+        """Leave a clip out."""
+        self.leave_out(name, reason)
+
+
+ignore = Skip(lambda name, reason: None, lambda line: None)
+"""Forgets."""
 
 
 def find(corpus: str, source: Path, *names: str) -> Path:

@@ -15,7 +15,7 @@ from mint.data.corpora.audiocaps import read_audiocaps
 from mint.data.corpora.audioset import read_audioset
 from mint.data.corpora.catalogue import CATALOGUE
 from mint.data.corpora.clotho import read_clotho
-from mint.data.corpora.distribution import Skip
+from mint.data.corpora.distribution import Skip, ignore
 from mint.data.corpora.esc50 import read_esc50
 from mint.data.corpora.fma import read_fma
 from mint.data.corpora.folder import SUFFIXES, skipped_file
@@ -58,13 +58,14 @@ READERS: dict[str, Reader] = {
 NOT_THERE = "the recording is not on disk"
 
 
-def prepare_public(name: str, source: Path, output: Path) -> Path:
+def prepare_public(name: str, source: Path, output: Path, note: Callable[[str], None] = ignore.note) -> Path:
     """Make the manifest of a public corpus.
 
     Args:
         name: in the catalogue.
         source: the folder in which its official files lie.
         output: the manifest, or a folder (created) for `NAME.jsonl`.
+        note: told, in a line, what a person should know of the corpus as a whole; nothing twice.
 
     Returns:
         The manifest.
@@ -72,15 +73,15 @@ def prepare_public(name: str, source: Path, output: Path) -> Path:
     Raises:
         MintError: not the folder of this corpus, files that are not as published, or not one recording on disk.
     """
-    return _prepare(name, CATALOGUE[name].title, READERS[name], source, output)
+    return _prepare(name, CATALOGUE[name].title, READERS[name], source, output, note)
 
 
-def prepare_table(source: Path, output: Path, seed: int) -> Path:
+def prepare_table(source: Path, output: Path, seed: int, note: Callable[[str], None] = ignore.note) -> Path:
     """Make a manifest of a table of one's own; as `prepare_public`, `output` a folder for `csv.jsonl`."""
-    return _prepare("csv", source.name, functools.partial(read_table, seed=seed), source, output)
+    return _prepare("csv", source.name, functools.partial(read_table, seed=seed), source, output, note)
 
 
-def _prepare(name: str, title: str, reader: Reader, source: Path, output: Path) -> Path:
+def _prepare(name: str, title: str, reader: Reader, source: Path, output: Path, note: Callable[[str], None]) -> Path:
     manifest = output if output.suffix == ".jsonl" else output / f"{name}.jsonl"
     manifest.parent.mkdir(parents=True, exist_ok=True)
     listed = skipped_file(manifest)
@@ -88,9 +89,10 @@ def _prepare(name: str, title: str, reader: Reader, source: Path, output: Path) 
     try:
         with temporary.open("wb") as file:
 
-            def skip(audio: str, reason: str) -> None:
+            def leave_out(audio: str, reason: str) -> None:
                 file.write(to_json({"audio": audio, "reason": reason}) + b"\n")
 
+            skip = Skip(leave_out, functools.cache(note))  # nothing is noted twice
             write_manifest(manifest, _present(title, reader, source, skip))
         if temporary.stat().st_size:
             temporary.replace(listed)

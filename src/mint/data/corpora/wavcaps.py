@@ -26,7 +26,7 @@ SOURCES = {
 }
 LISTED_AS = {"FreeSound": "FreeSound", "AudioSet_SL": "AudioSet"}
 """Source -> its key in a blacklist."""
-NO_LISTS = "no list was found, so that clips of AudioCaps, Clotho and others are not left out"
+NO_LISTS = "no blacklist was found, so that clips of AudioCaps, Clotho and others are not left out"
 
 
 def read_wavcaps(source: Path, skip: Skip = ignore) -> Iterator[Example]:
@@ -78,7 +78,7 @@ def _blacklisted(folder: Path, key: str | None, skip: Skip) -> dict[str, str]:
     found: dict[str, str] = {}
     lists = sorted(folder.glob("*.json"))
     if not lists:
-        skip("json_files/blacklist", NO_LISTS)
+        skip.note(f"{folder}: {NO_LISTS}")
     for path in lists:
         for clip in read_json(path).get(key, ()):
             found.setdefault(str(clip).removesuffix(".wav"), f"it is on {path.name}")
