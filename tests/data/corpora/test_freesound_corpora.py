@@ -101,6 +101,27 @@ def test_wavcaps_without_some_lists_or_sources(tmp_path: Path) -> None:
     assert notes == [f"{source / 'json_files' / 'blacklist'}: {NO_LISTS}"]
 
 
+def test_wavcaps_behind_links(tmp_path: Path) -> None:
+    """Of a folder above those of the sources, and of a source's own."""
+    source = wavcaps(tmp_path / "WavCaps")
+    (tmp_path / "disk").mkdir()
+    (source / "Zip_files").rename(tmp_path / "disk" / "archives")
+    (source / "SoundBible_flac").rename(tmp_path / "disk" / "sb")
+    (source / "waveforms").symlink_to(tmp_path / "disk" / "archives")
+    (source / "SoundBible_flac").symlink_to(tmp_path / "disk" / "sb")
+    (tmp_path / "disk" / "archives" / "FreeSound" / "up").symlink_to(source)
+    examples, _ = prepared("wavcaps", source)
+    assert list(examples) == [
+        "FreeSound/2219",
+        "BBC_Sound_Effects/NHU05104074",
+        "SoundBible/2219",
+        "AudioSet_SL/Yb0RFKhbpFJA",
+    ]
+    assert examples["SoundBible/2219"].audio.parent.name == "SoundBible_flac"
+    alone, _ = prepared("freesound", source)
+    assert list(alone) == ["FreeSound/2219"]
+
+
 def test_freesound_as_part_of_wavcaps(tmp_path: Path) -> None:
     examples, skipped = prepared("freesound", wavcaps(tmp_path / "WavCaps"))
     assert list(examples) == ["FreeSound/2219"]

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from mint.data.corpora.distribution import Recordings, Skip, find, find_any, ignore, read_json
+from mint.data.corpora.distribution import Recordings, Skip, find, find_any, ignore, read_json, walk
 from mint.data.templates import PROMPTS
 from mint.types import Example, MintError
 
@@ -66,8 +66,10 @@ def read_part(source: Path, table: Path, part: str, corpus: str, skip: Skip) -> 
 
 
 def _audio_folders(source: Path, part: str) -> list[Path]:
-    """The outermost folders of a source's recordings."""
-    folders = [path for path in sorted(source.rglob(f"{part}*")) if path.is_dir() and path.parent.name != "json_files"]
+    """The outermost folders of a source's recordings, behind links too."""
+    below = (Path(parent) for parent, _ in walk(source))
+    folders = [path for path in below if path != source and path.name.startswith(part)]
+    folders = [path for path in folders if path.parent.name != "json_files"]
     return [path for path in folders if not any(other in path.parents for other in folders)] or [source / part]
 
 
