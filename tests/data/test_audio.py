@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
+import subprocess
+import tarfile
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -13,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mint.data.audio import AudioSource, as_clip, check_audio, load_audio, load_windows, probe, windows
+from mint.data.corpora.distribution import Recordings
 from mint.types import Clip, MintError
 
 
@@ -131,8 +135,41 @@ def test_bad_files_are_refused(tmp_path: Path, make: object, message: str) -> No
 def test_damaged_file_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path / "cut.flac", np.random.default_rng(0).uniform(-0.5, 0.5, 50000), 16000)
     path.write_bytes(path.read_bytes()[:40000])
-    with pytest.raises(MintError, match=r"cut\.flac: not audio that can be decoded .*ffmpeg -i cut\.flac"):
+    with pytest.raises(MintError, match=r"cut\.flac: not audio that can be .*ffmpeg -i .*/cut\.flac .*/cut\.wav`"):
         load_audio(path, 16000)
+
+
+@pytest.mark.parametrize("name", ["clip.m4a", 'a  (b) [c]\'s "d" $HOME.mp4', "-i.webm", "http:a;b.wav", "x.flac"])
+def test_the_command_that_is_suggested_writes_a_file_that_readers_find(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Run by a shell that knows one program, in ffmpeg's place; in the file's folder, as it is given there."""
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "ffmpeg").write_text('#!/bin/sh\n[ $# = 3 ] && [ "$1" = -i ] && /bin/mv "$2" "$3"\n')
+    (tmp_path / "bin" / "ffmpeg").chmod(0o755)
+    (tmp_path / "clips").mkdir()
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    monkeypatch.chdir(tmp_path / "clips")
+    for path in (Path(name), tmp_path / "clips" / name):
+        Path(name).write_text("this is not audio")
+        with pytest.raises(MintError, match="ffmpeg") as caught:
+            probe(path)
+        command = next(part for part in str(caught.value).split("`") if part.startswith("ffmpeg "))
+        assert "-" not in [word[0] for word in shlex.split(command)[2:]]
+        subprocess.run(command, shell=True, check=True)
+        found = Recordings(tmp_path / "clips").find(path.stem)
+        assert found.is_file()
+        assert found.suffix in (".flac", ".wav")
+        assert found.suffix != path.suffix
+        found.unlink()
+
+
+def test_a_member_of_a_shard_is_made_anew_with_its_shard(tmp_path: Path) -> None:
+    (tmp_path / "a.wav").write_text("this is not audio")
+    with tarfile.open(tmp_path / "0.tar", "w") as shard:
+        shard.add(tmp_path / "a.wav", "a.wav")
+    with pytest.raises(MintError, match=r"0\.tar::a\.wav: not audio .*make it anew and write its shard again$"):
+        probe(tmp_path / "0.tar::a.wav")
 
 
 def test_a_flac_stream_of_unknown_length_is_refused(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import os
+import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -28,6 +29,8 @@ Samples = NDArray[np.float32]
 AudioSource = str | Path | Clip | tuple[Any, int]
 """A file or member of a shard, or samples with their rate in Hz: [S], [channels, S] or [S, channels]."""
 
+FOREIGN = (".m4a", ".aac", ".wma", ".mp4", ".mkv", ".webm")
+"""Suffixes of formats that libsndfile does not read."""
 UNKNOWN_FRAMES = 1 << 60
 """libsndfile gives the largest integer as the length of a FLAC stream that does not state it."""
 
@@ -157,7 +160,7 @@ def _opened(path: Path) -> Iterator[soundfile.SoundFile]:
         raise _unreadable(path, error) from None
     if place.size == 0:
         raise MintError(f"{path}: the file is empty (0 bytes); fetch or export it again")
-    cure = f"make it anew, for instance with `ffmpeg -i {path.name} {path.stem}-new.flac`"
+    cure = f"make it anew{_conversion(path)}"
     try:
         with ExitStack() as stack:
             source = stack.enter_context(open_stored(path)) if is_member(path) else _native(path)
@@ -180,6 +183,16 @@ def _opened(path: Path) -> Iterator[soundfile.SoundFile]:
         raise MintError(
             f"{path}: not audio that can be decoded ({reason}); give wav, flac, ogg, opus, mp3 or aiff, or {cure}"
         ) from None
+
+
+def _conversion(path: Path) -> str:
+    """How to write a file again where readers find it, by its own name in another format."""
+    if is_member(path):
+        return " and write its shard again"
+    paths = (path, path.with_suffix(".wav" if path.suffix.lower() == ".flac" else ".flac"))
+    # With ./ in front neither a hyphen nor a colon in a name means anything to ffmpeg.
+    old, new = (shlex.quote(os.path.join(os.curdir, one)) for one in paths)  # noqa: PTH118
+    return f", for instance with `ffmpeg -i {old} {new}`, in its place"
 
 
 def _native(path: Path) -> Path | bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import random
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -163,6 +164,28 @@ def test_recordings_are_found_at_any_depth_by_name(tmp_path: Path) -> None:
     assert recordings.find("dots.in.name") == tmp_path / "a" / "dots.in.name.mp3"
     assert not recordings.find("notes").exists()
     assert not recordings.find("upper").exists()
+
+
+def test_a_format_that_can_be_decoded_is_preferred(tmp_path: Path) -> None:
+    record(tmp_path, "audio/a.m4a", "wav/a.WAV", "video/b.mp4", "wav/b.wav", "c.MP4", "d.flac", "e/d.mp4", "f.mkv")
+    accented = unicodedata.normalize("NFD", "ü")
+    record(tmp_path, f"audio/{accented}.webm", "wav/ü.flac", f"wav/{accented}2.flac", "video/ü2.mp4")
+    recordings = Recordings(tmp_path)
+    found = [recordings.find(name).relative_to(tmp_path).as_posix() for name in ("a", "b", "c", "d", "f", "ü")]
+    assert found == ["wav/a.WAV", "wav/b.wav", "c.MP4", "d.flac", "f.mkv", "wav/ü.flac"]
+    assert recordings.find("ü2").is_file()
+    assert recordings.find("ü2").suffix == ".flac"
+
+
+def test_formats_that_cannot_be_decoded_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = esc50(tmp_path / "ESC-50", 4)
+    record(source / "audio", "1-0-A-0.m4a", "1-1-A-0.MP4", "1-2-A-0.m4a", "1-3-A-0.wav")
+    assert main(["data", "prepare", "esc50", "--source", str(source), "--output", str(tmp_path / "out")]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "note: 3 recordings cannot be decoded as they are (2 .m4a, 1 .mp4); convert them, for instance with "
+        "`ffmpeg -i CLIP.m4a CLIP.flac` beside each, and prepare again",
+        f"{tmp_path / 'out' / 'esc50.jsonl'}: 4 train",
+    ]
 
 
 def test_links_are_followed_but_not_in_circles(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mint.data.audio import FOREIGN
 from mint.data.corpora.catalogue import CATALOGUE
 from mint.data.corpora.folder import SUFFIXES
 from mint.types import MintError
@@ -144,7 +145,7 @@ class Recordings:
     There may be millions: of each the stem alone is kept, folders and suffixes are shared.
 
     Args:
-        folders: where to look; of recordings of one name the first counts.
+        folders: where to look; of recordings of one name the first counts, or the first that can be decoded.
     """
 
     def __init__(self, *folders: Path) -> None:
@@ -157,10 +158,15 @@ class Recordings:
                 for name in names:
                     stem, suffix = os.path.splitext(name)  # noqa: PTH122
                     key = _normalised(stem)
-                    if suffix.lower() in SUFFIXES and key not in self._places:
+                    if suffix.lower() in SUFFIXES and self._is_better(suffix, self._places.get(key)):
                         self._places[key] = shared.setdefault((parent, suffix), (parent, suffix))
+                        self._spelled.pop(key, None)
                         if key != stem:
                             self._spelled[key] = stem
+
+    def _is_better(self, suffix: str, known: tuple[str, str] | None) -> bool:
+        """Whether a recording is to be taken rather than one of its name that was found before, if any was."""
+        return known is None or (known[1].lower() in FOREIGN and suffix.lower() not in FOREIGN)
 
     def find(self, *stems: str) -> Path:
         """The file with the first of these names that there is; where there is none, a path at which nothing lies."""

@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mint.data.audio import check_audio
+from mint.data.audio import FOREIGN, check_audio
 from mint.data.corpora import wording
 from mint.data.manifest import SPLITS, manifest_lines, write_manifest
 from mint.data.templates import SOUND_PROMPT
@@ -29,9 +29,9 @@ from mint.types import Example, MintError
 TASK = "labels"
 SUFFIXES = (
     *(".wav", ".wave", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".au", ".caf", ".w64"),
-    *(".m4a", ".aac", ".wma", ".mp4", ".webm"),
+    *FOREIGN,
 )
-"""What counts as a recording in a folder; libsndfile cannot read the second row: they are listed as skipped."""
+"""What counts as a recording in a folder."""
 TABLES = (".csv", ".tsv", ".jsonl")
 ALIASES = {"val": "validation", "valid": "validation", "dev": "validation"}
 TEST_SHARE, VALIDATION_SHARE = 0.2, 0.1

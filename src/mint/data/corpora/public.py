@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import functools
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from mint.data.audio import FOREIGN
 from mint.data.corpora.audiocaps import read_audiocaps
 from mint.data.corpora.audioset import read_audioset
 from mint.data.corpora.catalogue import CATALOGUE
@@ -56,6 +58,7 @@ READERS: dict[str, Reader] = {
 """Name in the catalogue -> reader."""
 
 NOT_THERE = "the recording is not on disk"
+CONVERSION = "convert them, for instance with `ffmpeg -i CLIP.m4a CLIP.flac` beside each, and prepare again"
 
 
 def prepare_public(name: str, source: Path, output: Path, note: Callable[[str], None] = ignore.note) -> Path:
@@ -107,10 +110,13 @@ def _present(title: str, reader: Reader, source: Path, skip: Skip) -> Iterator[E
     """The examples whose recording is on disk."""
     there = missing = 0
     sought = source
+    foreign: Counter[str] = Counter()
     try:
         for example in reader(source, skip):
             if os.path.isfile(example.audio):  # noqa: PTH113 (False for a name that no file can have)
                 there += 1
+                if (suffix := example.audio.suffix.lower()) in FOREIGN:
+                    foreign[suffix] += 1
                 yield example
             else:
                 sought = sought if missing else example.audio
@@ -121,6 +127,9 @@ def _present(title: str, reader: Reader, source: Path, skip: Skip) -> Iterator[E
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         reason = f"{type(error).__name__}: {error}"
         raise MintError(f"{source}: not as {title} is published ({reason}); take the official files") from error
+    if foreign:
+        formats = ", ".join(f"{count} {suffix}" for suffix, count in foreign.most_common())
+        skip.note(f"{foreign.total()} recordings cannot be decoded as they are ({formats}); {CONVERSION}")
     if missing and not there:
         suffix = "" if sought.suffix.lower() in SUFFIXES else ".*"
         raise MintError(
