@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from mint.data.corpora.clotho import WITHOUT_ID
 from mint.data.corpora.wavcaps import NO_LISTS
 from mint.types import MintError
 from tiny_corpora import prepared, record, splits, write
@@ -155,6 +156,7 @@ def captions(name: str) -> str:
     return f'"{quoted}","One, two",Two of it.,Three of it.,Four of it.,Five of it.'
 
 
+CAPTION_HEAD = "file_name,caption_1,caption_2,caption_3,caption_4,caption_5"
 NAMES = (
     "Distorted AM Radio noise.wav",
     "[atmos] rain (heavy), roof.wav",
@@ -165,17 +167,17 @@ NAMES = (
 
 def test_clotho(tmp_path: Path) -> None:
     source = tmp_path / "clotho"
-    head = "file_name,caption_1,caption_2,caption_3,caption_4,caption_5"
     leading = " typical neighborhood in Porto.wav"
     plain = f"{leading},One of it.,Two of it.,Three of it.,Four of it.,Five of it."
-    write(source / "clotho_captions_development.csv", head, *map(captions, NAMES), plain)
-    write(source / "clotho_captions_validation.csv", head, captions("v.wav"))
-    write(source / "clotho_captions_evaluation.csv", head, captions("e.wav"), captions("gone.wav"))
+    write(source / "clotho_captions_development.csv", CAPTION_HEAD, *map(captions, NAMES), plain)
+    write(source / "clotho_captions_validation.csv", CAPTION_HEAD, captions("v.wav"))
+    write(source / "clotho_captions_evaluation.csv", CAPTION_HEAD, captions("e.wav"), captions("gone.wav"))
     write(
         source / "clotho_metadata_development.csv",
         "file_name,keywords,sound_id,sound_link,start_end_samples,manufacturer,license",
         '"Distorted AM Radio noise.wav","noise;radio;am",111,link,"[0, 9]",me,cc',
         "Ballaståkning 2.wav,x,Not found,,,,",
+        "a.b.WAV.wav,x,444,,,,",
         f"{leading},porto,333,link,,me,cc",
         encoding="latin-1",
     )
@@ -183,7 +185,8 @@ def test_clotho(tmp_path: Path) -> None:
     record(source / "development", *decomposed, leading)
     record(source / "validation", "v.wav")
     record(source / "evaluation", "e.wav")
-    examples, skipped = prepared("clotho", source)
+    notes: list[str] = []
+    examples, skipped = prepared("clotho", source, notes.append)
     assert splits(examples.values()) == {
         **{f"development/{name}": "train" for name in (*NAMES, leading)},
         "validation/v.wav": "validation",
@@ -199,12 +202,36 @@ def test_clotho(tmp_path: Path) -> None:
     assert examples[f"development/{leading}"].audio.name == leading
     assert all(example.audio.is_file() for example in examples.values())
     assert skipped == {"evaluation/gone.wav": NOT_THERE}
+    assert notes == [
+        f"clotho_metadata_development.csv does not name 1 clips ('{NAMES[1]}'); {WITHOUT_ID}",
+        f"clotho_metadata_validation.csv is not beside clotho_captions_validation.csv; {WITHOUT_ID}",
+        f"clotho_metadata_evaluation.csv is not beside clotho_captions_evaluation.csv; {WITHOUT_ID}",
+    ]
+
+
+def test_names_of_clotho_in_several_encodings(tmp_path: Path) -> None:
+    """Of letters in each table, and in each line of one."""
+    names = ["Zürich Straße.wav", "Ballaståkning.wav", "it’s.wav", "plain.wav"]
+    forms = [
+        names[0].encode(),
+        unicodedata.normalize("NFD", names[1]).encode(),
+        names[2].encode("cp1252"),
+        b"plain.wav",
+    ]
+    source = tmp_path / "clotho"
+    write(source / "clotho_captions_evaluation.csv", CAPTION_HEAD, *map(captions, names))
+    lines = [b"file_name,sound_id", *(form + b",%d" % number for number, form in enumerate(forms, start=1))]
+    (source / "clotho_metadata_evaluation.csv").write_bytes(b"\n".join(lines))
+    record(source / "evaluation", *names)
+    notes: list[str] = []
+    examples, _ = prepared("clotho", source, notes.append)
+    assert [example.metadata for example in examples.values()] == [{"freesound_id": str(n)} for n in (1, 2, 3, 4)]
+    assert notes == []
 
 
 def test_clotho_evaluation_alone(tmp_path: Path) -> None:
     source = tmp_path / "clotho"
-    head = "file_name,caption_1,caption_2,caption_3,caption_4,caption_5"
-    write(source / "csv" / "clotho_captions_evaluation.csv", head, captions("e.wav"))
+    write(source / "csv" / "clotho_captions_evaluation.csv", CAPTION_HEAD, captions("e.wav"))
     record(source, "clotho_audio_evaluation/evaluation/e.wav")
     examples, _ = prepared("clotho", source)
     assert splits(examples.values()) == {"evaluation/e.wav": "test"}

@@ -12,6 +12,7 @@ import json
 import os
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -91,7 +92,7 @@ def csv_lines(path: Path, delimiter: str = ",", after_space: bool = False) -> It
     """The lines of a CSV that are not blank, with their numbers.
 
     Args:
-        path: in UTF-8 or Latin-1.
+        path: each line in UTF-8, else in Windows-1252, else in Latin-1 (Clotho's metadata has several).
         delimiter: between fields.
         after_space: whether a space after a delimiter belongs to it.
 
@@ -99,14 +100,30 @@ def csv_lines(path: Path, delimiter: str = ",", after_space: bool = False) -> It
         MintError: the file is no CSV.
     """
     csv.field_size_limit(FIELD_LIMIT)
-    with path.open(encoding=_encoding(path), newline="") as file:
-        reader = csv.reader(file, delimiter=delimiter, skipinitialspace=after_space)
+    with path.open("rb") as file:
+        reader = csv.reader(_decoded(file), delimiter=delimiter, skipinitialspace=after_space)
         try:
             for row in reader:
                 if any(row):
                     yield reader.line_num, row
         except csv.Error as error:
             raise MintError(f"{path}, line {reader.line_num}: no CSV ({error}); fetch the file again") from None
+
+
+def _decoded(file: Iterable[bytes]) -> Iterator[str]:
+    """The lines of a text, whichever ends they have, without a byte order mark."""
+    first = True
+    for block in file:
+        for line in block.splitlines(keepends=True):
+            yield _text(line).removeprefix("\ufeff") if first else _text(line)
+            first = False
+
+
+def _text(line: bytes) -> str:
+    for encoding in ("utf-8", "cp1252"):
+        with suppress(UnicodeDecodeError):
+            return line.decode(encoding)
+    return line.decode("latin-1")
 
 
 def read_json(path: Path, hook: Callable[[dict[str, Any]], dict[str, Any]] | None = None) -> Any:
@@ -157,7 +174,7 @@ class Recordings:
             for parent, names in walk(folder):
                 for name in names:
                     stem, suffix = os.path.splitext(name)  # noqa: PTH122
-                    key = _normalised(stem)
+                    key = composed(stem)
                     if suffix.lower() in SUFFIXES and self._is_better(suffix, self._places.get(key)):
                         self._places[key] = shared.setdefault((parent, suffix), (parent, suffix))
                         self._spelled.pop(key, None)
@@ -170,23 +187,12 @@ class Recordings:
 
     def find(self, *stems: str) -> Path:
         """The file with the first of these names that there is; where there is none, a path at which nothing lies."""
-        for key in map(_normalised, stems):
+        for key in map(composed, stems):
             if (place := self._places.get(key)) is not None:
                 return Path(place[0], self._spelled.get(key, key) + place[1])
         return self._root / stems[0]
 
 
-def _normalised(stem: str) -> str:
-    """One form of accented letters: file systems differ."""
+def composed(stem: str) -> str:
+    """One form of accented letters: file systems and tables differ."""
     return stem if stem.isascii() else unicodedata.normalize("NFC", stem)
-
-
-def _encoding(path: Path) -> str:
-    """UTF-8, or, where the file is not, Latin-1 (some of Clotho's metadata)."""
-    try:
-        with path.open(encoding="utf-8-sig") as file:
-            while file.read(1 << 20):
-                pass
-    except UnicodeDecodeError:
-        return "latin-1"
-    return "utf-8-sig"
