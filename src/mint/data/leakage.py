@@ -12,7 +12,7 @@ import json
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
@@ -26,8 +26,13 @@ from mint.types import Example, MintError
 TEST_SPLITS = ("test", "unseen")
 PAIRS = 20
 """Pairs of each kind that a report lists."""
-YOUTUBE = re.compile(r"[\w-]{11}", re.ASCII)
-"""A YouTube id."""
+SECONDS = r"\d+(?:\.\d+)?"
+SEGMENT = re.compile(
+    rf"(?:Y?([\w-]{{11}})(?:_{SECONDS}(?:[_-]{SECONDS})?)?|\[([\w-]{{11}})\](?:-\[{SECONDS}-{SECONDS}\])?)"
+    r"(?:\.[A-Za-z]\w{1,4})?",
+    re.ASCII,
+)
+"""A file of a YouTube video or a segment of one, as the readers of corpora find them; the id is one of the groups."""
 YOUTUBE_CORPORA = ("audioset", "audiocaps", "vggsound", "musiccaps")
 FREESOUND_CORPORA = ("fsd50k", "freesound")
 BLACKLIST_SOURCES = {"AudioSet": "youtube", "FreeSound": "freesound"}
@@ -281,19 +286,9 @@ def _first(read: Callable[[str], frozenset[str]], names: Iterable[str]) -> froze
 
 
 def _youtube(name: str) -> frozenset[str]:
-    """The YouTube id at the beginning of `Yxxxxxxxxxxx.wav`, `xxxxxxxxxxx_30.000.flac`, `xxxxxxxxxxx_000030.mp3`."""
-    for candidate in _youtube_candidates(name):
-        if YOUTUBE.fullmatch(candidate):
-            return frozenset({f"youtube:{candidate}"})
-    return frozenset()
-
-
-def _youtube_candidates(name: str) -> Iterator[str]:
-    stem = re.sub(r"\.(wav|flac|mp3|ogg|opus|m4a|mp4|webm)$", "", name, flags=re.IGNORECASE)
-    stem = re.sub(r"(?<=^.{11})(_\d+(\.\d+)?){1,2}$|(?<=^.{12})(_\d+(\.\d+)?){1,2}$", "", stem)
-    if len(stem) == 12 and stem[0] == "Y":
-        yield stem[1:]
-    yield stem
+    """The YouTube id in `Yxxxxxxxxxxx.wav`, `xxxxxxxxxxx_30.000-40.000.flac`, `[xxxxxxxxxxx]-[30-40].mp3`."""
+    found = SEGMENT.fullmatch(name)
+    return frozenset({f"youtube:{found[1] or found[2]}"}) if found else frozenset()
 
 
 def _freesound(name: str) -> frozenset[str]:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from mint.data.corpora.audioset import read_audioset, segment_names
+from mint.data.leakage import recording_ids
 from tiny_corpora import prepared, record, splits, write
 
+TUBE = "--PJHxphWEs"
 NOT_THERE = "the recording is not on disk"
 
 
@@ -74,24 +77,30 @@ def test_the_reader_is_lazy(tmp_path: Path) -> None:
         next(examples)
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "abc",
-        "Yabc",
-        "abc_30.000",
-        "abc_30",
-        "abc_30_40",
-        "abc_30000",
-        "abc_30000_40000",
-        "abc_30.000_40.000",
-        "Yabc_30.000_40.000",
-        "abc_000030",
-        "[abc]-[30-40]",
-    ],
+SPANS = (
+    *("", "_30", "_30.0", "_30.000", "_30000", "_000030"),
+    *("_30_40", "_30.0_40.0", "_30.000_40.000", "_30000_40000", "_30-40", "_30.0-40.0", "_30.000-40.000"),
 )
-def test_downloaders_names(name: str) -> None:
-    assert name in segment_names("abc", 30.0, 40.0)
+DOWNLOADED = (*(f"{mark}{TUBE}{span}" for mark in ("", "Y") for span in SPANS), f"[{TUBE}]-[30-40]")
+
+
+@pytest.mark.parametrize("name", DOWNLOADED)
+def test_downloaders_names(name: str, tmp_path: Path) -> None:
+    """The reader finds the segment under each, and the leakage report sees the video in it."""
+    source = audioset(tmp_path / "AudioSet")
+    record(source / "clips", f"{name}.wav")
+    examples, _ = prepared("audioset", source)
+    (example,) = examples.values()
+    assert example.id == f"{TUBE}_30.000"
+    for named in (replace(example, metadata={}, id="17"), replace(example, metadata={}, id=name, audio=Path("17.wav"))):
+        assert recording_ids(named) == {f"youtube:{TUBE}"}
+
+
+def test_names_of_a_segment_that_begins_between_seconds() -> None:
+    names = segment_names("abc", 12.5, 22.25)
+    assert {"abc_12.5_22.25", "abc_12.500-22.250", "Yabc_12500_22250", "abc_12.5", "[abc]-[12.5-22.25]"} <= set(names)
+    assert len(names) == len(set(names))
+    assert names[-2:] == ["abc", "Yabc"], "what may be the whole video comes last"
 
 
 def test_a_segment_is_preferred_to_the_video(tmp_path: Path) -> None:

@@ -2,13 +2,14 @@
 
 Read as published: `balanced_train_segments.csv`, `unbalanced_train_segments.csv` and `eval_segments.csv`, each under
 three lines of comment, its labels a quoted list of machine ids, and `class_labels_indices.csv`. The recordings are the
-segments, cut, below the same folder, under one of the names that downloaders give them: `ID`, `YID`, `ID_30.000`,
-`ID_30_40`, `ID_30000_40000`. Answers are in the order of the class indices. The evaluation segments are the test split.
+segments, cut, below the same folder, under one of the names that downloaders give them (`segment_names`). Answers are
+in the order of the class indices. The evaluation segments are the test split.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 
 from mint.data.corpora.distribution import Recordings, Skip, csv_lines, csv_rows, find, find_any, ignore
@@ -60,17 +61,15 @@ def read_audioset(source: Path, skip: Skip = ignore) -> Iterator[Example]:
 
 def segment_names(video: str, start: float, end: float) -> list[str]:
     """Names, without suffix, that downloaders give to a segment of a YouTube video, the surest first."""
-    whole = f"{video}_{start:g}"
-    return [
-        f"{video}_{round(1000 * start)}_{round(1000 * end)}",
-        f"{whole}_{end:g}",
-        f"{video}_{start:.3f}_{end:.3f}",
-        f"Y{video}_{start:.3f}_{end:.3f}",
-        f"[{video}]-[{start:g}-{end:g}]",
-        f"{video}_{round(start):06d}",
-        f"{video}_{start:.3f}",
-        f"{video}_{round(1000 * start)}",
-        whole,
-        video,
-        f"Y{video}",
-    ]
+    names = [f"{mark}{video}{span}" for span in _spans(start, end) for mark in ("", "Y")]
+    return [f"[{video}]-[{start:g}-{end:g}]", *names]
+
+
+@lru_cache(maxsize=1 << 16)
+def _spans(start: float, end: float) -> tuple[str, ...]:
+    """What follows the video's id: most of two million segments begin at one of few seconds."""
+    starts, ends = (
+        (f"{round(1000 * at)}", f"{at:g}", f"{at:.1f}", f"{at:.3f}", f"{round(at):06d}") for at in (start, end)
+    )
+    both = [f"_{one}{mark}{other}" for mark in "_-" for one, other in zip(starts, ends, strict=True)]
+    return tuple(dict.fromkeys([*both, *(f"_{one}" for one in reversed(starts)), ""]))
