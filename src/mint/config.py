@@ -160,6 +160,8 @@ class DataConfig:
 
     manifests: tuple[str, ...] = ()
     """JSON Lines files, relative to the working directory."""
+    blacklists: tuple[str, ...] = ()
+    """JSON files in WavCaps' format, of recordings that are tested on: results say how many clips are of these."""
     mixture: dict[str, float] = field(default_factory=dict)
     """Weight of each task, corpus (where several share a task) or `TASK/CORPUS`; what is not named has the square
     root of its size (InstructBLIP)."""

@@ -102,7 +102,7 @@ def run(quickstart: Quickstart) -> Results:
         seconds_by_step=clock.seconds,
         versions={"mint": mint.__version__, "torch": torch.__version__, "transformers": transformers.__version__},
         clips={split: sum(e.split == split and features.has(e) for e in examples) for split in _splits(examples)},
-        leakage=leakage_record(manifests, examples),
+        leakage=leakage_record(manifests, examples, recipes[0].data.blacklists),
         skipped=[asdict(clip) for clip in skipped],
         settings=QUICK.record(),
         predictions=record_predictions(evaluation.predictions),

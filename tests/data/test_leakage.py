@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from mint.cli import main
 from mint.data.leakage import (
+    Blacklist,
     SameBytes,
     find_leakage,
     leakage_record,
@@ -160,11 +161,28 @@ def blacklist(path: Path, content: Any) -> Path:
 
 def test_blacklists(tmp_path: Path) -> None:
     path = blacklist(tmp_path / "b.json", {"AudioSet": [f"Y{TUBE}.wav"], "FreeSound": ["64760", "7"], "Other": [1]})
-    assert read_blacklist(path) == {f"youtube:{TUBE}", "freesound:64760", "freesound:7"}
+    assert read_blacklist(path) == Blacklist(frozenset({f"youtube:{TUBE}", "freesound:64760", "freesound:7"}), 0)
     training = [clip("64760", corpus="freesound"), clip("8", corpus="freesound"), clip(TUBE, corpus="vggsound")]
     report = find_leakage(training, [clip("a", split="test")], [path])
-    assert report.blacklists == {str(path): {"ids": 3, "clips": 2}}
+    assert report.blacklists == {str(path): {"ids": 3, "clips": 2, "unread": 0}}
     assert not report.clean()
+
+
+@pytest.mark.parametrize(
+    ("content", "ids", "unread"),
+    [
+        ({"FreeSound": [64760, "7.wav", 7]}, {"freesound:64760", "freesound:7"}, 0),
+        ({"AudioSet": [], "FreeSound": []}, set(), 0),
+        ({"FreeSound": []}, set(), 0),
+        (
+            {"AudioSet": [f"Y{TUBE}.wav", "short", None, 5], "FreeSound": ["rain", {}, 0.5, True, "9"]},
+            {f"youtube:{TUBE}", "freesound:9"},
+            7,
+        ),
+    ],
+)
+def test_entries_of_blacklists(tmp_path: Path, content: Any, ids: set[str], unread: int) -> None:
+    assert read_blacklist(blacklist(tmp_path / "b.json", content)) == Blacklist(frozenset(ids), unread)
 
 
 @pytest.mark.parametrize(
@@ -174,9 +192,9 @@ def test_blacklists(tmp_path: Path) -> None:
         ("{", "is no blacklist"),
         ([1], "is no blacklist"),
         ({"AudioSet": 5}, "is no blacklist"),
-        ({"FreeSound": [64760]}, "is no blacklist"),
-        ({"FreeSound": ["rain"]}, "'rain' is no YouTube id and no Freesound number"),
-        ({"Other": ["1"]}, "it holds nothing under AudioSet or FreeSound"),
+        ({"FreeSound": {"64760": 1}}, "is no blacklist; it must hold lists AudioSet"),
+        ({"FreeSound": ["rain", 0.5]}, "none of its 2 entries, such as 'rain', is a YouTube id or a Freesound number"),
+        ({"Other": ["1"]}, "must hold lists AudioSet and FreeSound"),
     ],
 )
 def test_other_files_are_no_blacklists(tmp_path: Path, content: Any, message: str) -> None:
@@ -200,6 +218,12 @@ def test_the_record_of_a_results_file(tmp_path: Path) -> None:
     record = leakage_record([tmp_path / "m.jsonl", tmp_path / "m.jsonl"], tests)
     assert (record["training_clips"], record["splits"][0]["by_caption"]) == (1, 1)
     assert json.loads(json.dumps(record))["splits"][0]["pairs"] == [["caption", "mine/1", "mine/2"]]
+    listed = blacklist(tmp_path / "b.json", {"FreeSound": [1, 1]})
+    write_manifest(tmp_path / "f.jsonl", [clip("1", corpus="freesound")])
+    record = leakage_record([tmp_path / "f.jsonl"], tests, [str(listed), str(listed)])
+    assert record["blacklists"] == {str(listed): {"ids": 1, "clips": 1, "unread": 0}}
+    no_list = leakage_record([tmp_path / "m.jsonl"], tests, ["gone.json"])
+    assert no_list == {"not_computed": "gone.json: no such blacklist; check the path"}
     gone = leakage_record([tmp_path / "gone.jsonl"], tests)
     assert list(gone) == ["not_computed"]
     assert "gone.jsonl: no such manifest" in gone["not_computed"]
@@ -218,9 +242,12 @@ def test_the_verb(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert lines[1].split() == ["corpus", "task", "split", "clips", "by", "id", "by", "file", "by", "caption"]
     assert " ".join(lines[2].split()) == "esc50 labels test 2 1 of 2 0 of 0 0 of 0"
     assert lines[3] == "  same id: freesound/64760 (training), esc50/1-64760-A-0 (test)"
-    listed = blacklist(tmp_path / "b.json", {"FreeSound": ["7"]})
+    listed = blacklist(tmp_path / "b.json", {"FreeSound": ["7", "rain"]})
     assert main([*command, str(tmp_path / "other.jsonl"), "--blacklist", str(listed)]) == 1
-    assert capsys.readouterr().out.splitlines()[-1] == f"{listed}: 1 training clips are on it (1 recordings)"
+    assert (
+        capsys.readouterr().out.splitlines()[-1]
+        == f"{listed}: 1 training clips are on it (1 recordings; 1 entries unread)"
+    )
     assert main([*command, str(tmp_path / "esc.jsonl"), "--json"]) == 1
     assert json.loads(capsys.readouterr().out)["splits"][0]["by_id"] == 1
     assert main(["data", "leakage", str(tmp_path / "train.jsonl")]) == 2

@@ -236,6 +236,13 @@ def test_what_made_a_value_stands_below_its_table(tmp_path: Path) -> None:
         ({"shared_files": 0}, "0"),
         ({"by_id": 2, "by_hash": 1}, "by id: 2, by hash: 1"),
         ({"not_computed": "no clips"}, "not computed (no clips)"),
+        (
+            {
+                "splits": [{"by_id": 1, "by_file": 0, "by_caption": 2}],
+                "blacklists": {"a.json": {"ids": 9, "clips": 3, "unread": 0}, "b.json": {"ids": 1, "clips": 4}},
+            },
+            "by recording 1, by file 0, by caption 2; training clips on blacklists 7",
+        ),
     ],
 )
 def test_leakage_in_words(leakage: Any, words: str) -> None:

@@ -138,7 +138,8 @@ def run_leakage(args: argparse.Namespace) -> int:
         for kind, trained, tested in one.pairs[:SHOWN]:
             print(f"  same {kind}: {trained} (training), {tested} ({one.split})")
     for path, counts in report.blacklists.items():
-        print(f"{path}: {counts['clips']} training clips are on it ({counts['ids']} recordings)")
+        unread = f"; {counts['unread']} entries unread" if counts["unread"] else ""
+        print(f"{path}: {counts['clips']} training clips are on it ({counts['ids']} recordings{unread})")
     return code
 
 

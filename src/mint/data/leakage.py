@@ -71,7 +71,7 @@ class Leakage:
     training_clips: int
     splits: list[Overlap]
     blacklists: dict[str, dict[str, int]] = field(default_factory=dict)
-    """By file: `ids` that it holds, and training `clips` that are on it."""
+    """By file: `ids` that it holds, training `clips` that are on it, and `unread` entries, which are no ids."""
 
     def clean(self) -> bool:
         """Whether no recording and no file is shared, and no training clip blacklisted; captions may coincide."""
@@ -95,13 +95,15 @@ def find_leakage(training: Iterable[Example], tests: Iterable[Example], blacklis
     if not index.splits:
         raise MintError(f"no clips to test on; give manifests with the splits {' or '.join(TEST_SPLITS)}")
     report = Leakage(0, list(index.splits.values()))
-    report.blacklists = {path: {"ids": len(ids), "clips": 0} for path, ids in listed.items()}
+    report.blacklists = {
+        path: {"ids": len(banned.ids), "clips": 0, "unread": banned.unread} for path, banned in listed.items()
+    }
     for example in training:
         if example.split == "train":
             report.training_clips += 1
             ids = recording_ids(example)
             for path, banned in listed.items():
-                report.blacklists[path]["clips"] += not ids.isdisjoint(banned)
+                report.blacklists[path]["clips"] += not ids.isdisjoint(banned.ids)
             index.compare(example, ids)
     if not report.training_clips:
         raise MintError("no clips to train on; give manifests with the split train")
@@ -109,16 +111,19 @@ def find_leakage(training: Iterable[Example], tests: Iterable[Example], blacklis
     return report
 
 
-def leakage_record(training: Sequence[str | Path], tests: Iterable[Example]) -> dict[str, Any]:
+def leakage_record(
+    training: Sequence[str | Path], tests: Iterable[Example], blacklists: Sequence[str | Path] = ()
+) -> dict[str, Any]:
     """`find_leakage` as JSON values for a results file; where it cannot be computed, `not_computed` says why.
 
     Args:
         training: manifests that the evaluated run was trained on.
         tests: what it is evaluated on; its training examples are passed over.
+        blacklists: as of `find_leakage`.
     """
     try:
         examples = (example for manifest in dict.fromkeys(map(str, training)) for example in read_manifest(manifest))
-        return asdict(find_leakage(examples, tests))
+        return asdict(find_leakage(examples, tests, [Path(path) for path in blacklists]))
     except MintError as error:
         return {"not_computed": str(error)}
 
@@ -153,26 +158,44 @@ def recording_ids(example: Example) -> frozenset[str]:
     return frozenset()
 
 
-def read_blacklist(path: Path) -> frozenset[str]:
-    """The recordings that a blacklist in WavCaps' format names: `{"AudioSet": ["Yid.wav"], "FreeSound": ["number"]}`.
+@dataclass(frozen=True)
+class Blacklist:
+    """Recordings that should not be trained on."""
+
+    ids: frozenset[str]
+    """As `recording_ids` writes them."""
+    unread: int
+    """Entries that are no id of their source."""
+
+
+def read_blacklist(path: Path) -> Blacklist:
+    """A blacklist in WavCaps' format: `{"AudioSet": ["Yid.wav"], "FreeSound": ["number"]}`; lists may be empty.
 
     Raises:
-        MintError: no such file, or of another form.
+        MintError: no such file, of another form, or entries of which none is an id.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        read = {"youtube": _youtube, "freesound": _freesound}
-        pairs = [(name, read[site](name)) for key, site in BLACKLIST_SOURCES.items() for name in content.get(key, ())]
+        content = json.loads(path.read_bytes())
+        lists = {site: content[key] for key, site in BLACKLIST_SOURCES.items() if key in content}
     except FileNotFoundError:
         raise MintError(f"{path}: no such blacklist; check the path") from None
-    except (OSError, ValueError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, TypeError) as error:
         raise MintError(f"{path} is no blacklist ({error}); it must hold lists AudioSet and FreeSound") from None
-    for name, found in pairs:
-        if not found:
-            raise MintError(f"{path} is no blacklist: {name!r} is no YouTube id and no Freesound number")
-    if not pairs:
-        raise MintError(f"{path} is no blacklist: it holds nothing under AudioSet or FreeSound")
-    return frozenset().union(*(found for _, found in pairs if found))
+    if not lists or not all(isinstance(entries, list) for entries in lists.values()):
+        raise MintError(f"{path} is no blacklist; it must hold lists AudioSet and FreeSound")
+    read = {"youtube": _youtube, "freesound": _freesound}
+    pairs = [
+        (entry, read[site](str(entry)) if type(entry) in (str, int) else frozenset())
+        for site, entries in lists.items()
+        for entry in entries
+    ]
+    ids = frozenset[str]().union(*(found for _, found in pairs))
+    if pairs and not ids:
+        raise MintError(
+            f"{path} is no blacklist: none of its {len(pairs)} entries, such as {pairs[0][0]!r}, "
+            f"is a YouTube id or a Freesound number"
+        )
+    return Blacklist(ids, sum(not found for _, found in pairs))
 
 
 def normalised(caption: str) -> str:

@@ -96,7 +96,11 @@ def evaluate_run(
         seed=recipe.seed,
         manifests=[str(manifest) for manifest in manifests or recipe.data.manifests],
         settings=settings.record(),
-        leakage=leakage_record([name for recipe in recipes for name in recipe.data.manifests], tested),
+        leakage=leakage_record(
+            [name for recipe in recipes for name in recipe.data.manifests],
+            tested,
+            [name for recipe in recipes for name in recipe.data.blacklists],
+        ),
         corpora=dict.fromkeys(("retrieval", "captioning"), captioned),
         objectives=_objectives(recipes[0]),
         predictions=record_predictions(evaluation.predictions),

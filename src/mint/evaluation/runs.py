@@ -165,7 +165,9 @@ def describe_leakage(leakage: Any) -> str:
         return f"not computed ({leakage['not_computed']})"
     if splits := _leaked_splits(leakage):
         kinds = {"by_id": "recording", "by_file": "file", "by_caption": "caption"}
-        return ", ".join(f"by {name} {sum(split[kind] for split in splits)}" for kind, name in kinds.items())
+        shared = ", ".join(f"by {name} {sum(split[kind] for split in splits)}" for kind, name in kinds.items())
+        listed = [counts["clips"] for counts in leakage.get("blacklists", {}).values()]
+        return shared + (f"; training clips on blacklists {sum(listed)}" if listed else "")
     if isinstance(leakage, dict):
         counts = {name: value for name, value in leakage.items() if isinstance(value, int)}
         if len(counts) == 1:
