@@ -122,8 +122,9 @@ def test_the_seed_decides(tmp_path: Path) -> None:
     assert first != other
 
 
-def test_given_splits_as_folders(tmp_path: Path) -> None:
-    for split in ("train", "val", "Test"):
+@pytest.mark.parametrize("names", [("train", "val", "Test"), ("Training", "dev", "testing")])
+def test_given_splits_as_folders(tmp_path: Path, names: tuple[str, ...]) -> None:
+    for split in names:
         fill(tmp_path / "source" / split, {"a": 2, "b": 2})
     examples = read(tmp_path / "source", tmp_path)
     assert Counter((example.answer, example.split) for example in examples) == {

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from mint.cli import main
+from mint.data.corpora.folder import read_skipped
 from mint.data.corpora.public import prepare_table
 from mint.data.corpora.table import read_table
 from mint.data.manifest import read_manifest
@@ -67,21 +68,72 @@ def test_drawn_splits_depend_on_path_and_seed_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
-        (("file,label", "a.wav,dog"), r"line 1: no column 'audio' \(found: file, label\)"),
-        (("audio,label", "a.wav,dog", "b.wav,"), "row 2: it has no label, caption or answer"),
-        (("audio,label", ",dog"), "row 1: audio is empty"),
-        (("audio,label,split", "a.wav,dog,later"), "row 1: split is 'later'; it must be one of train"),
-        (("audio,label,start", "a.wav,dog,soon"), "row 1: start is 'soon'; give seconds"),
-        (("audio,label,start", "a.wav,dog,nan"), "row 1: start is 'nan'; give seconds"),
-        (("audio,label,duration", "a.wav,dog,0"), "row 1: duration is '0'; give seconds"),
+        (
+            ("file,label", "a.wav,dog"),
+            r"line 1: no column 'audio' \(found: file, label\); name the columns in the first",
+        ),
+        (("file;label", "a.wav;dog"), r"line 1: no column 'audio' \(found: file;label\)"),
+        ((), r"line 1: no column 'audio' \(found: none\)"),
+        (("audio,label", ",dog"), r"no clip .*\(t\.csv, line 2: audio is empty; name a file\); mend its lines"),
+        (("audio,label", "b.wav,"), r"no clip .*\(t\.csv, line 2: it has no label, caption or answer; fill one in\)"),
         (("audio,label", "a.wav,dog"), r"none of 1 recordings of t\.csv is there"),
-        (("audio,label",), r"t\.csv names no clip here"),
+        (("audio,label",), r"t\.csv names no clip here that can be used; mend its lines"),
     ],
 )
-def test_mistakes_name_the_line(tmp_path: Path, lines: tuple[str, ...], message: str) -> None:
+def test_tables_of_which_nothing_can_be_used(tmp_path: Path, lines: tuple[str, ...], message: str) -> None:
     table = write(tmp_path / "t.csv", *lines)
     with pytest.raises(MintError, match=message):
         prepare_table(table, tmp_path / "out", seed=0)
+
+
+def test_bad_rows_are_left_out_with_their_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = write(
+        tmp_path / "t.csv",
+        "audio,label,split,start,duration,caption",
+        "a.wav,,,,,",
+        'a.wav,dog,,,,"Two',
+        'lines."',
+        "a.wav,dog,later,,,",
+        "",
+        "a.wav,dog,,soon,,",
+        "a.wav,dog,,nan,,",
+        "a.wav,dog,,,0,",
+        ",dog",
+        "a.wav",
+    )
+    record(tmp_path, "a.wav")
+    assert main(["data", "prepare", "csv", "--source", str(table), "--output", str(tmp_path / "o")]) == 0
+    assert [example.captions for example in read_manifest(tmp_path / "o" / "csv.jsonl")] == [("Two\nlines.",)]
+    empty = "it has no label, caption or answer; fill one in"
+    assert {one["audio"]: one["reason"] for one in read_skipped(tmp_path / "o" / "csv.jsonl")} == {
+        "t.csv, line 2": empty,
+        "t.csv, line 5": "split is 'later'; it must be one of train, validation, test, unseen",
+        "t.csv, line 7": "start is 'soon'; give seconds",
+        "t.csv, line 8": "start is 'nan'; give seconds",
+        "t.csv, line 9": "duration is '0'; give seconds",
+        "t.csv, line 10": "audio is empty; name a file",
+        "t.csv, line 11": empty,
+    }
+    assert f"skipped 2: {empty}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.tsv", "t.txt"])
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_delimiters(tmp_path: Path, name: str, delimiter: str) -> None:
+    """As the first line has them: programs of offices write semicolons where numbers have commas."""
+    rows = [["caption", " audio ", "labels"], ["One, two; three\tfour", "a.wav", '"rain; wind"']]
+    rows[1][0] = f'"{rows[1][0]}"'
+    table = write(tmp_path / name, *map(delimiter.join, rows))
+    record(tmp_path, "a.wav")
+    (example,) = read_manifest(prepare_table(table, tmp_path / "out", seed=0))
+    assert (example.labels, example.captions) == (("rain", "wind"), ("One, two; three\tfour",))
+
+
+def test_other_names_of_splits(tmp_path: Path) -> None:
+    names = {"training": "train", "Train": "train", "val": "validation", "valid": "validation", "dev": "validation"}
+    names |= {"validation": "validation", "TESTING": "test", "test": "test", "unseen": "unseen"}
+    table = write(tmp_path / "t.csv", "audio,label,split", *(f"{n}.wav,dog,{name}" for n, name in enumerate(names)))
+    assert [example.split for example in read_table(table)] == list(names.values())
 
 
 def test_no_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -33,7 +33,12 @@ SUFFIXES = (
 )
 """What counts as a recording in a folder."""
 TABLES = (".csv", ".tsv", ".jsonl")
-ALIASES = {"val": "validation", "valid": "validation", "dev": "validation"}
+ALIASES = {
+    "training": "train",
+    **dict.fromkeys(("val", "valid", "dev"), "validation"),
+    "testing": "test",
+}
+"""Other names of splits, in any case."""
 TEST_SHARE, VALIDATION_SHARE = 0.2, 0.1
 TEMPLATES = (
     "this is a sound of {label}",

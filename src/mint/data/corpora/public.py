@@ -108,11 +108,18 @@ def _prepare(name: str, title: str, reader: Reader, source: Path, output: Path, 
 
 def _present(title: str, reader: Reader, source: Path, skip: Skip) -> Iterator[Example]:
     """The examples whose recording is on disk."""
+    cure = "mend its lines" if source.is_file() else "take the official files"
     there = missing = 0
     sought = source
+    first: list[str] = []
     foreign: Counter[str] = Counter()
+
+    def leave_out(name: str, reason: str) -> None:
+        first[:] = first or [f" ({name}: {reason})"]
+        skip(name, reason)
+
     try:
-        for example in reader(source, skip):
+        for example in reader(source, Skip(leave_out, skip.note)):
             if os.path.isfile(example.audio):  # noqa: PTH113 (False for a name that no file can have)
                 there += 1
                 if (suffix := example.audio.suffix.lower()) in FOREIGN:
@@ -126,7 +133,7 @@ def _present(title: str, reader: Reader, source: Path, skip: Skip) -> Iterator[E
         raise
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         reason = f"{type(error).__name__}: {error}"
-        raise MintError(f"{source}: not as {title} is published ({reason}); take the official files") from error
+        raise MintError(f"{source}: not as {title} is published ({reason}); {cure}") from error
     if foreign:
         formats = ", ".join(f"{count} {suffix}" for suffix, count in foreign.most_common())
         skip.note(f"{foreign.total()} recordings cannot be decoded as they are ({formats}); {CONVERSION}")
@@ -137,4 +144,4 @@ def _present(title: str, reader: Reader, source: Path, skip: Skip) -> Iterator[E
             f"the first was looked for as {sought}{suffix}; unpack the audio into this folder"
         )
     if not there:
-        raise MintError(f"{source}: {title} names no clip here that can be used; take the official files")
+        raise MintError(f"{source}: {title} names no clip here that can be used{''.join(first)}; {cure}")

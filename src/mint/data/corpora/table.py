@@ -2,8 +2,9 @@
 
 `audio` is a path relative to the table. `label` is one label, `labels` several with semicolons between them; `caption`,
 `caption_1`, `caption_2`, ... are descriptions. `id`, `start`, `duration`, `task`, `prompt`, `answer`, `split` and
-`corpus` are as in a manifest. Other columns are kept as metadata. Unlike `folder`, captions alone will do, nothing is
-decoded, and labels need not have clips for testing.
+`corpus` are as in a manifest. Other columns are kept as metadata. Fields stand between commas, semicolons or tabs, as
+the first line shows. Unlike `folder`, captions alone will do, nothing is decoded, and labels need not have clips for
+testing.
 """
 
 from __future__ import annotations
@@ -13,34 +14,49 @@ import random
 from collections.abc import Iterator
 from pathlib import Path
 
-from mint.data.corpora.distribution import Skip, csv_rows, ignore
+from mint.data.corpora.distribution import Skip, csv_lines, ignore
 from mint.data.corpora.folder import ALIASES
 from mint.data.manifest import SPLITS
 from mint.data.templates import SOUND_PROMPT
 from mint.types import CAPTION_PROMPT, Example, MintError
 
+DELIMITERS = ",;\t"
 SHARES = {"test": 0.1, "validation": 0.1, "train": 0.8}
 """Where the table has no splits."""
 KNOWN = ("audio", "label", "labels", "id", "start", "duration", "task", "prompt", "answer", "split", "corpus")
 
 
 def read_table(source: Path, skip: Skip = ignore, seed: int = 0) -> Iterator[Example]:
-    """Yield the clips of a CSV or, if its name ends so, TSV file.
+    """Yield the clips of a table; a line that says nothing, or has an unknown split or no number, is skipped.
 
     Without a split column each recording is drawn into one by its path and the seed, whatever else is in the table.
 
     Raises:
-        MintError: no such file, no column `audio`, or a line that says nothing or has an unknown split or no number.
+        MintError: no such file, or no column `audio`.
     """
     if not source.is_file():
         raise MintError(f"{source}: no such table; give a .csv or .tsv file with a column 'audio'")
-    tabs = source.suffix.lower() == ".tsv"
-    for number, row in enumerate(csv_rows(source, ("audio",), skip, "\t" if tabs else ","), start=1):
-        given = {key: value.strip() for key, value in row.items() if value.strip()}
+    lines = csv_lines(source, _delimiter(source))
+    header = _header(lines)
+    if "audio" not in header:
+        found = ", ".join(header) or "none"
+        raise MintError(f"{source}, line 1: no column 'audio' (found: {found}); name the columns in the first line")
+    for number, line in lines:
+        given = {key: value.strip() for key, value in zip(header, line, strict=False) if value.strip()}
         try:
             yield _example(given, source, seed)
         except MintError as error:
-            raise MintError(f"{source}, row {number}: {error}") from None
+            skip(f"{source.name}, line {number}", str(error))
+
+
+def _delimiter(source: Path) -> str:
+    """What sets off the column `audio` in the first line; a comma where nothing does."""
+    return next((mark for mark in DELIMITERS if "audio" in _header(csv_lines(source, mark))), DELIMITERS[0])
+
+
+def _header(lines: Iterator[tuple[int, list[str]]]) -> list[str]:
+    _, names = next(lines, (1, []))
+    return [name.strip() for name in names]
 
 
 def _example(row: dict[str, str], source: Path, seed: int) -> Example:
