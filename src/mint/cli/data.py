@@ -93,11 +93,13 @@ def run_prepare(args: argparse.Namespace) -> int:
     """Make the manifests and print where they are and what they hold."""
     from collections import Counter
 
+    from tqdm import tqdm
+
     from mint.data.corpora import Request, prepare
     from mint.data.corpora.folder import read_skipped, skipped_file
     from mint.data.manifest import read_manifest
 
-    request = Request(args.source, args.output, args.seed, lambda line: print(f"note: {line}"))
+    request = Request(args.source, args.output, args.seed, lambda line: tqdm.write(f"note: {line}"))
     for manifest in prepare(args.corpus, request):
         sizes = Counter(example.split for example in read_manifest(manifest))
         print(f"{manifest}: {', '.join(f'{count} {split}' for split, count in sizes.items())}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import random
+import sys
 import unicodedata
 from pathlib import Path
 
@@ -84,6 +85,41 @@ def test_holes_are_counted_and_listed(tmp_path: Path, capsys: pytest.CaptureFixt
     assert main(["data", "prepare", "esc50", "--source", str(source), "--output", str(manifest)]) == 0
     assert not listed.exists(), "a list of an earlier time does not stay"
     assert main(["data", "validate", str(manifest)]) == 0
+
+
+def test_the_name_of_the_output(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = esc50(tmp_path / "ESC-50", 1)
+    record(source / "audio", "1-0-A-0.wav")
+    places = {"v1.2": "v1.2/esc50.jsonl", "a/foo.JSONL": "a/foo.JSONL", "b.jsonl": "b.jsonl"}
+    for output, manifest in places.items():
+        assert prepare_public("esc50", source, tmp_path / output) == tmp_path / manifest
+        assert [example.id for example in read_manifest(tmp_path / manifest)] == ["1-0-A-0"]
+    for corpus, output, cure in (
+        ("esc50", "foo.parquet", "name it foo.jsonl, or give a folder"),
+        ("esc50", "foo.CSV", "name it foo.jsonl, or give a folder"),
+        ("folder", "foo.json", "name it foo.jsonl, or give a folder"),
+        ("quickstart", "foo.jsonl", "give a folder"),
+    ):
+        place = tmp_path / "out" / output
+        options = [] if corpus == "quickstart" else ["--source", str(source)]
+        assert main(["data", "prepare", corpus, *options, "--output", str(place)]) == 2
+        assert f"{place}: " in (line := capsys.readouterr().err)
+        assert cure in line
+    assert not (tmp_path / "out").exists(), "no folder of that name is made"
+    (tmp_path / "old.csv").mkdir()
+    assert prepare_public("esc50", source, tmp_path / "old.csv") == tmp_path / "old.csv" / "esc50.jsonl"
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_progress_is_shown_on_a_terminal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], terminal: bool
+) -> None:
+    source = esc50(tmp_path / "ESC-50", 2)
+    record(source / "audio", "1-0-A-0.wav", "1-1-A-0.wav")
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
+    prepare_public("esc50", source, tmp_path)
+    shown = capsys.readouterr().err
+    assert ("ESC-50: " in shown and "clip" in shown) if terminal else shown == ""
 
 
 def test_nothing_on_disk_is_an_error(tmp_path: Path) -> None:

@@ -54,8 +54,11 @@ def prepare(name: str, request: Request) -> list[Path]:
 
 def _quickstart(request: Request) -> list[Path]:
     from mint.assets import fetch
+    from mint.data.corpora.folder import OTHER_FILES
     from mint.data.corpora.quickstart import prepare_quickstart
 
+    if request.output.suffix.lower() in (".jsonl", *OTHER_FILES) and not request.output.is_dir():
+        raise MintError(f"{request.output}: each of the quickstart's corpora has its own manifest; give a folder")
     return prepare_quickstart(request.output, fetch("soundfont") / "TimGM6mb.sf2", request.seed)
 
 

@@ -32,6 +32,8 @@ SUFFIXES = (
     *FOREIGN,
 )
 """What counts as a recording in a folder."""
+OTHER_FILES = (".parquet", ".json", ".ndjson", ".csv", ".tsv", ".txt")
+"""Suffixes that no folder is likely to have."""
 TABLES = (".csv", ".tsv", ".jsonl")
 ALIASES = {
     "training": "train",
@@ -81,8 +83,7 @@ def read_source(source: Path, output: Path, seed: int = 0) -> Path:
     recordings = list(_from_table(source) if source.is_file() else _from_folder(source))
     if not recordings:
         raise MintError(f"{source} holds no recordings; give a folder or table of audio files, such as .wav or .flac")
-    manifest = output if output.suffix == ".jsonl" else output / f"{TASK}.jsonl"
-    manifest.parent.mkdir(parents=True, exist_ok=True)
+    manifest = manifest_file(output, TASK)
     with ThreadPoolExecutor() as pool:
         inspected = list(pool.map(_inspect, recordings))
     kept = [one for one in inspected if one.problem is None]
@@ -92,6 +93,20 @@ def read_source(source: Path, output: Path, seed: int = 0) -> Path:
     if "test" not in splits:
         raise MintError(f"{source} leaves nothing to test on; give some label three different recordings or more")
     write_manifest(manifest, _examples(kept, splits, source.resolve().stem, seed))
+    return manifest
+
+
+def manifest_file(output: Path, name: str) -> Path:
+    """The manifest that is asked for: `output` itself, or NAME.jsonl in it where it is a folder, which is created.
+
+    Raises:
+        MintError: `output` has the name of another file.
+    """
+    if output.suffix.lower() in OTHER_FILES and not output.is_dir():
+        cure = f"name it {output.with_suffix('.jsonl').name}, or give a folder"
+        raise MintError(f"{output}: a manifest is written as JSON Lines; {cure}")
+    manifest = output if output.suffix.lower() == ".jsonl" else output / f"{name}.jsonl"
+    manifest.parent.mkdir(parents=True, exist_ok=True)
     return manifest
 
 

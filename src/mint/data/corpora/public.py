@@ -12,6 +12,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from tqdm import tqdm
+
 from mint.data.audio import FOREIGN
 from mint.data.corpora.audiocaps import read_audiocaps
 from mint.data.corpora.audioset import read_audioset
@@ -20,7 +22,7 @@ from mint.data.corpora.clotho import read_clotho
 from mint.data.corpora.distribution import Skip, ignore
 from mint.data.corpora.esc50 import read_esc50
 from mint.data.corpora.fma import read_fma
-from mint.data.corpora.folder import SUFFIXES, skipped_file
+from mint.data.corpora.folder import SUFFIXES, manifest_file, skipped_file
 from mint.data.corpora.freesound import read_freesound
 from mint.data.corpora.fsd50k import read_fsd50k
 from mint.data.corpora.gtzan import read_gtzan
@@ -85,8 +87,7 @@ def prepare_table(source: Path, output: Path, seed: int, note: Callable[[str], N
 
 
 def _prepare(name: str, title: str, reader: Reader, source: Path, output: Path, note: Callable[[str], None]) -> Path:
-    manifest = output if output.suffix == ".jsonl" else output / f"{name}.jsonl"
-    manifest.parent.mkdir(parents=True, exist_ok=True)
+    manifest = manifest_file(output, name)
     listed = skipped_file(manifest)
     temporary = listed.with_name(f".{listed.name}.{os.getpid()}")
     try:
@@ -119,7 +120,8 @@ def _present(title: str, reader: Reader, source: Path, skip: Skip) -> Iterator[E
         skip(name, reason)
 
     try:
-        for example in reader(source, Skip(leave_out, skip.note)):
+        examples = reader(source, Skip(leave_out, skip.note))
+        for example in tqdm(examples, title, unit="clip", leave=False, mininterval=1.0, disable=None):  # on a terminal
             if os.path.isfile(example.audio):  # noqa: PTH113 (False for a name that no file can have)
                 there += 1
                 if (suffix := example.audio.suffix.lower()) in FOREIGN:
