@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soundfile
 
 from mint.data.corpora.distribution import ignore
-from mint.data.corpora.folder import read_skipped
+from mint.data.corpora.folder import SUFFIXES, read_skipped
 from mint.data.corpora.public import prepare_public
 from mint.data.manifest import read_manifest
 from mint.types import Example
@@ -41,10 +44,10 @@ def write(path: Path, *lines: str, encoding: str = "utf-8") -> Path:
 
 
 def prepared(
-    name: str, source: Path, note: Callable[[str], None] = ignore.note
+    name: str, source: Path, note: Callable[[str], None] = ignore.note, **wanted: Any
 ) -> tuple[dict[str, Example], dict[str, str]]:
     """What `mint data prepare` makes of a corpus: examples by id, and reasons by what was skipped."""
-    manifest = prepare_public(name, source, source.parent / "manifests", note)
+    manifest = prepare_public(name, source, source.parent / "manifests", note=note, **wanted)
     assert manifest == source.parent / "manifests" / f"{name}.jsonl"
     examples = list(read_manifest(manifest))
     found = {example.id: example for example in examples}
@@ -56,3 +59,42 @@ def prepared(
 def splits(examples: Iterable[Example]) -> dict[str, str]:
     """Id -> split."""
     return {example.id: example.split for example in examples}
+
+
+def check_without_audio(name: str, source: Path) -> None:
+    """The recordings of a miniature are taken away: the metadata alone name all clips, and where each would be.
+
+    Then they are found in another folder that is given, and, once they lie where the metadata's manifest says, there.
+    """
+    found, _ = prepared(name, source)
+    whole, reasons = prepared(name, source, metadata_only=True)
+    assert whole.keys() >= found.keys()
+    assert found == {key: whole[key] for key in found}
+    elsewhere = source.parent / "elsewhere"
+    for path in sorted(source.rglob("*")):
+        if path.suffix.lower() in SUFFIXES:
+            place = elsewhere / path.relative_to(source)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            path.rename(place)
+    for folder in sorted((path for path in source.rglob("*") if path.is_dir()), reverse=True):
+        with suppress(OSError):  # something else lies in it
+            folder.rmdir()
+
+    notes: list[str] = []
+    alone, still = prepared(name, source, notes.append, metadata_only=True)
+    assert list(alone) == list(whole)
+    assert still == reasons
+    for key, example in alone.items():
+        assert replace(example, audio=whole[key].audio) == whole[key]
+        assert example.audio.resolve().is_relative_to(source)
+        assert not example.audio.exists()
+    total = len(alone)
+    assert f"{total} of {total} recordings are not on disk; the manifest says where they would be" in notes
+
+    moved, _ = prepared(name, source, audio=elsewhere)
+    assert list(moved) == list(found)
+    assert all(example.audio.resolve().is_relative_to(elsewhere) for example in moved.values())
+
+    for example in alone.values():
+        record(example.audio.parent, example.audio.name)
+    assert prepared(name, source)[0] == alone

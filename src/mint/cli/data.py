@@ -32,6 +32,8 @@ def add_parser(subparsers: Subparsers) -> None:
     action = actions.add_parser("prepare", help="make the manifests of a corpus")
     action.add_argument("corpus", metavar="CORPUS", help="a name that `mint data list` shows")
     action.add_argument("--source", type=Path, metavar="PATH", help="where the files of the corpus lie")
+    action.add_argument("--audio", type=Path, metavar="DIR", help="where its recordings lie, if not below --source")
+    action.add_argument("--metadata-only", action="store_true", help="keep clips whose recording is not there (yet)")
     action.add_argument("--output", type=Path, metavar="PATH", required=True, help="folder, or the manifest's file")
     action.add_argument("--seed", type=int, default=0, help="of splits, captions and renderings (default: 0)")
     action.set_defaults(run=run_prepare)
@@ -99,7 +101,14 @@ def run_prepare(args: argparse.Namespace) -> int:
     from mint.data.corpora.folder import read_skipped, skipped_file
     from mint.data.manifest import read_manifest
 
-    request = Request(args.source, args.output, args.seed, lambda line: tqdm.write(f"note: {line}"))
+    request = Request(
+        args.source,
+        args.output,
+        args.seed,
+        args.audio,
+        args.metadata_only,
+        lambda line: tqdm.write(f"note: {line}"),
+    )
     for manifest in prepare(args.corpus, request):
         sizes = Counter(example.split for example in read_manifest(manifest))
         print(f"{manifest}: {', '.join(f'{count} {split}' for split, count in sizes.items())}")

@@ -136,6 +136,16 @@ def test_other_names_of_splits(tmp_path: Path) -> None:
     assert [example.split for example in read_table(table)] == list(names.values())
 
 
+def test_recordings_elsewhere_or_not_there(tmp_path: Path) -> None:
+    table = write(tmp_path / "t" / "t.csv", "audio,label", "a.wav,dog", "b/c.wav,cat")
+    record(tmp_path / "disk", "a.wav")
+    (example,) = read_manifest(prepare_table(table, tmp_path / "out", seed=0, audio=tmp_path / "disk"))
+    assert example.audio.resolve() == tmp_path / "disk" / "a.wav"
+    examples = read_manifest(prepare_table(table, tmp_path / "out", seed=0, metadata_only=True))
+    paths = [example.audio.resolve() for example in examples]
+    assert paths == [tmp_path / "t" / "a.wav", tmp_path / "t" / "b" / "c.wav"]
+
+
 def test_no_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["data", "prepare", "csv", "--source", str(tmp_path), "--output", str(tmp_path / "o")]) == 2
     assert "no such table; give a .csv or .tsv file with a column 'audio'" in capsys.readouterr().err

@@ -12,7 +12,7 @@ import pytest
 from mint.data.corpora.clotho import WITHOUT_ID
 from mint.data.corpora.wavcaps import NO_LISTS
 from mint.types import MintError
-from tiny_corpora import prepared, record, splits, write
+from tiny_corpora import check_without_audio, prepared, record, splits, write
 
 NOT_THERE = "the recording is not on disk"
 
@@ -37,6 +37,7 @@ def test_fsd50k(tmp_path: Path) -> None:
     assert examples["64760"].prompt == "This is a sound of"
     assert examples["64760"].metadata == {"freesound_id": "64760"}
     assert skipped == {"16401": NOT_THERE}
+    check_without_audio("fsd50k", source)
 
 
 def clip(clip_id: str, caption: str = "A dog is barking.") -> dict[str, Any]:
@@ -87,6 +88,7 @@ def test_wavcaps(tmp_path: Path) -> None:
         "SoundBible/2": "it has no caption",
         "AudioSet_SL/YvfY_TJq7n_U": "it is on blacklist_exclude_test_ac.json",
     }
+    check_without_audio("wavcaps", source)
 
 
 def test_wavcaps_without_some_lists_or_sources(tmp_path: Path) -> None:
@@ -127,6 +129,10 @@ def test_freesound_as_part_of_wavcaps(tmp_path: Path) -> None:
     examples, skipped = prepared("freesound", wavcaps(tmp_path / "WavCaps"))
     assert list(examples) == ["FreeSound/2219"]
     assert set(skipped) == {"FreeSound/180913", "FreeSound/77", "FreeSound/404"}
+    check_without_audio("freesound", tmp_path / "WavCaps")
+    source = tmp_path / "elsewhere" / "Zip_files" / "FreeSound"
+    part, _ = prepared("freesound", tmp_path / "WavCaps", audio=source)
+    assert part["FreeSound/2219"].audio.resolve() == source / "2219.flac", "the folder of the part itself will do"
 
 
 def test_freesound_as_laion_has_it(tmp_path: Path) -> None:
@@ -149,6 +155,7 @@ def test_freesound_as_laion_has_it(tmp_path: Path) -> None:
         "test/5": "it has no caption",
         "test/6": "its JSON is broken or has no text",
     }
+    check_without_audio("freesound", source)
 
 
 def captions(name: str) -> str:
@@ -207,6 +214,7 @@ def test_clotho(tmp_path: Path) -> None:
         f"clotho_metadata_validation.csv is not beside clotho_captions_validation.csv; {WITHOUT_ID}",
         f"clotho_metadata_evaluation.csv is not beside clotho_captions_evaluation.csv; {WITHOUT_ID}",
     ]
+    check_without_audio("clotho", source)
 
 
 def test_names_of_clotho_in_several_encodings(tmp_path: Path) -> None:
@@ -265,3 +273,4 @@ def test_esc50(tmp_path: Path) -> None:
     assert fire.metadata["freesound_id"] == "100035"
     assert fire.prompt == "This is a sound of"
     assert not skipped
+    check_without_audio("esc50", source)

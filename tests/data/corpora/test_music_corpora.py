@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
 from mint.data.validate import validate
 from mint.types import MintError
-from tiny_corpora import prepared, record, splits, write
+from tiny_corpora import check_without_audio, prepared, record, splits, write
 
 NOT_THERE = "the recording is not on disk"
 
@@ -45,6 +46,7 @@ def test_openmic(tmp_path: Path) -> None:
     assert skipped == {"000141_0": NOT_THERE, "000142_0": "nobody was asked about it"}
     report = validate([tmp_path / "manifests" / "openmic.jsonl"], "none")
     assert [problem for problem in report.problems if problem.kind == "text"] == []
+    check_without_audio("openmic", source)
 
 
 FMA_COLUMNS = (
@@ -97,11 +99,14 @@ def test_fma(tmp_path: Path, subset: str, there: dict[str, str]) -> None:
     assert folk.metadata["fma_track"] == 140
     no_genre, gone = {"3": "it has no top genre"}, {"155066": NOT_THERE}
     assert skipped == {"small": {}, "medium": no_genre, "large": no_genre | gone}[subset]
+    check_without_audio(f"fma-{subset}", source)
 
 
 def test_fma_without_its_audio_or_with_another_table(tmp_path: Path) -> None:
     source = fma(tmp_path / "FMA")
-    with pytest.raises(MintError, match=r"no fma_small or fma_medium or fma_large or fma_full in it.*FMA-small"):
+    with pytest.raises(
+        MintError, match=r"none of 1 recordings of FMA-small .* looked for as .*/fma_small/000/000140\.\*;"
+    ):
         prepared("fma-small", source)
     record(source / "fma_small", "000/000140.mp3")
     write(source / "fma_metadata" / "tracks.csv", "track_id,genre_top", "2,Rock")
@@ -144,6 +149,7 @@ def test_nsynth(tmp_path: Path) -> None:
     assert lead.prompt == "The most prominent instrument in this music is"
     assert lead.metadata["pitch"] == 60
     assert skipped == {f"{part}-gone": NOT_THERE for part in ("train", "valid", "test")}
+    check_without_audio("nsynth", source)
 
 
 def test_nsynth_with_one_part_or_a_truncated_file(tmp_path: Path) -> None:
@@ -190,6 +196,9 @@ def test_music4all(tmp_path: Path) -> None:
     assert genres["0009fFIM1eYThaPg"].prompt == "The genre of this music is"
     assert skipped == {"00CH4HJdxQQQbJfu": "it has no genre"}
     assert {one.split for one in (*keys.values(), *genres.values())} == {"train"}
+    check_without_audio("music4all-key", source)
+    shutil.rmtree(tmp_path / "elsewhere")
+    check_without_audio("music4all-genre", source)
 
 
 def gtzan(folder: Path, suffix: str = "wav") -> Path:
@@ -229,3 +238,4 @@ def test_gtzan_filtered(tmp_path: Path) -> None:
     examples, skipped = prepared("gtzan", source)
     assert splits(examples.values()) == {"blues.00000": "train", "hiphop.00054": "validation", "jazz.00054": "test"}
     assert skipped == {"jazz.00099": NOT_THERE}
+    check_without_audio("gtzan", source)

@@ -63,7 +63,7 @@ def test_a_wrong_folder_is_one_line_that_says_what_and_where(name: str, tmp_path
 
 @pytest.mark.parametrize("name", READERS)
 def test_readers_are_lazy(name: str, tmp_path: Path) -> None:
-    examples = READERS[name](tmp_path / "nowhere", ignore)
+    examples = READERS[name](tmp_path / "nowhere", ignore, None)
     assert inspect.isgenerator(examples), "nothing is read, nor refused, before the first example is asked for"
 
 
@@ -127,6 +127,30 @@ def test_nothing_on_disk_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(MintError, match=r"none of 3 recordings of ESC-50 is there; the first .*audio/1-0-A-0\.\*"):
         prepared("esc50", source)
     assert list((tmp_path / "manifests").iterdir()) == []
+
+
+def test_metadata_alone_and_audio_elsewhere_by_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = esc50(tmp_path / "ESC-50", 3)
+    record(tmp_path / "disk", "1-1-A-0.wav")
+    command = ["data", "prepare", "esc50", "--source", str(source), "--output", str(tmp_path / "out")]
+    manifest = tmp_path / "out" / "esc50.jsonl"
+    assert main([*command, "--metadata-only"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "note: 3 of 3 recordings are not on disk; the manifest says where they would be",
+        f"{manifest}: 3 train",
+    ]
+    assert main(["data", "validate", str(manifest), "--audio", "none"]) == 0
+    assert main(["data", "validate", str(manifest)]) == 1
+    capsys.readouterr()
+    assert main([*command, "--metadata-only", "--audio", str(tmp_path / "disk")]) == 0
+    assert capsys.readouterr().out.startswith("note: 2 of 3 recordings are not on disk")
+    assert main([*command, "--audio", str(tmp_path / "disk")]) == 0
+    assert f"{manifest}: 1 train" in capsys.readouterr().out
+    assert main([*command, "--audio", str(tmp_path / "nowhere")]) == 2
+    assert "nowhere: no such folder; give that of the recordings with --audio" in capsys.readouterr().err
+    for option in (["--audio", str(tmp_path)], ["--metadata-only"]):
+        assert main(["data", "prepare", "folder", "--source", str(source), "--output", "x", *option]) == 2
+        assert "corpus 'folder' is made from its recordings; leave out" in capsys.readouterr().err
 
 
 def test_an_earlier_manifest_survives_a_failure(tmp_path: Path) -> None:

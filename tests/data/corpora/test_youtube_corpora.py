@@ -9,7 +9,7 @@ import pytest
 
 from mint.data.corpora.audioset import read_audioset, segment_names
 from mint.data.leakage import recording_ids
-from tiny_corpora import prepared, record, splits, write
+from tiny_corpora import check_without_audio, prepared, record, splits, write
 
 TUBE = "--PJHxphWEs"
 NOT_THERE = "the recording is not on disk"
@@ -65,6 +65,7 @@ def test_audioset(tmp_path: Path) -> None:
     assert examples["-0RWZT-miFs_420.000"].labels == ("Male speech, man speaking",)
     assert examples["zzzzzzzzzzz_12.500"].answer == "Male speech, man speaking, Vehicle"
     assert skipped == {"gone4everxx_0.000": NOT_THERE, "nolabel0000": "none of its labels is in the class list"}
+    check_without_audio("audioset", source)
 
 
 def test_the_reader_is_lazy(tmp_path: Path) -> None:
@@ -128,6 +129,7 @@ def test_vggsound(tmp_path: Path) -> None:
     assert violin.prompt == "This is a sound of"
     assert violin.task == "vggsound"
     assert skipped == {"gone4everxx_000012": NOT_THERE, "vggsound.csv, line 4": "broken line of vggsound.csv"}
+    check_without_audio("vggsound", source)
 
 
 def test_audiocaps(tmp_path: Path) -> None:
@@ -162,6 +164,7 @@ def test_audiocaps(tmp_path: Path) -> None:
     assert examples["-Bu7YaslRW0_30"].audio.name == "58146.wav"
     assert set(skipped.values()) == {"broken line of test.csv"}
     assert len(skipped) == 2
+    check_without_audio("audiocaps", source)
 
 
 def test_musiccaps(tmp_path: Path) -> None:
@@ -180,3 +183,4 @@ def test_musiccaps(tmp_path: Path) -> None:
     assert ballad.captions == ('The low quality recording features a ballad song. It sounds "sad".',)
     assert ballad.metadata["aspects"] == "['low quality', 'sustained strings melody']"
     assert not skipped
+    check_without_audio("musiccaps", source)

@@ -21,6 +21,10 @@ class Request:
     """A folder, or for a corpus with one manifest that file."""
     seed: int = 0
     """Of splits, of the wording of captions and of what is rendered."""
+    audio: Path | None = None
+    """Where its recordings lie; None: where they are published."""
+    metadata_only: bool = False
+    """Whether clips are kept whose recording is not there."""
     note: Callable[[str], None] = lambda line: None
     """Told, in a line, what a person should know of the corpus."""
 
@@ -49,6 +53,10 @@ def prepare(name: str, request: Request) -> list[Path]:
         raise MintError(f"corpus {name!r} is read from files; say where they lie with --source")
     if request.source is not None and not CORPORA[name].needs_source:
         raise MintError(f"corpus {name!r} takes no source (found {str(request.source)!r}); leave it out")
+    if (request.audio is not None or request.metadata_only) and name in ("quickstart", "folder"):
+        raise MintError(f"corpus {name!r} is made from its recordings; leave out --audio and --metadata-only")
+    if request.audio is not None and not request.audio.is_dir():
+        raise MintError(f"{request.audio}: no such folder; give that of the recordings with --audio")
     return CORPORA[name].prepare(request)
 
 
@@ -73,14 +81,16 @@ def _csv(request: Request) -> list[Path]:
     from mint.data.corpora.public import prepare_table
 
     assert request.source is not None
-    return [prepare_table(request.source, request.output, request.seed, request.note)]
+    wanted = (request.audio, request.metadata_only, request.note)
+    return [prepare_table(request.source, request.output, request.seed, *wanted)]
 
 
 def _public(name: str, request: Request) -> list[Path]:
     from mint.data.corpora.public import prepare_public
 
     assert request.source is not None
-    return [prepare_public(name, request.source, request.output, request.note)]
+    wanted = (request.audio, request.metadata_only, request.note)
+    return [prepare_public(name, request.source, request.output, *wanted)]
 
 
 CORPORA = {

@@ -18,7 +18,7 @@ COLUMNS = ("audiocap_id", "youtube_id", "start_time", "caption")
 SECONDS = 10
 
 
-def read_audiocaps(source: Path, skip: Skip = ignore) -> Iterator[Example]:
+def read_audiocaps(source: Path, skip: Skip = ignore, audio: Path | None = None) -> Iterator[Example]:
     """Yield the clips of the parts that are there, the captions of each together.
 
     Raises:
@@ -26,7 +26,7 @@ def read_audiocaps(source: Path, skip: Skip = ignore) -> Iterator[Example]:
     """
     names = {part: (f"{part}.csv", f"dataset/{part}.csv") for part in SPLITS}
     find("audiocaps", source, *(name for part in names.values() for name in part))
-    recordings = Recordings(source)
+    recordings = Recordings(audio or source)
     for part, split in SPLITS.items():
         if (table := find_any(source, *names[part])) is None:
             continue

@@ -19,7 +19,7 @@ from mint.types import Example
 SPLITS = {"balanced_train": "train", "unbalanced_train": "train", "eval": "test"}
 
 
-def read_audioset(source: Path, skip: Skip = ignore) -> Iterator[Example]:
+def read_audioset(source: Path, skip: Skip = ignore, audio: Path | None = None) -> Iterator[Example]:
     """Yield the segments of the CSVs that are there.
 
     Raises:
@@ -30,7 +30,7 @@ def read_audioset(source: Path, skip: Skip = ignore) -> Iterator[Example]:
     rows = csv_rows(classes, ("mid", "display_name"), skip)
     names = {row["mid"]: row["display_name"] for row in rows}
     order = {mid: place for place, mid in enumerate(names)}
-    recordings = Recordings(source)
+    recordings = Recordings(audio or source)
     for part, split in SPLITS.items():
         if (segments := find_any(source, f"{part}_segments.csv")) is None:
             continue
@@ -62,7 +62,7 @@ def read_audioset(source: Path, skip: Skip = ignore) -> Iterator[Example]:
 def segment_names(video: str, start: float, end: float) -> list[str]:
     """Names, without suffix, that downloaders give to a segment of a YouTube video, the surest first."""
     names = [f"{mark}{video}{span}" for span in _spans(start, end) for mark in ("", "Y")]
-    return [f"[{video}]-[{start:g}-{end:g}]", *names]
+    return [*names, f"[{video}]-[{start:g}-{end:g}]", video, f"Y{video}"]
 
 
 @lru_cache(maxsize=1 << 16)
@@ -72,4 +72,4 @@ def _spans(start: float, end: float) -> tuple[str, ...]:
         (f"{round(1000 * at)}", f"{at:g}", f"{at:.1f}", f"{at:.3f}", f"{round(at):06d}") for at in (start, end)
     )
     both = [f"_{one}{mark}{other}" for mark in "_-" for one, other in zip(starts, ends, strict=True)]
-    return tuple(dict.fromkeys([*both, *(f"_{one}" for one in reversed(starts)), ""]))
+    return tuple(dict.fromkeys([*both, *(f"_{one}" for one in reversed(starts))]))

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from mint.data.corpora.distribution import Recordings, Skip, composed, csv_rows, find, find_any, ignore
+from mint.data.corpora.distribution import Recordings, Skip, audio_folder, composed, csv_rows, find, find_any, ignore
 from mint.data.templates import PROMPTS
 from mint.types import Example
 
@@ -22,7 +22,7 @@ SHOWN = 5
 CAPTIONS = tuple(f"caption_{number}" for number in range(1, 6))
 
 
-def read_clotho(source: Path, skip: Skip = ignore) -> Iterator[Example]:
+def read_clotho(source: Path, skip: Skip = ignore, audio: Path | None = None) -> Iterator[Example]:
     """Yield the clips of the parts that are there.
 
     Raises:
@@ -35,7 +35,7 @@ def read_clotho(source: Path, skip: Skip = ignore) -> Iterator[Example]:
         metadata = find_any(source, f"clotho_metadata_{part}.csv")
         sounds = _sounds(metadata)
         unnamed: list[str] = []
-        recordings = Recordings(find_any(source, part, f"clotho_audio_{part}") or source / part)
+        recordings = Recordings(audio_folder(source, audio, part, f"clotho_audio_{part}"))
         for row in csv_rows(table, ("file_name", *CAPTIONS), skip):
             name = row["file_name"]
             sound = sounds.get(composed(name.strip()))
@@ -43,7 +43,7 @@ def read_clotho(source: Path, skip: Skip = ignore) -> Iterator[Example]:
                 unnamed.append(name)
             yield Example(
                 id=f"{part}/{name}",
-                audio=recordings.find(name.removesuffix(".wav"), name.strip().removesuffix(".wav")),
+                audio=recordings.find(name.removesuffix(".wav"), name.strip().removesuffix(".wav"), published=name),
                 task="captioning",
                 split=split,
                 corpus="clotho",

@@ -1,8 +1,9 @@
 """What the readers of public corpora share: finding the official files and the recordings that they name.
 
-A reader is a function `(source, skip)` that yields an `Example` for every clip that the official files name, in their
-order, whether or not its recording is on disk; what the files themselves exclude is told to `skip(name, reason)`, and
-what a person should know of the corpus as a whole to `skip.note(line)`.
+A reader is a function `(source, skip, audio)` that yields an `Example` for every clip that the official files in the
+folder `source` name, in their order, whether or not its recording is on disk. What the files themselves exclude is told
+to `skip(name, reason)`, and what a person should know of the corpus as a whole to `skip.note(line)`. The recordings are
+looked for where they are published, or below `audio`, if it is given.
 """
 
 from __future__ import annotations
@@ -65,6 +66,11 @@ def find_any(source: Path, *names: str) -> Path | None:
     """As `find`; None where there is none."""
     candidates = (path for name in names for path in (source / name, *sorted(source.glob(f"*/{name}"))))
     return next((path for path in candidates if path.exists()), None)
+
+
+def audio_folder(home: Path, audio: Path | None, *names: str) -> Path:
+    """The first of some folders of recordings in that of the corpus, or in `audio`, which may be it itself."""
+    return find_any(audio or home, *names) or audio or home / names[0]
 
 
 def csv_rows(path: Path, columns: Iterable[str], skip: Skip, delimiter: str = ",") -> Iterator[dict[str, str]]:
@@ -185,12 +191,17 @@ class Recordings:
         """Whether a recording is to be taken rather than one of its name that was found before, if any was."""
         return known is None or (known[1].lower() in FOREIGN and suffix.lower() not in FOREIGN)
 
-    def find(self, *stems: str) -> Path:
-        """The file with the first of these names that there is; where there is none, a path at which nothing lies."""
+    def find(self, *stems: str, published: str = "") -> Path:
+        """The file with the first of these names that there is; where there is none, a path at which nothing lies.
+
+        Args:
+            stems: names without suffix, the surest first.
+            published: where the recording lies in the folder as it is published; by default, the first name as a wav.
+        """
         for key in map(composed, stems):
             if (place := self._places.get(key)) is not None:
                 return Path(place[0], self._spelled.get(key, key) + place[1])
-        return self._root / stems[0]
+        return self._root / (published or f"{stems[0]}.wav")
 
 
 def composed(stem: str) -> str:

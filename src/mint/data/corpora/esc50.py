@@ -9,21 +9,21 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from mint.data.corpora.distribution import Recordings, Skip, csv_rows, find, ignore, spoken
+from mint.data.corpora.distribution import Recordings, Skip, audio_folder, csv_rows, find, ignore, spoken
 from mint.data.templates import SOUND_PROMPT
 from mint.types import Example
 
 SPLITS = {"1": "train", "2": "train", "3": "train", "4": "validation", "5": "test"}
 
 
-def read_esc50(source: Path, skip: Skip = ignore) -> Iterator[Example]:
+def read_esc50(source: Path, skip: Skip = ignore, audio: Path | None = None) -> Iterator[Example]:
     """Yield the clips of all folds.
 
     Raises:
         MintError: the CSV is not in the folder.
     """
     table = find("esc50", source, "meta/esc50.csv")
-    recordings = Recordings(table.parent.parent / "audio")
+    recordings = Recordings(audio_folder(table.parent.parent, audio, "audio"))
     for row in csv_rows(table, ("filename", "fold", "category", "src_file"), skip):
         clip = row["filename"].removesuffix(".wav")
         label = spoken(row["category"])

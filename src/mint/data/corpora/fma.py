@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from mint.data.corpora.distribution import Recordings, Skip, csv_lines, find, ignore
+from mint.data.corpora.distribution import Recordings, Skip, audio_folder, csv_lines, find, ignore
 from mint.data.templates import PROMPTS
 from mint.types import Example, MintError
 
@@ -20,15 +20,16 @@ SPLITS = {"training": "train", "validation": "validation", "test": "test"}
 COLUMNS = (("set", "split"), ("set", "subset"), ("track", "genre_top"), ("track", "genres"), ("artist", "id"))
 
 
-def read_fma(source: Path, skip: Skip = ignore, subset: str = "large") -> Iterator[Example]:
+def read_fma(source: Path, skip: Skip = ignore, audio: Path | None = None, subset: str = "large") -> Iterator[Example]:
     """Yield the tracks of a subset, one of `SUBSETS`, that have a top genre.
 
     Raises:
-        MintError: the metadata or the audio is not in the folder, or the metadata is another file.
+        MintError: the metadata is not in the folder, or is another file.
     """
     table = find(f"fma-{subset}", source, "fma_metadata/tracks.csv", "tracks.csv")
     sizes = SUBSETS[SUBSETS.index(subset) :]
-    recordings = Recordings(find(f"fma-{subset}", source, *(f"fma_{size}" for size in (*sizes, "full"))))
+    home = table.parent.parent if table.parent.name == "fma_metadata" else table.parent
+    recordings = Recordings(audio_folder(home, audio, *(f"fma_{size}" for size in (*sizes, "full"))))
     lines = csv_lines(table)
     header = list(zip(*(next(lines, (0, []))[1] for _ in range(2)), strict=False))
     if missing := [column for column in COLUMNS if column not in header]:
@@ -50,9 +51,10 @@ def read_fma(source: Path, skip: Skip = ignore, subset: str = "large") -> Iterat
         if not genre:
             skip(str(track), "it has no top genre")
             continue
+        name = f"{track:06d}"
         yield Example(
-            id=f"{track:06d}",
-            audio=recordings.find(f"{track:06d}"),
+            id=name,
+            audio=recordings.find(name, published=f"{name[:3]}/{name}.mp3"),
             task=f"fma-{subset}",
             split=SPLITS[split],
             corpus=f"fma-{subset}",

@@ -21,19 +21,20 @@ SPLITS = {"valid": "validation", "val": "validation", "test": "test"}
 """Folder -> split; all others are for training."""
 
 
-def read_freesound(source: Path, skip: Skip = ignore) -> Iterator[Example]:
+def read_freesound(source: Path, skip: Skip = ignore, audio: Path | None = None) -> Iterator[Example]:
     """Yield the clips of either form.
 
     Raises:
         MintError: neither form is in the folder.
     """
     if (table := find_any(source, f"json_files/FreeSound/{SOURCES['FreeSound']}")) is not None:
-        yield from read_part(source, table, "FreeSound", "freesound", skip)
+        yield from read_part(source, table, "FreeSound", "freesound", skip, audio)
         return
     found = False
     for parent, names in walk(source):
         texts = [name for name in names if name.endswith(".json") and name[0] != "."]
-        recordings = Recordings(Path(parent)) if texts else None
+        place = audio / Path(parent).relative_to(source) if audio else Path(parent)
+        recordings = Recordings(place) if texts else None
         for name in texts:
             assert recordings is not None
             found = True
@@ -59,7 +60,7 @@ def _pair(source: Path, text: Path, recordings: Recordings, skip: Skip) -> Itera
     freesound_id = (record.get("original_data") or {}).get("id")
     yield Example(
         id=name.as_posix(),
-        audio=recordings.find(name.name),
+        audio=recordings.find(name.name, published=f"{name.name}.flac"),
         task="captioning",
         split=next((SPLITS[part] for part in name.parts[:-1] if part in SPLITS), "train"),
         corpus="freesound",

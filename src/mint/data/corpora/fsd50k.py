@@ -10,14 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from mint.data.corpora.distribution import Recordings, Skip, csv_lines, csv_rows, find, ignore, spoken
+from mint.data.corpora.distribution import Recordings, Skip, audio_folder, csv_lines, csv_rows, find, ignore, spoken
 from mint.data.templates import PROMPTS
 from mint.types import Example
 
 SPLITS = {"train": "train", "val": "validation"}
 
 
-def read_fsd50k(source: Path, skip: Skip = ignore) -> Iterator[Example]:
+def read_fsd50k(source: Path, skip: Skip = ignore, audio: Path | None = None) -> Iterator[Example]:
     """Yield the clips of both parts.
 
     Raises:
@@ -27,7 +27,7 @@ def read_fsd50k(source: Path, skip: Skip = ignore) -> Iterator[Example]:
     vocabulary = find("fsd50k", truth, "vocabulary.csv")
     order = {line[1]: place for place, (_, line) in enumerate(csv_lines(vocabulary)) if len(line) == 3}
     for part in ("dev", "eval"):
-        recordings = Recordings(truth.parent / f"FSD50K.{part}_audio")
+        recordings = Recordings(audio_folder(truth.parent, audio, f"FSD50K.{part}_audio"))
         columns = ("fname", "labels", "split") if part == "dev" else ("fname", "labels")
         for row in csv_rows(find("fsd50k", truth, f"{part}.csv"), columns, skip):
             known = sorted((name for name in row["labels"].split(",") if name in order), key=order.__getitem__)

@@ -21,23 +21,25 @@ LISTS = {"train": "train_filtered.txt", "validation": "valid_filtered.txt", "tes
 BROKEN = "jazz.00054"
 
 
-def read_gtzan(source: Path, skip: Skip = ignore) -> Iterator[Example]:
+def read_gtzan(source: Path, skip: Skip = ignore, audio: Path | None = None) -> Iterator[Example]:
     """Yield the tracks of the lists that are there, or else all tracks.
 
     Raises:
-        MintError: the folders of the genres are not there.
+        MintError: neither the folders of the genres nor lists are there.
     """
-    home = find("gtzan", source, *(f"{folder}blues" for folder in ("", "genres/", "genres_original/"))).parent
-    recordings = Recordings(*(home / genre for genre in GENRES))
-    for track, split in _tracks(source, home):
-        audio = recordings.find(track)
-        if track == BROKEN and audio.is_file() and (fault := _fault(audio)):
+    lists = {split: found for split, name in LISTS.items() if (found := find_any(source, name))}
+    folder, names = audio or source, [f"{folder}blues" for folder in ("genres/", "genres_original/", "")]
+    home = (find_any(folder, *names) or folder / names[0] if lists else find("gtzan", folder, *names)).parent
+    recordings = Recordings(home)
+    for track, split in _tracks(lists, home):
+        genre = track.partition(".")[0]
+        place = recordings.find(track, published=f"{genre}/{track}.wav")
+        if track == BROKEN and place.is_file() and (fault := _fault(place)):
             skip(track, fault)
             continue
-        genre = track.partition(".")[0]
         yield Example(
             id=track,
-            audio=audio,
+            audio=place,
             task="gtzan",
             split=split,
             corpus="gtzan",
@@ -47,9 +49,8 @@ def read_gtzan(source: Path, skip: Skip = ignore) -> Iterator[Example]:
         )
 
 
-def _tracks(source: Path, home: Path) -> Iterator[tuple[str, str]]:
+def _tracks(lists: dict[str, Path], home: Path) -> Iterator[tuple[str, str]]:
     """Names without suffix, and splits."""
-    lists = {split: found for split, name in LISTS.items() if (found := find_any(source, name))}
     for split, found in lists.items():
         for line in found.read_text(encoding="utf-8").split():
             yield Path(line).stem, split

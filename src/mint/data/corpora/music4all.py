@@ -20,14 +20,14 @@ KEYS = {(str(pitch), str(mode)): f"{NOTE_NAMES[pitch]} {MODES[mode]}" for pitch 
 """(key, mode) as they are written -> label."""
 
 
-def read_music4all_key(source: Path, skip: Skip = ignore) -> Iterator[Example]:
+def read_music4all_key(source: Path, skip: Skip = ignore, audio: Path | None = None) -> Iterator[Example]:
     """Yield the tracks whose key is known.
 
     Raises:
         MintError: the metadata is not in the folder, or is another file.
     """
     table = find("music4all-key", source, "id_metadata.csv")
-    recordings = Recordings(table.parent)
+    recordings = Recordings(audio or table.parent)
     for row in csv_rows(table, ("id", "key", "mode"), skip, delimiter="\t"):
         key = KEYS.get((row["key"].removesuffix(".0"), row["mode"].removesuffix(".0")))
         if key is None:
@@ -36,14 +36,14 @@ def read_music4all_key(source: Path, skip: Skip = ignore) -> Iterator[Example]:
             yield _example(row["id"], recordings, "music4all-key", PROMPTS["Music4All-key"], (key,))
 
 
-def read_music4all_genre(source: Path, skip: Skip = ignore) -> Iterator[Example]:
+def read_music4all_genre(source: Path, skip: Skip = ignore, audio: Path | None = None) -> Iterator[Example]:
     """Yield the tracks that have genres.
 
     Raises:
         MintError: the metadata is not in the folder, or is another file.
     """
     table = find("music4all-genre", source, "id_genres.csv")
-    recordings = Recordings(table.parent)
+    recordings = Recordings(audio or table.parent)
     for row in csv_rows(table, ("id", "genres"), skip, delimiter="\t"):
         genres = tuple(dict.fromkeys(filter(None, (genre.strip() for genre in row["genres"].split(",")))))
         if not genres:
@@ -55,7 +55,7 @@ def read_music4all_genre(source: Path, skip: Skip = ignore) -> Iterator[Example]
 def _example(track: str, recordings: Recordings, corpus: str, prompt: str, labels: tuple[str, ...]) -> Example:
     return Example(
         id=track,
-        audio=recordings.find(track),
+        audio=recordings.find(track, published=f"audios/{track}.mp3"),
         task=corpus,
         split="train",
         corpus=corpus,

@@ -16,14 +16,14 @@ from mint.types import CAPTION_PROMPT, Example
 COLUMNS = ("ytid", "start_s", "end_s", "caption", "aspect_list", "is_audioset_eval")
 
 
-def read_musiccaps(source: Path, skip: Skip = ignore) -> Iterator[Example]:
+def read_musiccaps(source: Path, skip: Skip = ignore, audio: Path | None = None) -> Iterator[Example]:
     """Yield the clips of the CSV.
 
     Raises:
         MintError: the CSV is not in the folder.
     """
     table = find("musiccaps", source, "musiccaps-public.csv")
-    recordings = Recordings(source)
+    recordings = Recordings(audio or source)
     for row in csv_rows(table, COLUMNS, skip):
         start, end = float(row["start_s"]), float(row["end_s"])
         yield Example(

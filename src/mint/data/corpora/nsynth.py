@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from mint.data.corpora.distribution import Recordings, Skip, find, find_any, ignore, read_json, spoken
+from mint.data.corpora.distribution import Recordings, Skip, audio_folder, find, find_any, ignore, read_json, spoken
 from mint.data.templates import PROMPTS
 from mint.types import Example
 
@@ -19,7 +19,7 @@ FAMILY = "instrument_family_str"
 FACTS = ("pitch", "velocity", "instrument_str", "instrument_source_str", "qualities_str")
 
 
-def read_nsynth(source: Path, skip: Skip = ignore) -> Iterator[Example]:
+def read_nsynth(source: Path, skip: Skip = ignore, audio: Path | None = None) -> Iterator[Example]:
     """Yield the notes of the parts that are there.
 
     Raises:
@@ -31,7 +31,7 @@ def read_nsynth(source: Path, skip: Skip = ignore) -> Iterator[Example]:
         if (table := find_any(source, names[part])) is None:
             continue
         notes = read_json(table, _shortened)
-        recordings = Recordings(table.parent / "audio")
+        recordings = Recordings(audio_folder(table.parent.parent, audio, f"nsynth-{part}/audio"))
         for key, note in notes.items():
             family = spoken(note[FAMILY])
             yield Example(

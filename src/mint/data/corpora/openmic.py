@@ -12,7 +12,17 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
-from mint.data.corpora.distribution import Recordings, Skip, csv_lines, csv_rows, find, ignore, read_json, spoken
+from mint.data.corpora.distribution import (
+    Recordings,
+    Skip,
+    audio_folder,
+    csv_lines,
+    csv_rows,
+    find,
+    ignore,
+    read_json,
+    spoken,
+)
 from mint.data.templates import PROMPTS
 from mint.types import Example
 
@@ -20,7 +30,7 @@ PRESENT = 0.5
 """Least relevance, of 0 to 1, of an instrument that is there."""
 
 
-def read_openmic(source: Path, skip: Skip = ignore) -> Iterator[Example]:
+def read_openmic(source: Path, skip: Skip = ignore, audio: Path | None = None) -> Iterator[Example]:
     """Yield the clips of both partitions.
 
     Raises:
@@ -33,7 +43,7 @@ def read_openmic(source: Path, skip: Skip = ignore) -> Iterator[Example]:
     relevance: dict[str, dict[str, float]] = defaultdict(dict)
     for row in csv_rows(table, ("sample_key", "instrument", "relevance"), skip):
         relevance[row["sample_key"]][row["instrument"]] = float(row["relevance"])
-    recordings = Recordings(home / "audio")
+    recordings = Recordings(audio_folder(home, audio, "audio"))
     for split in ("train", "test"):
         for _, (key, *_) in csv_lines(find("openmic", home, f"partitions/split01_{split}.csv")):
             if (heard := relevance.get(key)) is None:
@@ -42,7 +52,7 @@ def read_openmic(source: Path, skip: Skip = ignore) -> Iterator[Example]:
             labels = tuple(spoken(name) for name in classes if heard.get(name, 0.0) >= PRESENT)
             yield Example(
                 id=key,
-                audio=recordings.find(key),
+                audio=recordings.find(key, published=f"{key[:3]}/{key}.ogg"),
                 task="openmic",
                 split=split,
                 corpus="openmic",

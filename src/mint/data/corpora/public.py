@@ -1,7 +1,8 @@
 """Public corpora and tables -> manifests: what a reader yields, less what is not on disk.
 
 A public corpus always has holes: videos that are gone, archives not fetched. They are counted and listed, with all that
-a reader skips, in `NAME.skipped.jsonl` beside the manifest. Recordings stay where they are; none is opened.
+a reader skips, in `NAME.skipped.jsonl` beside the manifest, unless the metadata alone are wanted. Recordings stay where
+they are; none is opened.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import functools
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from tqdm import tqdm
@@ -22,7 +23,7 @@ from mint.data.corpora.clotho import read_clotho
 from mint.data.corpora.distribution import Skip, ignore
 from mint.data.corpora.esc50 import read_esc50
 from mint.data.corpora.fma import read_fma
-from mint.data.corpora.folder import SUFFIXES, manifest_file, skipped_file
+from mint.data.corpora.folder import manifest_file, skipped_file
 from mint.data.corpora.freesound import read_freesound
 from mint.data.corpora.fsd50k import read_fsd50k
 from mint.data.corpora.gtzan import read_gtzan
@@ -36,7 +37,7 @@ from mint.data.corpora.wavcaps import read_wavcaps
 from mint.data.manifest import to_json, write_manifest
 from mint.types import Example, MintError
 
-Reader = Callable[[Path, Skip], Iterator[Example]]
+Reader = Callable[[Path, Skip, Path | None], Iterator[Example]]
 
 READERS: dict[str, Reader] = {
     "audioset": read_audioset,
@@ -63,41 +64,76 @@ NOT_THERE = "the recording is not on disk"
 CONVERSION = "convert them, for instance with `ffmpeg -i CLIP.m4a CLIP.flac` beside each, and prepare again"
 
 
-def prepare_public(name: str, source: Path, output: Path, note: Callable[[str], None] = ignore.note) -> Path:
+def prepare_public(
+    name: str,
+    source: Path,
+    output: Path,
+    audio: Path | None = None,
+    metadata_only: bool = False,
+    note: Callable[[str], None] = ignore.note,
+) -> Path:
     """Make the manifest of a public corpus.
 
     Args:
         name: in the catalogue.
         source: the folder in which its official files lie.
         output: the manifest, or a folder (created) for `NAME.jsonl`.
+        audio: the folder in which its recordings lie; None: where they are published.
+        metadata_only: keep clips whose recording is not there, with the path at which it would be.
         note: told, in a line, what a person should know of the corpus as a whole; nothing twice.
 
     Returns:
         The manifest.
 
     Raises:
-        MintError: not the folder of this corpus, files that are not as published, or not one recording on disk.
+        MintError: not the folder of this corpus, files that are not as published, or, where more than the metadata is
+            wanted, not one recording on disk.
     """
-    return _prepare(name, CATALOGUE[name].title, READERS[name], source, output, note)
+
+    def read(skip: Skip) -> Iterator[Example]:
+        return READERS[name](source, skip, audio)
+
+    return _prepare(CATALOGUE[name].title, read, source, manifest_file(output, name), metadata_only, note)
 
 
-def prepare_table(source: Path, output: Path, seed: int, note: Callable[[str], None] = ignore.note) -> Path:
+def prepare_table(
+    source: Path,
+    output: Path,
+    seed: int,
+    audio: Path | None = None,
+    metadata_only: bool = False,
+    note: Callable[[str], None] = ignore.note,
+) -> Path:
     """Make a manifest of a table of one's own; as `prepare_public`, `output` a folder for `csv.jsonl`."""
-    return _prepare("csv", source.name, functools.partial(read_table, seed=seed), source, output, note)
+
+    def read(skip: Skip) -> Iterator[Example]:
+        return read_table(source, skip, audio, seed)
+
+    return _prepare(source.name, read, source, manifest_file(output, "csv"), metadata_only, note)
 
 
-def _prepare(name: str, title: str, reader: Reader, source: Path, output: Path, note: Callable[[str], None]) -> Path:
-    manifest = manifest_file(output, name)
+def _prepare(
+    title: str,
+    read: Callable[[Skip], Iterator[Example]],
+    source: Path,
+    manifest: Path,
+    metadata_only: bool,
+    note: Callable[[str], None],
+) -> Path:
     listed = skipped_file(manifest)
     temporary = listed.with_name(f".{listed.name}.{os.getpid()}")
+    first: list[str] = []
     try:
         with temporary.open("wb") as file:
 
             def leave_out(audio: str, reason: str) -> None:
+                first[:] = first or [f" ({audio}: {reason})"]
                 file.write(to_json({"audio": audio, "reason": reason}) + b"\n")
 
             skip = Skip(leave_out, functools.cache(note))  # nothing is noted twice
-            write_manifest(manifest, _present(title, reader, source, skip))
+            examples = _as_published(title, read(skip), source)
+            shown = tqdm(examples, title, unit="clip", leave=False, mininterval=1.0, disable=None)  # on a terminal
+            write_manifest(manifest, _chosen(title, shown, source, metadata_only, skip, first))
         if temporary.stat().st_size:
             temporary.replace(listed)
         else:
@@ -107,43 +143,49 @@ def _prepare(name: str, title: str, reader: Reader, source: Path, output: Path, 
     return manifest
 
 
-def _present(title: str, reader: Reader, source: Path, skip: Skip) -> Iterator[Example]:
-    """The examples whose recording is on disk."""
-    cure = "mend its lines" if source.is_file() else "take the official files"
-    there = missing = 0
-    sought = source
-    first: list[str] = []
-    foreign: Counter[str] = Counter()
-
-    def leave_out(name: str, reason: str) -> None:
-        first[:] = first or [f" ({name}: {reason})"]
-        skip(name, reason)
-
+def _as_published(title: str, examples: Iterator[Example], source: Path) -> Iterator[Example]:
+    """What a reader yields; where it stumbles, one line."""
     try:
-        examples = reader(source, Skip(leave_out, skip.note))
-        for example in tqdm(examples, title, unit="clip", leave=False, mininterval=1.0, disable=None):  # on a terminal
-            if os.path.isfile(example.audio):  # noqa: PTH113 (False for a name that no file can have)
-                there += 1
-                if (suffix := example.audio.suffix.lower()) in FOREIGN:
-                    foreign[suffix] += 1
-                yield example
-            else:
-                sought = sought if missing else example.audio
-                missing += 1
-                skip(example.id, NOT_THERE)
+        yield from examples
     except MintError:
         raise
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         reason = f"{type(error).__name__}: {error}"
-        raise MintError(f"{source}: not as {title} is published ({reason}); {cure}") from error
-    if foreign:
-        formats = ", ".join(f"{count} {suffix}" for suffix, count in foreign.most_common())
-        skip.note(f"{foreign.total()} recordings cannot be decoded as they are ({formats}); {CONVERSION}")
-    if missing and not there:
-        suffix = "" if sought.suffix.lower() in SUFFIXES else ".*"
-        raise MintError(
-            f"{source}: none of {missing} recordings of {title} is there; "
-            f"the first was looked for as {sought}{suffix}; unpack the audio into this folder"
+        raise MintError(f"{source}: not as {title} is published ({reason}); take the official files") from error
+
+
+def _chosen(
+    title: str, examples: Iterable[Example], source: Path, metadata_only: bool, skip: Skip, first: Sequence[str]
+) -> Iterator[Example]:
+    """The examples whose recording is on disk, or all of them; `first` is what was skipped first, if anything was."""
+    there: Counter[str] = Counter()
+    missing = 0
+    sought = source
+    for example in examples:
+        is_there = os.path.isfile(example.audio)  # noqa: PTH113 (False for a name that no file can have)
+        if is_there:
+            there[example.audio.suffix.lower()] += 1
+        else:
+            sought = sought if missing else example.audio
+            missing += 1
+        if is_there or metadata_only:
+            yield example
+        else:
+            skip(example.id, NOT_THERE)
+    if foreign := [(suffix, count) for suffix, count in there.most_common() if suffix in FOREIGN]:
+        formats = ", ".join(f"{count} {suffix}" for suffix, count in foreign)
+        total = sum(count for _, count in foreign)
+        skip.note(f"{total} recordings cannot be decoded as they are ({formats}); {CONVERSION}")
+    if missing and metadata_only:
+        skip.note(
+            f"{missing} of {missing + there.total()} recordings are not on disk; the manifest says where they would be"
         )
-    if not there:
+    elif missing and not there:
+        name = sought if source.is_file() else f"{sought.with_suffix('')}.*"
+        raise MintError(
+            f"{source}: none of {missing} recordings of {title} is there; the first was looked for as {name}; unpack "
+            f"the audio there, say where it is with --audio, or keep all clips with --metadata-only"
+        )
+    elif not there:
+        cure = "mend its lines" if source.is_file() else "take the official files"
         raise MintError(f"{source}: {title} names no clip here that can be used{''.join(first)}; {cure}")

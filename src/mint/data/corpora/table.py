@@ -1,10 +1,10 @@
 """*csv*: a table of one's own with a line for each clip, read as a stream: for what `folder` has no room for.
 
-`audio` is a path relative to the table. `label` is one label, `labels` several with semicolons between them; `caption`,
-`caption_1`, `caption_2`, ... are descriptions. `id`, `start`, `duration`, `task`, `prompt`, `answer`, `split` and
-`corpus` are as in a manifest. Other columns are kept as metadata. Fields stand between commas, semicolons or tabs, as
-the first line shows. Unlike `folder`, captions alone will do, nothing is decoded, and labels need not have clips for
-testing.
+`audio` is a path relative to the table, or to the folder that is said to hold the recordings. `label` is one label,
+`labels` several with semicolons between them; `caption`, `caption_1`, `caption_2`, ... are descriptions. `id`, `start`,
+`duration`, `task`, `prompt`, `answer`, `split` and `corpus` are as in a manifest. Other columns are kept as metadata.
+Fields stand between commas, semicolons or tabs, as the first line shows. Unlike `folder`, captions alone will do,
+nothing is decoded, and labels need not have clips for testing.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ SHARES = {"test": 0.1, "validation": 0.1, "train": 0.8}
 KNOWN = ("audio", "label", "labels", "id", "start", "duration", "task", "prompt", "answer", "split", "corpus")
 
 
-def read_table(source: Path, skip: Skip = ignore, seed: int = 0) -> Iterator[Example]:
+def read_table(source: Path, skip: Skip = ignore, audio: Path | None = None, seed: int = 0) -> Iterator[Example]:
     """Yield the clips of a table; a line that says nothing, or has an unknown split or no number, is skipped.
 
     Without a split column each recording is drawn into one by its path and the seed, whatever else is in the table.
@@ -44,7 +44,7 @@ def read_table(source: Path, skip: Skip = ignore, seed: int = 0) -> Iterator[Exa
     for number, line in lines:
         given = {key: value.strip() for key, value in zip(header, line, strict=False) if value.strip()}
         try:
-            yield _example(given, source, seed)
+            yield _example(given, source.stem, audio or source.parent, seed)
         except MintError as error:
             skip(f"{source.name}, line {number}", str(error))
 
@@ -59,7 +59,7 @@ def _header(lines: Iterator[tuple[int, list[str]]]) -> list[str]:
     return [name.strip() for name in names]
 
 
-def _example(row: dict[str, str], source: Path, seed: int) -> Example:
+def _example(row: dict[str, str], corpus: str, folder: Path, seed: int) -> Example:
     if "audio" not in row:
         raise MintError("audio is empty; name a file")
     labels = tuple(filter(None, (label.strip() for label in row.get("labels", "").split(";"))))
@@ -70,12 +70,12 @@ def _example(row: dict[str, str], source: Path, seed: int) -> Example:
         raise MintError("it has no label, caption or answer; fill one in")
     return Example(
         id=row.get("id") or _name(row),
-        audio=source.parent / row["audio"],
+        audio=folder / row["audio"],
         start=_seconds(row, "start") or 0.0,
         duration=_seconds(row, "duration"),
         task=row.get("task") or ("labels" if answer else "captioning"),
         split=_split(row, seed),
-        corpus=row.get("corpus") or source.stem,
+        corpus=row.get("corpus") or corpus,
         prompt=row.get("prompt") or (SOUND_PROMPT if answer else CAPTION_PROMPT),
         answer=answer,
         labels=labels,

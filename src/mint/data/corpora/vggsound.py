@@ -18,14 +18,14 @@ from mint.types import Example
 SECONDS = 10
 
 
-def read_vggsound(source: Path, skip: Skip = ignore) -> Iterator[Example]:
+def read_vggsound(source: Path, skip: Skip = ignore, audio: Path | None = None) -> Iterator[Example]:
     """Yield the segments of the CSV.
 
     Raises:
         MintError: the CSV is not in the folder.
     """
     table = find("vggsound", source, "vggsound.csv")
-    recordings = Recordings(source)
+    recordings = Recordings(audio or source)
     for number, line in csv_lines(table):
         if len(line) != 4 or not line[1].isdigit() or line[3] not in ("train", "test"):
             skip(f"{table.name}, line {number}", f"broken line of {table.name}")

@@ -29,7 +29,7 @@ LISTED_AS = {"FreeSound": "FreeSound", "AudioSet_SL": "AudioSet"}
 NO_LISTS = "no blacklist was found, so that clips of AudioCaps, Clotho and others are not left out"
 
 
-def read_wavcaps(source: Path, skip: Skip = ignore) -> Iterator[Example]:
+def read_wavcaps(source: Path, skip: Skip = ignore, audio: Path | None = None) -> Iterator[Example]:
     """Yield the clips of the sources whose JSON is there.
 
     Raises:
@@ -38,13 +38,14 @@ def read_wavcaps(source: Path, skip: Skip = ignore) -> Iterator[Example]:
     find("wavcaps", source, *(f"json_files/{part}/{name}" for part, name in SOURCES.items()))
     for part, name in SOURCES.items():
         if (table := find_any(source, f"json_files/{part}/{name}")) is not None:
-            yield from read_part(source, table, part, "wavcaps", skip)
+            yield from read_part(source, table, part, "wavcaps", skip, audio)
 
 
-def read_part(source: Path, table: Path, part: str, corpus: str, skip: Skip) -> Iterator[Example]:
+def read_part(source: Path, table: Path, part: str, corpus: str, skip: Skip, audio: Path | None) -> Iterator[Example]:
     """Yield the clips of one source's JSON."""
     excluded = _blacklisted(table.parent.parent / "blacklist", LISTED_AS.get(part), skip)
-    recordings = Recordings(*_audio_folders(source, part))
+    whole = audio is not None and audio.name.startswith(part)
+    recordings = Recordings(*([audio] if audio is not None and whole else _audio_folders(audio or source, part)))
     for record in _records(table):
         clip = str(record["id"]).removesuffix(".wav")
         caption = str(record["caption"]).strip()
@@ -55,7 +56,7 @@ def read_part(source: Path, table: Path, part: str, corpus: str, skip: Skip) -> 
         else:
             yield Example(
                 id=f"{part}/{clip}",
-                audio=recordings.find(clip),
+                audio=recordings.find(clip, published=f"{clip}.flac"),
                 task="captioning",
                 split="train",
                 corpus=corpus,
@@ -65,12 +66,12 @@ def read_part(source: Path, table: Path, part: str, corpus: str, skip: Skip) -> 
             )
 
 
-def _audio_folders(source: Path, part: str) -> list[Path]:
+def _audio_folders(home: Path, part: str) -> list[Path]:
     """The outermost folders of a source's recordings, behind links too."""
-    below = (Path(parent) for parent, _ in walk(source))
-    folders = [path for path in below if path != source and path.name.startswith(part)]
+    below = (Path(parent) for parent, _ in walk(home))
+    folders = [path for path in below if path != home and path.name.startswith(part)]
     folders = [path for path in folders if path.parent.name != "json_files"]
-    return [path for path in folders if not any(other in path.parents for other in folders)] or [source / part]
+    return [path for path in folders if not any(other in path.parents for other in folders)] or [home / part]
 
 
 def _blacklisted(folder: Path, key: str | None, skip: Skip) -> dict[str, str]:
