@@ -183,7 +183,7 @@ def test_bad_clips_are_skipped_and_listed(tmp_path: Path) -> None:
     assert len(list(read_manifest(manifest))) == 6
     skipped = list(read_skipped(manifest))
     assert [Path(one["audio"]).name for one in skipped] == ["empty.wav", "nan.wav", "text.mp3", "video.m4a"]
-    for one, reason in zip(skipped, ["0 bytes", "NaN", "not audio", "not audio"], strict=True):
+    for one, reason in zip(skipped, ["0 bytes", "NaN", "not audio", "ffmpeg"], strict=True):
         assert reason in one["reason"]
     for one in skipped:
         Path(one["audio"]).unlink()

@@ -1,6 +1,7 @@
 """Audio files and arrays -> mono float32 at the rate an encoder wants.
 
-libsndfile decodes (wav, flac, ogg, opus, mp3, aiff, ...) and only the part that is wanted; soxr resamples. Clips longer
+libsndfile decodes (wav, flac, ogg, opus, mp3, aiff, ...), or PyAV what it does not read (m4a, mp4, webm, ...), and only
+the part that is wanted; soxr resamples. Clips longer
 than the paper's 30 s (section 3.2) are read as evenly spaced windows, so that a file of hours costs bounded work.
 Shapes: S samples; arrays are float32 in [-1, 1].
 """
@@ -22,6 +23,7 @@ import soxr
 from numpy.typing import NDArray
 
 from mint.data.stored import is_member, locate, open_stored
+from mint.data.video import open_sound
 from mint.types import Clip, MintError
 
 Samples = NDArray[np.float32]
@@ -30,7 +32,7 @@ AudioSource = str | Path | Clip | tuple[Any, int]
 """A file or member of a shard, or samples with their rate in Hz: [S], [channels, S] or [S, channels]."""
 
 FOREIGN = (".m4a", ".aac", ".wma", ".mp4", ".mkv", ".webm")
-"""Suffixes of formats that libsndfile does not read."""
+"""Suffixes of formats that libsndfile does not read; PyAV does, if it is installed."""
 UNKNOWN_FRAMES = 1 << 60
 """libsndfile gives the largest integer as the length of a FLAC stream that does not state it."""
 
@@ -49,7 +51,7 @@ def load_audio(path: str | Path, rate: int, start: float = 0.0, duration: float 
     """Decode part of a file.
 
     Args:
-        path: any file that libsndfile reads, at any rate, with any number of channels (they are averaged).
+        path: any file that libsndfile or PyAV reads, at any rate, with any number of channels (they are averaged).
         rate: Hz of the result.
         start: seconds into the file.
         duration: seconds; None: to the end. A file that ends earlier gives what there is.
@@ -152,7 +154,7 @@ def check_audio(path: str | Path, start: float = 0.0, duration: float | None = N
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[soundfile.SoundFile]:
+def _opened(path: Path) -> Iterator[Any]:
     """Open a file; libsndfile's errors, also those of reading, become one line with a cure."""
     try:
         place = locate(path)
@@ -162,9 +164,7 @@ def _opened(path: Path) -> Iterator[soundfile.SoundFile]:
         raise MintError(f"{path}: the file is empty (0 bytes); fetch or export it again")
     cure = f"make it anew{_conversion(path)}"
     try:
-        with ExitStack() as stack:
-            source = stack.enter_context(open_stored(path)) if is_member(path) else _native(path)
-            file = stack.enter_context(soundfile.SoundFile(source))
+        with _decoder(path, cure) as file:
             if file.frames == 0:
                 raise MintError(f"{path}: the file holds no samples; fetch or export it again")
             if file.frames > UNKNOWN_FRAMES:
@@ -183,6 +183,20 @@ def _opened(path: Path) -> Iterator[soundfile.SoundFile]:
         raise MintError(
             f"{path}: not audio that can be decoded ({reason}); give wav, flac, ogg, opus, mp3 or aiff, or {cure}"
         ) from None
+
+
+@contextmanager
+def _decoder(path: Path, cure: str) -> Iterator[Any]:
+    """libsndfile's, or else PyAV's for formats that it does not read."""
+    with ExitStack() as stack:
+        source = stack.enter_context(open_stored(path)) if is_member(path) else _native(path)
+        try:
+            file = stack.enter_context(soundfile.SoundFile(source))
+        except soundfile.SoundFileError:
+            if path.suffix.lower() not in FOREIGN:
+                raise
+            file = stack.enter_context(open_sound(path, stack.enter_context(open_stored(path)), cure))
+        yield file
 
 
 def _conversion(path: Path) -> str:

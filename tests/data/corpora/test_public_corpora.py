@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from mint.cli import main
-from mint.data.corpora import CORPORA
+from mint.data.corpora import CORPORA, public
 from mint.data.corpora.catalogue import CATALOGUE
 from mint.data.corpora.distribution import Recordings, csv_lines, csv_rows, ignore, walk
 from mint.data.corpora.public import READERS, prepare_public
@@ -237,15 +237,20 @@ def test_a_format_that_can_be_decoded_is_preferred(tmp_path: Path) -> None:
     assert recordings.find("ü2").suffix == ".flac"
 
 
-def test_formats_that_cannot_be_decoded_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("installed", [True, False])
+def test_formats_that_need_pyav_are_counted_without_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], installed: bool
+) -> None:
+    monkeypatch.setattr(public, "is_installed", lambda: installed)
     source = esc50(tmp_path / "ESC-50", 4)
     record(source / "audio", "1-0-A-0.m4a", "1-1-A-0.MP4", "1-2-A-0.m4a", "1-3-A-0.wav")
     assert main(["data", "prepare", "esc50", "--source", str(source), "--output", str(tmp_path / "out")]) == 0
-    assert capsys.readouterr().out.splitlines() == [
-        "note: 3 recordings cannot be decoded as they are (2 .m4a, 1 .mp4); convert them, for instance with "
-        "`ffmpeg -i CLIP.m4a CLIP.flac` beside each, and prepare again",
-        f"{tmp_path / 'out' / 'esc50.jsonl'}: 4 train",
-    ]
+    note = (
+        "note: 3 recordings cannot be decoded without PyAV (2 .m4a, 1 .mp4); `pip install 'mint-audio[video]'`, or "
+        "convert them, for instance with `ffmpeg -i CLIP.m4a CLIP.flac` beside each, and prepare again"
+    )
+    held = f"{tmp_path / 'out' / 'esc50.jsonl'}: 4 train"
+    assert capsys.readouterr().out.splitlines() == ([held] if installed else [note, held])
 
 
 def test_links_are_followed_but_not_in_circles(tmp_path: Path) -> None:

@@ -35,6 +35,7 @@ from mint.data.corpora.table import read_table
 from mint.data.corpora.vggsound import read_vggsound
 from mint.data.corpora.wavcaps import read_wavcaps
 from mint.data.manifest import to_json, write_manifest
+from mint.data.video import is_installed
 from mint.types import Example, MintError
 
 Reader = Callable[[Path, Skip, Path | None], Iterator[Example]]
@@ -61,7 +62,10 @@ READERS: dict[str, Reader] = {
 """Name in the catalogue -> reader."""
 
 NOT_THERE = "the recording is not on disk"
-CONVERSION = "convert them, for instance with `ffmpeg -i CLIP.m4a CLIP.flac` beside each, and prepare again"
+WITHOUT_PYAV = (
+    "`pip install 'mint-audio[video]'`, or convert them, for instance with `ffmpeg -i CLIP.m4a CLIP.flac` beside each, "
+    "and prepare again"
+)
 
 
 def prepare_public(
@@ -172,10 +176,11 @@ def _chosen(
             yield example
         else:
             skip(example.id, NOT_THERE)
-    if foreign := [(suffix, count) for suffix, count in there.most_common() if suffix in FOREIGN]:
+    foreign = [(suffix, count) for suffix, count in there.most_common() if suffix in FOREIGN]
+    if foreign and not is_installed():
         formats = ", ".join(f"{count} {suffix}" for suffix, count in foreign)
         total = sum(count for _, count in foreign)
-        skip.note(f"{total} recordings cannot be decoded as they are ({formats}); {CONVERSION}")
+        skip.note(f"{total} recordings cannot be decoded without PyAV ({formats}); {WITHOUT_PYAV}")
     if missing and metadata_only:
         skip.note(
             f"{missing} of {missing + there.total()} recordings are not on disk; the manifest says where they would be"
