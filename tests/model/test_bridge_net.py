@@ -51,6 +51,21 @@ def test_one_pass_serves_the_unimodal_and_the_causal_mask(any_bridge: BridgeNet)
     close(output.lone_text, present(any_bridge.encode_text(IDS, TEXT_MASK).text)[:, :1])
 
 
+def test_the_audio_is_kept_once_for_all_blocks_also_under_autocast(bridge: BridgeNet) -> None:
+    kept: dict[int, Tensor] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        kept[tensor.untyped_storage().data_ptr()] = tensor.detach()
+        return tensor
+
+    hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
+    with torch.autocast("cpu", torch.bfloat16), hooks:
+        audio = bridge.project_audio(FEATURES, AUDIO_MASK)
+    assert len(audio.pairs) > 1
+    sizes = [(tensor.numel(), tensor.dtype) for tensor in kept.values() if tensor.numel() == FEATURES.numel()]
+    assert sizes == [(FEATURES.numel(), torch.bfloat16)]
+
+
 @pytest.mark.parametrize(("every", "count"), [(1, 3), (2, 2), (3, 1)])
 def test_blocks_that_cross_attend(every: int, count: int) -> None:
     bridge = tiny_bridge(cross_attention_every=every)
