@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from mint.model import masks
 from mint.model.bridge_net import BridgeNet
@@ -51,6 +52,18 @@ def test_one_pass_serves_the_unimodal_and_the_causal_mask(any_bridge: BridgeNet)
     close(output.lone_text, present(any_bridge.encode_text(IDS, TEXT_MASK).text)[:, :1])
 
 
+def test_padding_of_the_audio_has_no_cost(bridge: BridgeNet) -> None:
+    def products(features: Tensor, mask: Tensor) -> int:
+        with FlopCounterMode(display=False) as counter:
+            bridge.project_audio(features, mask)
+        return int(counter.get_total_flops())
+
+    frames = AUDIO_MASK.sum(dim=1).tolist()
+    alone = [products(FEATURES[row, None, :count], AUDIO_MASK[row, None, :count]) for row, count in enumerate(frames)]
+    assert sum(frames) < AUDIO_MASK.numel()
+    assert products(FEATURES, AUDIO_MASK) == sum(alone) > 0
+
+
 def test_the_audio_is_kept_once_for_all_blocks_also_under_autocast(bridge: BridgeNet) -> None:
     kept: dict[int, Tensor] = {}
 
@@ -62,8 +75,8 @@ def test_the_audio_is_kept_once_for_all_blocks_also_under_autocast(bridge: Bridg
     with torch.autocast("cpu", torch.bfloat16), hooks:
         audio = bridge.project_audio(FEATURES, AUDIO_MASK)
     assert len(audio.pairs) > 1
-    sizes = [(tensor.numel(), tensor.dtype) for tensor in kept.values() if tensor.numel() == FEATURES.numel()]
-    assert sizes == [(FEATURES.numel(), torch.bfloat16)]
+    size = int(AUDIO_MASK.sum()) * FEATURES.shape[-1]
+    assert [tensor.dtype for tensor in kept.values() if tensor.numel() == size] == [torch.bfloat16]
 
 
 @pytest.mark.parametrize(("every", "count"), [(1, 3), (2, 2), (3, 1)])

@@ -1,7 +1,7 @@
 """The layers of Bridge-Net's blocks, and the two forms in which they are fed: packed rows and projected audio.
 
 They compute what BERT's layers compute, and share work that the published code repeats: queries and texts are the rows
-of one matrix without padding, except inside the self-attention (`Layout`), and the audio's keys and values serve every
+of one matrix without padding, except inside attention (`Layout`), and the audio's keys and values serve every
 pass and every pairing of clips with texts without being copied for each (`AudioKeysValues`).
 """
 
@@ -23,6 +23,7 @@ class Layout:
     """Where the rows of a matrix [N, D] stand in a padded batch [B, R, D] of R = Q + L columns.
 
     The rows are all Q queries of the B clips, clip after clip, and then the real tokens of the texts, text after text.
+    (For audio there are no queries, and the frames of the clips in the place of tokens.)
     """
 
     batch: int
@@ -31,7 +32,7 @@ class Layout:
     columns: int
     """R."""
     places: Tensor | None
-    """[N] int64: clip times R plus column; None where there is no text: row after row."""
+    """[N] int64: clip times R plus column; None where the rows are the batch, row after row."""
 
     @classmethod
     def of(cls, batch: int, queries: int, text_mask: Tensor | None) -> Layout:
@@ -39,6 +40,8 @@ class Layout:
         if text_mask is None:
             return cls(batch, queries, queries, None)
         length = text_mask.shape[1]
+        if not queries and text_mask.all():
+            return cls(batch, queries, length, None)
         columns = queries + length
         firsts = torch.arange(batch, device=text_mask.device) * columns
         of_queries = firsts[:, None] + torch.arange(queries, device=text_mask.device)
@@ -156,21 +159,23 @@ class CrossAttention(Attention):
         super().__init__(width, audio_width, num_heads, dropout, layer_norm_eps)
         self.index = index
 
-    def project(self, standardised: Tensor, norm: nn.LayerNorm) -> tuple[Tensor, Tensor]:
+    def project(self, frames: Tensor, layout: Layout, norm: nn.LayerNorm) -> tuple[Tensor, Tensor]:
         """Keys and values [B, H, T, D/H] of the audio after its LayerNorm.
 
         The norm's scale and shift are put into the weights: what is multiplied is then a constant, so that no gradient
         of the size of the audio has to be computed.
 
         Args:
-            standardised: [B, T, audio width], the audio with zero mean and unit variance.
+            frames: [N, audio width], the real frames with zero mean and unit variance.
+            layout: of these frames.
             norm: gives the scale and the shift.
         """
         keys, values = (
-            functional.linear(standardised, layer.weight * norm.weight, layer.bias + layer.weight @ norm.bias)
+            functional.linear(frames, layer.weight * norm.weight, layer.bias + layer.weight @ norm.bias)
             for layer in (self.key, self.value)
         )
-        return self.split(keys).contiguous(), self.split(values).contiguous()  # no pass needs to copy them again
+        keys, values = (self.split(layout.padded(rows)).contiguous() for rows in (keys, values))
+        return keys, values  # contiguous, so that no pass needs to copy them again
 
     def forward(self, queries: Tensor, audio: Sequence[AudioKeysValues]) -> Tensor:
         """Queries [N, Q, D] attend to the N clips that the parts of `audio` name one after another."""

@@ -97,12 +97,13 @@ class BridgeNet(nn.Module):
             features: [B, T, audio width], as the frozen encoder gives them.
             mask: [B, T] bool, True: real.
         """
-        standardised = functional.layer_norm(features, features.shape[-1:], eps=self.audio_norm.eps)
+        layout = Layout.of(len(features), 0, mask)
+        frames = functional.layer_norm(layout.packed(features), features.shape[-1:], eps=self.audio_norm.eps)
         if torch.is_autocast_enabled(features.device.type):  # once, where each product would convert and keep its own
-            standardised = standardised.to(torch.get_autocast_dtype(features.device.type))
+            frames = frames.to(torch.get_autocast_dtype(features.device.type))
         crossing = [block.cross_attention for block in self.blocks if isinstance(block, Block)]
         pairs = tuple(
-            attention.project(standardised, self.audio_norm) for attention in crossing if attention is not None
+            attention.project(frames, layout, self.audio_norm) for attention in crossing if attention is not None
         )
         return AudioKeysValues(pairs, mask)
 
