@@ -15,13 +15,15 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from safetensors import SafetensorError
 from torch import Tensor
 
 from mint.assets import cache_folder
 from mint.data import cache as cache_module
 from mint.data.audio import load_audio, load_windows
-from mint.data.cache import FeatureCache, clip_key, decode, encode_batch, encode_samples, fill_cache
+from mint.data.cache import FeatureCache, clip_key, decode, encode_batch, encode_samples, fill_cache, part_key
 from mint.data.features import prepare_features, read_examples
 from mint.encoders.tiny import TinyEncoder
 from mint.types import Example, MintError
@@ -99,6 +101,38 @@ def test_parts_of_one_file_are_different_clips(cache: FeatureCache, clips: list[
     keys = fill(cache, [clips[0], *parts]).keys
     assert len(set(keys.values())) == 3
     assert clip_key(clips[0]) == clip_key(replace(clips[0], id="other", audio=clips[0].audio.absolute()))
+
+
+def test_parts_below_a_millisecond_are_different_clips(cache: FeatureCache, clips: list[Example]) -> None:
+    parts = [replace(clips[0], id=str(start), start=start, duration=0.1) for start in (0.0501, 0.0504)]
+    assert fill(cache, parts).encoded == 2
+    for part in parts:
+        expected = encode_samples(TinyEncoder(), load_audio(part.audio, RATE, part.start, part.duration))
+        assert equal(cache.read(clip_key(part)), [expected])
+
+
+@pytest.mark.parametrize(
+    ("start", "duration", "key"),
+    [
+        (0.0, None, "x"),
+        (0.0, 0.5, "x@0.000+0.500"),
+        (5, None, "x@5.000+"),
+        (1234.567, 30, "x@1234.567+30.000"),
+        (1.0001, 0.00025, "x@1.0001+0.00025"),
+        (0.1 + 0.2, None, "x@0.30000000000000004+"),
+    ],
+)
+def test_whole_milliseconds_keep_their_form(start: float, duration: float | None, key: str) -> None:
+    """Caches of before still serve."""
+    assert part_key("x", start, duration) == key
+
+
+times = st.floats(0, 1e6) | st.integers(0, 10**7).map(lambda number: number / 1000)
+
+
+@given(times, times, times | st.none(), times | st.none())
+def test_keys_are_those_of_one_part(start: float, other: float, duration: float | None, length: float | None) -> None:
+    assert (part_key("x", start, duration) == part_key("x", other, length)) == ((start, duration) == (other, length))
 
 
 def test_a_changed_file_is_a_miss(cache: FeatureCache, clips: list[Example]) -> None:

@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import mint.data.features as features_module
+from mint.data import digests as digests_module
 from mint.data import lines as lines_module
 from mint.data.features import open_examples, prepare_features, read_examples
 from mint.data.lines import of_splits, read_lines
@@ -209,3 +210,16 @@ def test_ids_of_many_parts_are_kept_and_made_anew_for_changed_ones(tmp_path: Pat
     path = write(tmp_path, [replace(example, start=example.start + 0.05) for example in examples])
     assert prepare_features(TinyEncoder(), open_examples([path])).encoded == 12
     assert prepare_features(TinyEncoder(), open_examples([path])).encoded == 0
+
+
+def test_ids_of_parts_of_another_form_are_made_anew(tmp_path: Path, monkeypatch: Any) -> None:
+    """As those that were kept when two clips within one millisecond had one key."""
+    monkeypatch.setattr(features_module, "ROWS_AT_ONCE", 4)
+    monkeypatch.setattr(digests_module, "UNSURE", -(10**12))
+    path = write(tmp_path, [replace(one, start=one.start + 0.0001) for one in some_examples(tmp_path)])
+    with monkeypatch.context() as patch:
+        patch.setattr(features_module, "FORM", b"1")
+        patch.setattr(features_module, "part_key", lambda whole, *_: f"{whole}@")
+        cache = prepare_features(TinyEncoder(), read_lines([path])).cache
+        assert len(features_module.known_features(cache, read_lines([path]))[1]) == 12
+    assert len(features_module.known_features(cache, read_lines([path]))[1]) == 0

@@ -178,7 +178,13 @@ def part_key(whole: str, start: float, duration: float | None) -> str:
     """The key of a part of a file, by the key of the whole."""
     if not start and duration is None:
         return whole
-    return f"{whole}@{start:.3f}+{'' if duration is None else f'{duration:.3f}'}"
+    return f"{whole}@{_seconds(start)}+{'' if duration is None else _seconds(duration)}"
+
+
+def _seconds(value: float) -> str:
+    """As many digits as tell a time from every other: three, as first versions had, where they are enough."""
+    short = f"{value:.3f}"
+    return short if float(short) == value else repr(value)
 
 
 def fill_cache(cache: FeatureCache, encoder: AudioEncoder, examples: Iterable[Example], max_seconds: float) -> Filled:

@@ -31,6 +31,8 @@ PART = ("file", "start", "duration")
 """Fields of `Lines.rows` that say which part of which file a clip is."""
 ROWS_AT_ONCE = 1 << 16
 """Rows whose keys are Python's strings at a time. Ids of so many parts take 0.2 s; those of more are kept on disk."""
+FORM = b"2"
+"""Of the keys of parts; ids that are kept on disk for another one are made anew."""
 
 
 @dataclass(frozen=True)
@@ -171,7 +173,7 @@ def _part_ids(lines: Lines, parts: NDArray[np.int64], digests: Ids) -> Ids:
         return _make_part_ids(lines, parts, digests)
     manifests = " ".join(str(path.absolute()) for path in lines.manifests)
     place = cache_folder() / "manifests" / f"parts-{id_of(manifests).hex()}{SUFFIX}"
-    stamp = hashlib.blake2b(digests[lines.rows["file"][parts]].tobytes(), digest_size=ID_BYTES)
+    stamp = hashlib.blake2b(FORM + digests[lines.rows["file"][parts]].tobytes(), digest_size=ID_BYTES)
     for field in ("start", "duration"):
         stamp.update(lines.rows[field][parts].tobytes())
     kept = read_table(place, ("stamp", "ids"))
