@@ -96,7 +96,7 @@ def make_run(folder: Path, files: Sequence[Path], tiny: bool) -> Path:
     cache = FeatureCache(folder / "features", encoder.identity)
     filled = fill_cache(cache, encoder, examples, 30.0)
     for recipe in recipes:
-        train(recipe, folder / f"stage{recipe.stage}", examples, Features(cache, filled.keys, filled.skipped), encoder)
+        train(recipe, folder / f"stage{recipe.stage}", examples, Features(cache, filled.files, filled.skipped), encoder)
     return folder
 
 

@@ -47,7 +47,7 @@ def main() -> None:
         encoder = build_encoder(recipes[0].encoder)
         cache = FeatureCache(folder / "features", encoder.identity)
         filled = fill_cache(cache, encoder, examples, 30.0)
-        features = Features(cache, filled.keys, filled.skipped)
+        features = Features(cache, filled.files, filled.skipped)
         rows = measure_epoch(features, encoder, examples, options)
         for one in recipes:
             share, rounds = waiting(one, folder, examples, features, encoder, options.quick)

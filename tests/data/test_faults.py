@@ -263,7 +263,7 @@ def test_one_bad_file_of_each_kind_in_a_corpus(tmp_path: Path) -> None:
 
     filled = fill_cache(FeatureCache(tmp_path / "f", "tiny"), TinyEncoder(), read_manifest(manifest), 30.0)
     assert [one.id for one in filled.skipped] == bad_ids
-    assert len(filled.keys) == len(FAULTS)
+    assert len(filled.files) == len(FAULTS)
 
     problems = find_problems(manifest)
     assert [examples[problem.line - 1].id for problem in problems] == bad_ids

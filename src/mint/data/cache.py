@@ -61,8 +61,8 @@ class Skipped:
 class Filled:
     """What filling a cache came to."""
 
-    keys: dict[str, str]
-    """Key of each usable clip by `unique_id`."""
+    files: dict[str, str]
+    """Digest of each file that has a usable clip, by its path."""
     skipped: list[Skipped]
     encoded: int
     """Clips that were not in the cache before."""
@@ -166,12 +166,15 @@ def clip_key(example: Example, digests: Digests | None = None) -> str:
     Raises:
         MintError: the file is missing or cannot be read.
     """
+    return part_key(_file_digest(example.audio, digests), example.start, example.duration)
+
+
+def _file_digest(path: Path, digests: Digests | None) -> str:
     try:
-        whole = digest(example.audio) if digests is None else digests.of(example.audio)
+        return digest(path) if digests is None else digests.of(path)
     except OSError as error:
         reason = error.strerror or error
-        raise MintError(f"cannot read {example.audio}: {reason}; check the path in the manifest") from None
-    return part_key(whole, example.start, example.duration)
+        raise MintError(f"cannot read {path}: {reason}; check the path in the manifest") from None
 
 
 def part_key(whole: str, start: float, duration: float | None) -> str:
@@ -199,7 +202,7 @@ def fill_cache(cache: FeatureCache, encoder: AudioEncoder, examples: Iterable[Ex
     Raises:
         MintError: the features cannot be written.
     """
-    keys: dict[str, str] = {}
+    files: dict[str, str] = {}
     skipped: list[Skipped] = []
     decoded: dict[str, list[Any]] = {}
     pending: dict[str, list[Tensor]] = {}
@@ -208,8 +211,9 @@ def fill_cache(cache: FeatureCache, encoder: AudioEncoder, examples: Iterable[Ex
         if isinstance(found, MintError):
             skipped.append(Skipped(example.id, str(example.audio), str(found)))
             continue
-        key, parts = found
-        keys[unique_id(example)] = key
+        whole, parts = found
+        files[str(example.audio)] = whole
+        key = part_key(whole, example.start, example.duration)
         if parts is not None and not (key in cache or key in pending or key in decoded):
             decoded[key] = parts
             encoded += 1
@@ -223,11 +227,11 @@ def fill_cache(cache: FeatureCache, encoder: AudioEncoder, examples: Iterable[Ex
     if pending:
         cache.write(pending)
     cache.digests.save()
-    return Filled(keys, skipped, encoded)
+    return Filled(files, skipped, encoded)
 
 
 Found = tuple[str, list[Any] | None] | MintError
-"""Key of a clip, and its windows unless it is in the cache; or why it cannot be used."""
+"""Digest of a clip's file, and its windows unless they are in the cache; or why it cannot be used."""
 
 
 def _read_ahead(
@@ -237,8 +241,9 @@ def _read_ahead(
 
     def look(example: Example) -> Found:
         try:
-            key = clip_key(example, cache.digests)
-            return key, None if key in cache else decode(example, rate, max_seconds)
+            whole = _file_digest(example.audio, cache.digests)
+            is_there = part_key(whole, example.start, example.duration) in cache
+            return whole, None if is_there else decode(example, rate, max_seconds)
         except MintError as error:
             return error
 
@@ -279,11 +284,6 @@ def _encode(encoder: AudioEncoder, clips: Mapping[str, Sequence[Any]]) -> dict[s
 
 def _numbers(clips: Mapping[str, Sequence[Tensor]]) -> int:
     return sum(part.numel() for parts in clips.values() for part in parts)
-
-
-def unique_id(example: Example) -> str:
-    """Names an example among all corpora."""
-    return f"{example.corpus}/{example.id}"
 
 
 def encode_samples(encoder: AudioEncoder, samples: Any) -> Tensor:

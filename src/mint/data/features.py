@@ -18,7 +18,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from mint.assets import cache_folder
-from mint.data.cache import FeatureCache, Filled, Skipped, fill_cache, part_key, unique_id
+from mint.data.cache import FeatureCache, Filled, Skipped, fill_cache, part_key
 from mint.data.ids import ID_BYTES, Ids, as_ids, find, id_of, latest
 from mint.data.lines import Lines, can_be_indexed, of_splits, read_lines
 from mint.data.manifest import SPLITS, read_manifest
@@ -40,75 +40,76 @@ class Features:
     """The frozen features of a set of examples, on disk."""
 
     cache: FeatureCache
-    keys: Mapping[str, str]
-    """Key in the cache by `unique_id`; an example that could not be decoded has none."""
+    files: Mapping[str, str]
+    """Digests of the files by path; one that cannot be read has none."""
     skipped: list[Skipped]
     encoded: int = 0
     """Clips that were not in the cache before."""
+    indexed: tuple[Lines, NDArray[np.bool_]] | None = None
+    """The examples where they are indexed, and which of them could be decoded, [N]."""
 
     def has(self, example: Example) -> bool:
         """Whether the example could be decoded."""
-        return unique_id(example) in self.keys
+        return str(example.audio) in self.files and self._key(example) in self.cache
 
     def usable(self, examples: Sequence[Example]) -> Sequence[Example]:
         """Those that could be decoded."""
-        if isinstance(examples, Lines) and isinstance(self.keys, LineKeys):
-            return examples.chosen(self.keys.have(examples))
+        if self.indexed is not None and examples is self.indexed[0]:
+            return self.indexed[0].chosen(self.indexed[1])
         return [example for example in examples if self.has(example)]
 
     def draw(self, example: Example, number: int) -> Tensor:
         """One window [T, D], chosen by a number: the random crop of training."""
-        return self.cache.read_window(self.keys[unique_id(example)], number)
+        return self.cache.read_window(self._key(example), number)
 
     def windows(self, example: Example) -> list[Tensor]:
         """All windows of a clip, [T, D] each."""
-        return self.cache.read(self.keys[unique_id(example)])
+        return self.cache.read(self._key(example))
 
     def mean(self, example: Example) -> Tensor:
         """Mean over all frames of a clip, [D]: what the linear probe sees."""
         return torch.cat(self.windows(example)).mean(dim=0)
 
+    def _key(self, example: Example) -> str:
+        """What a clip is known by: its file and its place in it, whatever it is called."""
+        return part_key(self.files[str(example.audio)], example.start, example.duration)
 
-class LineKeys(Mapping[str, str]):
-    """The keys of indexed examples, 40 bytes each, by `unique_id`; those that were encoded just now beside them.
+
+class FileDigests(Mapping[str, str]):
+    """The digests of many files by path, 32 bytes each.
 
     Args:
-        lines: the examples.
-        digests: of their files, [F, 2].
-        there: examples whose features were there at the start, [N].
+        ids: of the paths, [F, 2]; of equal ones the last counts.
+        digests: [F, 2].
     """
 
-    def __init__(self, lines: Lines, digests: Ids, there: NDArray[np.bool_]) -> None:
-        self.new: dict[str, str] = {}
-        names = lines.names()
-        rows = latest(names)
-        rows = rows[there[rows]]
-        self._names = np.asfortranarray(names[rows])
-        self._files, self._starts, self._durations = (lines.rows[field][rows] for field in PART)
-        self._digests = digests
+    def __init__(self, ids: Ids, digests: Ids) -> None:
+        rows = latest(ids)
+        self._ids, self._digests = np.asfortranarray(ids[rows]), digests[rows]
 
-    def __getitem__(self, name: str) -> str:
-        if name in self.new:
-            return self.new[name]
-        row = int(find(self._names, as_ids(id_of(name)))[0])
-        if row < 0:
-            raise KeyError(name)
-        return _key(self._digests, int(self._files[row]), float(self._starts[row]), float(self._durations[row]))
+    def __getitem__(self, path: str) -> str:
+        digests, known = self.of(as_ids(id_of(path)))
+        if not known[0]:
+            raise KeyError(path)
+        return digests.tobytes().hex()
 
     def __len__(self) -> int:
-        return len(self._names) + len(self.new)
+        return len(self._ids)
 
     def __iter__(self) -> Iterator[str]:
-        raise TypeError("the names of indexed examples are not kept; read the manifests")
+        raise TypeError("the paths of indexed examples are not kept; read the manifests")
 
-    def have(self, lines: Lines) -> NDArray[np.bool_]:
-        """Which examples have a key, [N]."""
-        names = lines.names()
-        there = find(self._names, names) >= 0
-        if self.new:
-            new = as_ids(b"".join(map(id_of, self.new)))
-            there |= find(np.asfortranarray(new[latest(new)]), names) >= 0
-        return there
+    def of(self, ids: Ids) -> tuple[Ids, NDArray[np.bool_]]:
+        """Digests [N, 2] of files by the ids of their paths [N, 2], and which are known [N]."""
+        places = find(self._ids, ids)
+        known = places >= 0
+        return self._digests[places] if known.any() else np.zeros_like(ids), known
+
+    def with_others(self, files: Mapping[str, str]) -> FileDigests:
+        """These, and those of some files by path."""
+        ids = as_ids(b"".join(map(id_of, files)))
+        digests = as_ids(bytes.fromhex("".join(files.values())))
+        return FileDigests(np.concatenate([self._ids, ids]), np.concatenate([self._digests, digests]))
 
 
 def read_examples(manifests: Sequence[str | Path]) -> list[Example]:
@@ -132,33 +133,57 @@ def prepare_features(encoder: AudioEncoder, examples: Sequence[Example], max_sec
     Of several ranks each begins with its own part and then looks after those of the others from their ends, where
     little is done yet: all are ready at about the same time, and none waits for a rank that is slow or gone.
     """
-    cache = open_cache(encoder, max_seconds)
-    keys, missing = known_features(cache, examples) if isinstance(examples, Lines) else (None, examples)
-    filled = Filled({}, [], 0)
-    if missing:
-        rank, ranks = launched_rank()
-        parts = [own_part(missing, (rank + step) % ranks, ranks) for step in range(ranks)]
-        order = chain(parts[0], *(reversed(part) for part in parts[1:]))
-        filled = fill_cache(cache, encoder, progress(order, len(missing)), max_seconds)
-    if filled.skipped:
-        first = filled.skipped[0].reason
-        tqdm.write(f"{len(filled.skipped)} of {len(examples)} clips skipped; the first: {first}", file=sys.stderr)
-    if keys is None:
-        return Features(cache, filled.keys, filled.skipped, filled.encoded)
-    keys.new = filled.keys
-    return Features(cache, keys, filled.skipped, filled.encoded)
+    features = _prepare(open_cache(encoder, max_seconds), encoder, examples, max_seconds)
+    if features.skipped:
+        first = features.skipped[0].reason
+        tqdm.write(f"{len(features.skipped)} of {len(examples)} clips skipped; the first: {first}", file=sys.stderr)
+    return features
 
 
-def known_features(cache: FeatureCache, lines: Lines) -> tuple[LineKeys, Lines]:
-    """The keys of those examples whose file need not be read and whose features are there, and the other examples."""
+def _prepare(cache: FeatureCache, encoder: AudioEncoder, examples: Sequence[Example], max_seconds: float) -> Features:
+    if not isinstance(examples, Lines):
+        filled = _fill(cache, encoder, examples, max_seconds)
+        return Features(cache, filled.files, filled.skipped, filled.encoded)
+    files, there = known_features(cache, examples)
+    filled = _fill(cache, encoder, examples.chosen(~there), max_seconds)
+    if filled.files:
+        files = files.with_others(filled.files)
+        there = _there(cache, examples, *files.of(examples.file_ids))
+    return Features(cache, files, filled.skipped, filled.encoded, (examples, there))
+
+
+def _fill(cache: FeatureCache, encoder: AudioEncoder, examples: Sequence[Example], max_seconds: float) -> Filled:
+    """Encode what is not in the cache: first this rank's part, then those of the others from their ends."""
+    if not examples:
+        return Filled({}, [], 0)
+    rank, ranks = launched_rank()
+    parts = [own_part(examples, (rank + step) % ranks, ranks) for step in range(ranks)]
+    order = chain(parts[0], *(reversed(part) for part in parts[1:]))
+    return fill_cache(cache, encoder, progress(order, len(examples)), max_seconds)
+
+
+def known_features(cache: FeatureCache, lines: Lines) -> tuple[FileDigests, NDArray[np.bool_]]:
+    """The files that need not be read, and which examples are parts of them and have features, [N]."""
     digests, known = cache.digests.known(lines.file_paths(), lines.file_ids)
+    there = _there(cache, lines, digests, known)
+    return FileDigests(lines.file_ids[known], digests[known]), there
+
+
+def _there(cache: FeatureCache, lines: Lines, digests: Ids, known: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Which examples have features, [N].
+
+    Args:
+        cache: where they are.
+        lines: the examples.
+        digests: of their files, [F, 2].
+        known: which of these are known, [F].
+    """
     files = lines.rows["file"]
     ids = digests[files]
     parts = np.flatnonzero((lines.rows["start"] != 0) | ~np.isnan(lines.rows["duration"]))
     if len(parts):
         ids[parts] = _part_ids(lines, parts, digests)
-    there = known[files] & cache.have(ids)
-    return LineKeys(lines, digests, there), lines.chosen(~there)
+    return known[files] & cache.have(ids)
 
 
 def _part_ids(lines: Lines, parts: NDArray[np.int64], digests: Ids) -> Ids:
@@ -195,11 +220,6 @@ def _make_part_ids(lines: Lines, parts: NDArray[np.int64], digests: Ids) -> Ids:
         )
         ids[first : first + ROWS_AT_ONCE] = as_ids(b"".join(map(clip_id, keys)))
     return ids
-
-
-def _key(digests: Ids, file: int, start: float, duration: float) -> str:
-    """The key of a part of a file; NaN: to its end."""
-    return part_key(digests[file].tobytes().hex(), start, None if math.isnan(duration) else duration)
 
 
 def open_cache(encoder: AudioEncoder, max_seconds: float) -> FeatureCache:

@@ -1,4 +1,4 @@
-"""Names of 128 bits: what millions of paths, clips and examples are known by, in 16 bytes each.
+"""Names of 128 bits: what millions of paths, clips and lines are known by, in 16 bytes each.
 
 An array of ids [N, 2] int64 is kept in the order of its first column and searched as a whole. Two of a hundred million
 different ids have the same first half once in thousands of tables; `find` then misses one of them, and never takes one
@@ -17,9 +17,10 @@ Ids = NDArray[np.int64]
 ID_BYTES = 16
 
 
-def id_of(text: str) -> bytes:
+def id_of(text: str | bytes) -> bytes:
     """The id of a text, which may be a path that is not valid Unicode."""
-    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=ID_BYTES).digest()
+    content = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
+    return hashlib.blake2b(content, digest_size=ID_BYTES).digest()
 
 
 def as_ids(joined: bytes) -> Ids:

@@ -20,7 +20,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mint.assets import cache_folder
-from mint.data.cache import unique_id
 from mint.data.ids import Ids, as_ids, id_of
 from mint.data.manifest import PARQUET, SPLITS, manifest_lines, parse_line, parse_record
 from mint.data.stored import clear_abandoned
@@ -32,7 +31,7 @@ ROW = np.dtype(
         ("offset", "<i8"),
         ("start", "<f8"),
         ("duration", "<f8"),
-        ("name", "V16"),
+        ("text", "V16"),
         ("file", "<i4"),
         ("task", "<i4"),
         ("corpus", "<i4"),
@@ -44,10 +43,10 @@ ROW = np.dtype(
         ("asks", "?"),
     ]
 )
-"""Of a line: where it begins; its part of the file, in seconds (no duration: NaN); the id of its `unique_id`; numbers
-of its file, task and corpus; characters of prompt and answer (0: not both there); captions, and characters of the
-first; whether it asks for something else than a caption."""
-FORM = 2
+"""Of a line: where it begins; its part of the file, in seconds (no duration: NaN); the id of its text; numbers of its
+file, task and corpus; characters of prompt and answer (0: not both there); captions, and characters of the first;
+whether it asks for something else than a caption."""
+FORM = 3
 """Of what is kept on disk; another one is made anew."""
 LINES_AT_ONCE = 1 << 16
 
@@ -85,12 +84,12 @@ class Lines(Sequence[Example]):
         try:
             with path.open("rb") as file:
                 file.seek(int(row["offset"]))
-                example = parse_line(file.readline(), path.absolute().parent)
-        except (OSError, MintError):
-            example = None
-        if example is None or id_of(unique_id(example)) != row["name"].tobytes():
+                line = file.readline().strip()
+        except OSError:
+            line = b""
+        if id_of(line) != row["text"].tobytes():
             raise MintError(f"{path} was changed while it was in use; start again")
-        return example
+        return parse_line(line, path.absolute().parent)
 
     def chosen(self, which: NDArray[np.bool_]) -> Lines:
         """Those of some rows, [N]."""
@@ -103,10 +102,6 @@ class Lines(Sequence[Example]):
     def file_paths(self) -> list[str]:
         """Absolute paths of the audio files, [F]."""
         return self.files.decode("utf-8", "surrogatepass").split("\0")[:-1]
-
-    def names(self) -> Ids:
-        """The id of each example's `unique_id`, [N, 2]."""
-        return as_ids(self.rows["name"].tobytes())
 
 
 def of_splits(examples: Sequence[Example], splits: Sequence[str]) -> Sequence[Example]:
@@ -211,7 +206,7 @@ def _rows(
                 begin,
                 record.get("start", 0.0),
                 math.nan if duration is None else duration,
-                id_of(f"{record['corpus']}/{record['id']}"),
+                id_of(line.strip()),
                 files.setdefault(_joined(folder, audio), len(files)),
                 tasks.setdefault(record["task"], len(tasks)),
                 corpora.setdefault(record["corpus"], len(corpora)),
