@@ -133,7 +133,7 @@ def test_every_problem_is_found(clips: Path, tmp_path: Path, capsys: pytest.Capt
         problems,
         [
             "split is 'dev'; it must be one of",
-            "id '1' is that of line 1 too; make ids unique",
+            "id '1' of 'c' is that of line 1 too; make ids unique within their corpus",
             "broken.wav: not audio",
             "nothing.wav: no such audio file",
             "answer holds an empty text; fill it or leave it out",

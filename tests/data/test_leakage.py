@@ -74,6 +74,13 @@ def test_where_a_clip_comes_from(
     assert recording_ids(example) == ({expected} if expected else set())
 
 
+def test_clips_of_one_name_are_counted_each() -> None:
+    training = [clip("x", corpus="freesound", metadata={"freesound_id": number}) for number in range(3)]
+    tests = [clip("0.wav", corpus="clips", split="test", metadata={"freesound_id": number}) for number in range(4)]
+    (split,) = find_leakage(training, tests).splits
+    assert (split.clips, split.by_id, len(split.pairs)) == (4, 3, 3)
+
+
 def test_recordings_shared_by_id() -> None:
     training = [
         clip("64760", corpus="freesound"),

@@ -160,10 +160,20 @@ def test_recordings_that_two_splits_share(
     assert validate([write(folder / "m.jsonl", rows)]).problems == []
 
 
+def test_an_id_that_two_manifests_have(folder: Path) -> None:
+    """As two tables `clips.csv` give it; another corpus has ids of its own."""
+    first = write(folder / "a.jsonl", [row("0"), row("1")])
+    second = write(folder / "b.jsonl", [row("2"), row("1", audio="3.wav"), row("0", audio="3.wav", corpus="other")])
+    report = validate([first, second])
+    assert kinds(report) == [(2, "id")]
+    assert report.problems[0].file == str(second)
+    assert f"id '1' of 'mine' is that of {first}, line 2 too; make ids unique" in report.problems[0].message
+
+
 def test_problems_stand_in_the_order_of_files_and_lines(folder: Path) -> None:
     broken = write(folder / "b.jsonl", [row("gone"), row("0"), row("0"), {"id": "x"}])
-    good = write(folder / "a.jsonl", [row("0")])
-    other = write(folder / "c.jsonl", [row("gone")])
+    good = write(folder / "a.jsonl", [row("1")])
+    other = write(folder / "c.jsonl", [row("gone too")])
     report = validate([broken, good, other])
     assert [(Path(problem.file).name, problem.line) for problem in report.problems] == [
         ("b.jsonl", 1),

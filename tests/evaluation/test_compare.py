@@ -168,6 +168,15 @@ def test_a_clip_with_two_truths_is_refused() -> None:
         compare(results(GOOD), other)
 
 
+def test_two_clips_of_one_name_are_refused() -> None:
+    """One of them would be compared with the other."""
+    other = results(GOOD)
+    other.extra["predictions"][5]["id"] = "corpus/7"
+    for pair, name in (((other, results(GOOD)), "first"), ((results(GOOD), other), "second")):
+        with pytest.raises(MintError, match=f"two clips of notes are called corpus/7 in the {name} file; make ids"):
+            compare(*pair)
+
+
 def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     paths = [tmp_path / "a.json", tmp_path / "b.json"]
     for path, one in zip(paths, (results(BAD), results(GOOD)), strict=True):

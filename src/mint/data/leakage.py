@@ -248,9 +248,10 @@ class _TestIndex:
 
     def __init__(self, tests: Iterable[Example]) -> None:
         self.splits: dict[tuple[str, str, str], Overlap] = {}
-        self._clips: dict[tuple[str, str], list[tuple[Overlap, str]]] = {}
-        """Test clips by kind and value."""
-        self._shared: dict[str, set[tuple[int, str]]] = {"id": set(), "file": set(), "caption": set()}
+        self._clips: dict[tuple[str, str], list[tuple[Overlap, int, str]]] = {}
+        """Split, number and id of test clips by kind and value."""
+        self._shared: dict[str, set[tuple[int, int]]] = {"id": set(), "file": set(), "caption": set()}
+        """Split and number of test clips by kind."""
         self._files = SameBytes()
         for example in tests:
             if example.split in TEST_SPLITS:
@@ -267,7 +268,7 @@ class _TestIndex:
         split.with_caption += bool(captions)
         values = [("id", one) for one in ids] + [("caption", one) for one in captions]
         for value in [*values, ("file", str(example.audio))]:
-            self._clips.setdefault(value, []).append((split, example.id))
+            self._clips.setdefault(value, []).append((split, split.clips, example.id))
 
     def compare(self, example: Example, ids: frozenset[str]) -> None:
         """Note what a training clip shares."""
@@ -275,16 +276,17 @@ class _TestIndex:
         values += [("file", str(path)) for path in self._files.same(example.audio)]
         met: set[tuple[int, str]] = set()
         for kind, value in values:
-            for split, name in self._clips.get((kind, value), ()):
-                self._note(kind, example, split, name, met)
+            for clip in self._clips.get((kind, value), ()):
+                self._note(kind, example, clip, met)
 
-    def _note(self, kind: str, example: Example, split: Overlap, name: str, met: set[tuple[int, str]]) -> None:
+    def _note(self, kind: str, example: Example, clip: tuple[Overlap, int, str], met: set[tuple[int, str]]) -> None:
+        split, number, name = clip
         if (id(split), kind) not in met:
             met.add((id(split), kind))
             counts = split.training_corpora.setdefault(kind, {})
             counts[example.corpus] = counts.get(example.corpus, 0) + 1
-        if (id(split), name) not in self._shared[kind]:
-            self._shared[kind].add((id(split), name))
+        if (id(split), number) not in self._shared[kind]:
+            self._shared[kind].add((id(split), number))
             if sum(pair[0] == kind for pair in split.pairs) < PAIRS:
                 split.pairs.append((kind, f"{example.corpus}/{example.id}", f"{split.corpus}/{name}"))
 

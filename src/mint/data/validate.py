@@ -151,9 +151,10 @@ class _Lines:
         group = self.groups.get(key) or self.groups.setdefault(key, Group(*key))
         group.clips += 1
         group.captions += len(example.captions)
-        first = self._ids.setdefault(hash((place >> LINE_BITS, example.corpus, example.id)), place)
+        first = self._ids.setdefault(hash((example.corpus, example.id)), place)
         if first != place:
-            self.complain(place, "id", f"id {example.id!r} is that of {self._name(first, place)} too; make ids unique")
+            message = f"id {example.id!r} of {example.corpus!r} is that of {self._name(first, place)} too"
+            self.complain(place, "id", f"{message}; make ids unique within their corpus")
         for message in _text_problems(example):
             self.complain(place, "text", message)
         known = self._labels.setdefault(key[:2], {})

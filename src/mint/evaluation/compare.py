@@ -7,6 +7,7 @@ at least what stage 2 said of the clips of the tasks with one label a clip.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -72,7 +73,8 @@ def compare(first: Results, second: Results, *, seed: int = 0) -> list[Differenc
         seed: of the resampling.
 
     Raises:
-        MintError: a file without values of single clips, no clip in common, a clip with two truths.
+        MintError: a file without values of single clips, no clip in common, two clips of one name, a clip with two
+            truths.
     """
     ours, theirs = (_series(results, name) for results, name in ((first, "first"), (second, "second")))
     found = [
@@ -87,6 +89,13 @@ def compare(first: Results, second: Results, *, seed: int = 0) -> list[Differenc
 
 def _difference(place: Place, first: Series, second: Series, seed: int) -> Difference:
     places = [{clip: row for row, clip in enumerate(series.ids)} for series in (first, second)]
+    for name, series, there in zip(("first", "second"), (first, second), places, strict=True):
+        if len(there) < len(series.ids):
+            twice = Counter(series.ids).most_common(1)[0][0]
+            raise MintError(
+                f"two clips of {place[0]} are called {twice} in the {name} file; make ids unique within their corpus "
+                "(`mint data validate` lists them), and evaluate again"
+            )
     common = sorted(places[0].keys() & places[1].keys())
     rows = [np.array([there[clip] for clip in common]) for there in places]
     ours, theirs = (

@@ -27,6 +27,8 @@ LOSSES = ("step", "loss", "alc", "alm", "atg")
 """Of a training log's records."""
 ATTENTIONS = 6
 """Clips over whose spectrogram the report shows where the queries look."""
+Place = tuple[str, Path, float, float | None]
+"""Task, file, start and duration: what an example is known by, as ids are unique in their corpus alone."""
 
 
 def report_of_run(
@@ -49,8 +51,8 @@ def report_of_run(
         skipped: clips that could not be used.
         commands: command lines to go on with.
     """
-    said = {prediction.example.id: prediction.predicted for prediction in evaluation.predictions}
-    captions = {example.id: caption for example, caption in evaluation.captions}
+    said = {_place(prediction.example): prediction.predicted for prediction in evaluation.predictions}
+    captions = {_place(example): caption for example, caption in evaluation.captions}
     wrong = sorted((one for one in evaluation.predictions if one.margin > 0), key=lambda one: -one.margin)
     shown = [example for example, _ in evaluation.captions] or [one.example for one in evaluation.predictions]
     return ReportData(
@@ -101,12 +103,16 @@ def _curve(stage: int, folder: Path) -> Curve | None:
     )
 
 
-def _sample(example: Example, said: Mapping[str, str], captions: Mapping[str, str]) -> Sample:
+def _place(example: Example) -> Place:
+    return example.task, example.audio, example.start, example.duration
+
+
+def _sample(example: Example, said: Mapping[Place, str], captions: Mapping[Place, str]) -> Sample:
     return Sample(
         title=example.id,
         clip=player_clip(example),
-        predicted=said.get(example.id),
+        predicted=said.get(_place(example)),
         truth=", ".join(example.labels) if example.labels else None,
-        generated=captions.get(example.id),
+        generated=captions.get(_place(example)),
         references=example.captions,
     )
