@@ -214,7 +214,7 @@ def test_a_full_disk(
 
     with monkeypatch.context() as patch:
         patch.setattr(cache_module, "save_file", save)
-        with pytest.raises(MintError, match=r"cannot write features to .*; free some space and start again"):
+        with pytest.raises(MintError, match=r"cannot write features to .*; free some space, or set"):
             fill(cache, clips)
     assert len(cache.read(clip_key(clips[0]))) == 1
     assert not list(cache.folder.glob("*.tmp"))
@@ -241,6 +241,19 @@ def test_a_cache_that_is_a_file(tmp_path: Path) -> None:
     (tmp_path / "features").write_text("")
     with pytest.raises(MintError, match=r"cannot keep features in .*; set MINT_CACHE"):
         FeatureCache(tmp_path / "features", "tiny")
+
+
+def test_the_encoder_is_named_in_the_folder(cache: FeatureCache) -> None:
+    """Written once, as a whole."""
+    place = cache.folder / "encoder.txt"
+    before = place.stat()
+    again(cache)
+    assert (place.stat().st_mtime_ns, place.stat().st_ino) == (before.st_mtime_ns, before.st_ino)
+    for content in (b"", b"\xff", b"tiny"):
+        place.write_bytes(content)
+        again(cache)
+        assert place.read_text() == TinyEncoder.identity + "\n"
+    assert list(cache.folder.iterdir()) == [place]
 
 
 def test_what_a_killed_writer_left_is_cleared_in_time(cache: FeatureCache, clips: list[Example]) -> None:

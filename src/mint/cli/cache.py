@@ -67,7 +67,7 @@ def verify(cache: FeatureCache, encoder: AudioEncoder, examples: Sequence[Exampl
     from mint.data.cache_care import verify_cache
 
     found = verify_cache(cache, encoder, examples, max_seconds)
-    print_some("damaged and set aside", found.damaged)
+    print_some("damaged", found.damaged)
     print_some("wrong features", found.wrong)
     print_some("missing", found.missing)
     shards = f"{found.shards} shards, {len(found.damaged)} damaged, {found.without_checksum} without a checksum"

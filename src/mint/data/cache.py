@@ -69,7 +69,7 @@ class Filled:
 
 
 class FeatureCache:
-    """The features of one encoder below `root`.
+    """The features of one encoder below `root`. One that is complete may lie where nothing can be written.
 
     Args:
         root: folder of all caches.
@@ -80,10 +80,12 @@ class FeatureCache:
     """
 
     def __init__(self, root: Path, identity: str) -> None:
+        self.root = root
+        self.identity = identity
         self.folder = root / hashlib.sha256(identity.encode()).hexdigest()[:16]
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            (self.folder / "encoder.txt").write_text(identity + "\n", encoding="utf-8")
+            _keep_text(self.folder / "encoder.txt", identity + "\n")
         except OSError as error:
             raise MintError(
                 f"cannot keep features in {self.folder}: {error}; set MINT_CACHE to a folder with space"
@@ -149,11 +151,23 @@ class FeatureCache:
             save_file(tensors, half_written, metadata={CHECKSUM: checksum(tensors)})
             half_written.replace(place)
         except (OSError, SafetensorError) as error:
-            half_written.unlink(missing_ok=True)
+            with suppress(OSError):
+                half_written.unlink()
             raise MintError(
-                f"cannot write features to {self.folder}: {error}; free some space and start again"
+                f"cannot write features to {self.folder}: {error}; "
+                "free some space, or set MINT_CACHE to another folder, and start again"
             ) from None
         self.refresh()
+
+
+def _keep_text(place: Path, text: str) -> None:
+    """Write a small file beside its place and rename it, unless it is there already."""
+    with suppress(FileNotFoundError):
+        if place.read_bytes() == text.encode():
+            return
+    half_written = place.with_name(f"{uuid.uuid4().hex}.tmp")
+    half_written.write_bytes(text.encode())
+    half_written.replace(place)
 
 
 def clip_key(example: Example, digests: Digests | None = None) -> str:

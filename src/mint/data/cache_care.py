@@ -17,6 +17,7 @@ from torch import Tensor
 
 from mint.data.cache import CHECKSUM, FeatureCache, checksum, clip_key, decode, encode_batch
 from mint.data.digests import Digests
+from mint.data.places import set_aside
 from mint.types import AudioEncoder, Example, MintError
 
 SAMPLE = 8
@@ -35,7 +36,7 @@ class Verified:
     missing: list[str] = field(default_factory=list)
     """Ids of those that are not, or that cannot be read."""
     damaged: list[str] = field(default_factory=list)
-    """Shards that were set aside, with the reason; their clips are missing now."""
+    """Shards with the reason; those that were set aside have left their clips missing."""
     without_checksum: int = 0
     """Shards of earlier versions: only their shape and that they are finite was checked."""
     wrong: list[str] = field(default_factory=list)
@@ -68,10 +69,9 @@ def verify_cache(
         result.shards += 1
         problem = _check_shard(path, encoder.width, result)
         if problem:
-            result.damaged.append(f"{path.name}: {problem}")
-            with suppress(FileNotFoundError):  # another process has set it aside
-                path.rename(path.with_suffix(".damaged"))
-    opened = FeatureCache(cache.folder.parent, (cache.folder / "encoder.txt").read_text(encoding="utf-8").rstrip("\n"))
+            done = "set aside" if set_aside(path) else "it cannot be set aside here"
+            result.damaged.append(f"{path.name}: {problem}; {done}")
+    opened = FeatureCache(cache.root, cache.identity)
     there: list[Example] = []
     for example in examples:
         key = _key(example, cache.digests)

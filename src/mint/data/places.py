@@ -11,7 +11,6 @@ from __future__ import annotations
 import re
 from collections import OrderedDict
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -111,8 +110,7 @@ class Places:
         except (OSError, SafetensorError):
             self._names.pop()
             self._open.pop(path.name, None)
-            with suppress(FileNotFoundError):  # another process has set it aside
-                path.rename(path.with_suffix(".damaged"))
+            set_aside(path)
             return
         self._numbers[path.name] = number
         self._sizes.append(size)
@@ -146,6 +144,17 @@ class Places:
         self._sizes = [size for size, there in zip(sizes, kept, strict=True) if there]
         self._numbers = {name: number for number, name in enumerate(self._names)}
         self._ids, self._where = ids, where
+
+
+def set_aside(path: Path) -> bool:
+    """Rename a damaged shard, so that its clips are encoded again; False where nothing can be written."""
+    try:
+        path.rename(path.with_suffix(".damaged"))
+    except FileNotFoundError:  # another process has set it aside
+        return True
+    except OSError:
+        return False
+    return True
 
 
 def clip_id(key: str) -> bytes:
