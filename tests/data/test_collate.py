@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import pickle
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor
 
@@ -81,6 +83,19 @@ def test_stage_2() -> None:
     assert spoken == [" a dog<end>", " rain on a roof<end>", " é<end>"]
     whole = [tokenizer.decode(row[real]) for row, real in zip(batch["prompt_ids"], batch["prompt_mask"], strict=True)]
     assert whole == ["Say 2: a dog<end>", "Say 5: rain on a roof<end>", "Say 1: é<end>"]
+
+
+@pytest.mark.parametrize("stage", [1, 2])
+def test_a_copy_for_a_worker_that_is_not_forked(stage: int) -> None:
+    """It makes the same batches and takes no weights along; the language model keeps its own."""
+    language = build_language(LanguageConfig(family="tiny"))
+    collator: Any = Stage1Collator(TOKENIZER, 30) if stage == 1 else Stage2Collator(TOKENIZER, 30, language)
+    state = pickle.dumps(collator)
+    assert b"torch.nn" not in state
+    copied, own = pickle.loads(state)(drawn()), collator(drawn())
+    assert copied.keys() == own.keys()
+    assert all(torch.equal(copied[name], own[name]) for name in own)
+    assert language.embedding.weight.numel() > 0
 
 
 def test_a_batch_of_one() -> None:

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
 import torch
+from torch.utils.data import DataLoader
 
 from mint.cli import main
 from mint.data import digests as digests_module
 from mint.data.audio import load_audio
-from mint.data.cache import encode_samples
+from mint.data.cache import encode_samples, fill_cache
 from mint.data.features import Features, open_examples, prepare_features, read_examples
 from mint.data.lines import Lines
 from mint.data.manifest import write_manifest
+from mint.data.mixture import ItemDataset, instruction_items
 from mint.encoders.tiny import TinyEncoder
 from mint.types import Example
 
@@ -103,6 +107,23 @@ def test_indexed_manifests_that_were_read_apart(manifests: list[Path]) -> None:
         assert list(features.usable(lines)) == list(lines)
     only = prepare_features(TinyEncoder(), open_examples(manifests[:1]))
     assert list(only.usable(open_examples(manifests))) == read_examples(manifests[:1])
+
+
+def test_a_worker_that_is_spawned(manifests: list[Path]) -> None:
+    """As on macOS, and from Python 3.14 on: it has a copy of what the dataset holds, without locks and open files."""
+    lines = open_examples(manifests)
+    features = prepare_features(TinyEncoder(), lines)
+    dataset = ItemDataset(instruction_items(features.usable(lines)), features.draw)
+    expected = [dataset[index, 0] for index in range(len(dataset))]  # opens the shards
+    draws: Any = [(index, 0) for index in range(len(dataset))]
+    loader = DataLoader(dataset, None, sampler=draws, num_workers=1, multiprocessing_context="spawn")
+    for ours, other in zip(loader, expected, strict=True):
+        assert torch.equal(ours.pop("features"), other.pop("features"))  # type: ignore[arg-type]
+        assert ours == other
+    listed = prepare_features(TinyEncoder(), read_examples(manifests))
+    check(pickle.loads(pickle.dumps(listed)), read_examples(manifests))
+    again = pickle.loads(pickle.dumps(features.cache))
+    assert fill_cache(again, TinyEncoder(), read_examples(manifests), 30.0).encoded == 0
 
 
 def test_a_file_that_is_encoded_anew(manifests: list[Path], tmp_path: Path) -> None:

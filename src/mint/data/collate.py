@@ -7,10 +7,11 @@ the batch, not to the limit.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from mint.types import LanguageModel
@@ -65,6 +66,14 @@ class Stage2Collator:
         self.tokenizer = tokenizer
         self.max_tokens = max_tokens
         self.language = language
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For a worker that is not forked: the language model's tokenizer without its weights."""
+        language = copy(self.language)
+        for name, value in vars(self.language).items():
+            if isinstance(value, nn.Module):
+                delattr(language, name)
+        return {**vars(self), "language": language}
 
     def __call__(self, items: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
         """The arguments of `Stage2.forward`."""

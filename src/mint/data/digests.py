@@ -48,6 +48,10 @@ class Digests:
         self._lock = threading.Lock()
         self._records: NDArray[np.int64] | None = None
 
+    def __reduce__(self) -> tuple[type[Digests], tuple[Path]]:
+        """For another process, which has a lock of its own and reads what is on disk."""
+        return Digests, (self.folder,)
+
     def of(self, path: Path) -> str:
         """The digest of a file or member, as `mint.data.stored.digest`; errors as `locate`."""
         place, name = locate(path), id_of(str(path))

@@ -55,6 +55,10 @@ class Places:
         if self._shards_lately > FOLDED or len(self._lately) > CLIPS_FOLDED:
             self._fold()  # so that the next process finds it
 
+    def __getstate__(self) -> dict[str, Any]:
+        """For another process, which opens shards of its own."""
+        return {**self.__dict__, "_open": OrderedDict()}
+
     def __len__(self) -> int:
         return len(self._ids) + len(self._lately)
 
