@@ -24,7 +24,7 @@ from mint.assets import cache_folder
 from mint.data import cache as cache_module
 from mint.data.audio import load_audio, load_windows
 from mint.data.cache import FeatureCache, clip_key, decode, encode_batch, encode_samples, fill_cache, part_key
-from mint.data.features import prepare_features, read_examples
+from mint.data.features import Features, prepare_features, read_examples
 from mint.encoders.tiny import TinyEncoder
 from mint.types import Example, MintError
 
@@ -172,6 +172,41 @@ def test_bad_clips_are_skipped_and_named(cache: FeatureCache, clips: list[Exampl
     assert [one.id for one in filled.skipped] == ["text", "no", "late"]
     assert "no: No such file or directory" in filled.skipped[1].reason
     assert "past the end" in filled.skipped[2].reason
+
+
+class WideEncoder(TinyEncoder):
+    """Clips that reach 0.9 have features that float16 does not hold."""
+
+    def encode(self, waveform: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        features, mask = super().encode(waveform, lengths)
+        loud = waveform.abs().amax(dim=1) >= 0.9
+        return features * torch.where(loud, 1e5, 6e4)[:, None, None], mask
+
+
+def write_level(path: Path, level: float) -> Example:
+    soundfile.write(path, np.full(3200, level), RATE, "FLOAT")
+    return Example(id=path.stem, audio=path, task="noise", split="train", corpus="levels")
+
+
+@pytest.mark.parametrize("seconds", [0, 60])
+def test_features_that_overflow_are_skipped(
+    cache: FeatureCache, tmp_path: Path, seconds: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each example of such a clip, in one batch or in several; the others of the batch are kept."""
+    monkeypatch.setattr(cache_module, "SECONDS_AT_ONCE", seconds)
+    quiet, loud = write_level(tmp_path / "quiet.wav", 0.5), write_level(tmp_path / "loud.wav", 1.0)
+    clips = [loud, quiet, replace(loud, id="again"), replace(quiet, id="too")]
+    for encoded in (1, 0):
+        filled = fill_cache(cache, WideEncoder(), clips, 30.0)
+        assert (filled.encoded, [one.id for one in filled.skipped]) == (encoded, ["loud", "again"])
+        assert filled.skipped[0].reason.startswith(f"{loud.audio}: its features are not finite in float16")
+    assert list(again(cache)) == [clip_key(quiet)]
+    assert equal(cache.read(clip_key(quiet)), [encode_samples(WideEncoder(), load_audio(quiet.audio, RATE))])
+    assert cache.read(clip_key(quiet))[0].max() > 1e4
+    features = Features(cache, filled.files, filled.skipped)
+    assert list(features.usable(clips)) == [quiet, clips[3]]
+    with pytest.raises(MintError, match="its features are not finite in float16"):
+        encode_samples(WideEncoder(), load_audio(loud.audio, RATE))
 
 
 def test_memory_is_bounded_where_clips_are_long(

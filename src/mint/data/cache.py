@@ -20,7 +20,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,7 @@ NUMBERS_PER_SHARD = 1 << 25
 """64 MiB in float16: bounds the memory where clips are long."""
 CHECKSUM = "sha256"
 """Key of a shard's metadata."""
+NOT_FINITE = "its features are not finite in float16, which ends at 65504; check the recording, or take another encoder"
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class Skipped:
     reason: str
 
 
-@dataclass(frozen=True)
+@dataclass
 class Filled:
     """What filling a cache came to."""
 
@@ -66,6 +67,18 @@ class Filled:
     skipped: list[Skipped]
     encoded: int
     """Clips that were not in the cache before."""
+
+    def skip(self, example: Example, reason: str) -> None:
+        """Note a clip that cannot be used."""
+        self.skipped.append(Skipped(example.id, str(example.audio), reason))
+
+
+@dataclass
+class _Decoded:
+    """A clip that is to be encoded: its windows [S], and the examples that it is of."""
+
+    parts: list[Any]
+    examples: list[Example] = field(default_factory=list)
 
 
 class FeatureCache:
@@ -210,38 +223,35 @@ def fill_cache(cache: FeatureCache, encoder: AudioEncoder, examples: Iterable[Ex
     Args:
         cache: of this encoder.
         encoder: the frozen encoder.
-        examples: clips; those that cannot be decoded are skipped.
+        examples: clips; those that cannot be decoded, or whose features are not finite, are skipped.
         max_seconds: longest window.
 
     Raises:
         MintError: the features cannot be written.
     """
-    files: dict[str, str] = {}
-    skipped: list[Skipped] = []
-    decoded: dict[str, list[Any]] = {}
+    filled = Filled({}, [], 0)
+    decoded: dict[str, _Decoded] = {}
     pending: dict[str, list[Tensor]] = {}
-    encoded = 0
     for example, found in _read_ahead(cache, examples, encoder.sample_rate, max_seconds):
         if isinstance(found, MintError):
-            skipped.append(Skipped(example.id, str(example.audio), str(found)))
+            filled.skip(example, str(found))
             continue
         whole, parts = found
-        files[str(example.audio)] = whole
+        filled.files[str(example.audio)] = whole
         key = part_key(whole, example.start, example.duration)
-        if parts is not None and not (key in cache or key in pending or key in decoded):
-            decoded[key] = parts
-            encoded += 1
-        if sum(len(part) for parts in decoded.values() for part in parts) >= SECONDS_AT_ONCE * encoder.sample_rate:
-            pending |= _encode(encoder, decoded)
+        if parts is not None and not (key in cache or key in pending):
+            decoded.setdefault(key, _Decoded(parts)).examples.append(example)
+        if sum(len(part) for clip in decoded.values() for part in clip.parts) >= SECONDS_AT_ONCE * encoder.sample_rate:
+            pending |= _encode(encoder, decoded, filled)
             decoded = {}
         if len(pending) >= CLIPS_PER_SHARD or _numbers(pending) > NUMBERS_PER_SHARD:
             cache.write(pending)
             pending = {}
-    pending |= _encode(encoder, decoded)
+    pending |= _encode(encoder, decoded, filled)
     if pending:
         cache.write(pending)
     cache.digests.save()
-    return Filled(files, skipped, encoded)
+    return filled
 
 
 Found = tuple[str, list[Any] | None] | MintError
@@ -289,11 +299,24 @@ def decode(example: Example, rate: int, max_seconds: float) -> list[Any]:
     return [load_audio(example.audio, rate, example.start + start, seconds) for start, seconds in parts]
 
 
-def _encode(encoder: AudioEncoder, clips: Mapping[str, Sequence[Any]]) -> dict[str, list[Tensor]]:
-    """Encode the windows of some clips in one padded batch."""
-    parts = [part for windows_of in clips.values() for part in windows_of]
+def _encode(encoder: AudioEncoder, clips: Mapping[str, _Decoded], filled: Filled) -> dict[str, list[Tensor]]:
+    """Encode the windows of some clips in one padded batch; clips whose features cannot be kept are skipped."""
+    parts = [part for clip in clips.values() for part in clip.parts]
     features = iter(encode_batch(encoder, parts) if parts else [])
-    return {key: [next(features) for _ in windows_of] for key, windows_of in clips.items()}
+    good: dict[str, list[Tensor]] = {}
+    for key, clip in clips.items():
+        encoded = [next(features) for _ in clip.parts]
+        if all(map(_is_finite, encoded)):
+            good[key] = encoded
+        else:
+            for example in clip.examples:
+                filled.skip(example, f"{example.audio}: {NOT_FINITE}")
+    filled.encoded += len(good)
+    return good
+
+
+def _is_finite(features: Tensor) -> bool:
+    return bool(features.isfinite().all())
 
 
 def _numbers(clips: Mapping[str, Sequence[Tensor]]) -> int:
@@ -301,8 +324,15 @@ def _numbers(clips: Mapping[str, Sequence[Tensor]]) -> int:
 
 
 def encode_samples(encoder: AudioEncoder, samples: Any) -> Tensor:
-    """Encode one waveform [S] (NumPy, the encoder's rate): its real tokens [T, D], float32 as float16 holds them."""
-    return encode_batch(encoder, [samples])[0]
+    """Encode one waveform [S] (NumPy, the encoder's rate): its real tokens [T, D], float32 as float16 holds them.
+
+    Raises:
+        MintError: float16 does not hold them.
+    """
+    (features,) = encode_batch(encoder, [samples])
+    if not _is_finite(features):
+        raise MintError(NOT_FINITE)
+    return features
 
 
 def encode_batch(encoder: AudioEncoder, parts: Sequence[Any]) -> list[Tensor]:
