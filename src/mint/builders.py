@@ -26,7 +26,9 @@ from mint.types import AudioEncoder, LanguageModel, MintError
 
 if TYPE_CHECKING:
     from mint.encoders.spectrogram import SpectrogramEncoder
+    from mint.encoders.tiny import TinyEncoder
     from mint.encoders.waveform import WaveformEncoder
+    from mint.encoders.yamnet import YamNet
     from mint.model.stage1 import Stage1
     from mint.model.stage2 import Stage2
 
@@ -38,15 +40,23 @@ Stage = TypeVar("Stage", bound=nn.Module)
 
 def build_encoder(config: EncoderConfig, device: torch.device | str = "cpu") -> AudioEncoder:
     """The frozen audio encoder, on its device."""
+    encoder = _plain_encoder(config).to(device)
+    if config.cache_dtype == "bfloat16":
+        encoder.cache_dtype = torch.bfloat16
+        encoder.identity += "; features in bfloat16"
+    return encoder
+
+
+def _plain_encoder(config: EncoderConfig) -> TinyEncoder | YamNet | WaveformEncoder | SpectrogramEncoder:
     if config.family == TINY:
         from mint.encoders.tiny import TinyEncoder
 
-        return TinyEncoder().to(device)
+        return TinyEncoder()
     if config.family == "yamnet":
         from mint.encoders.yamnet import YamNet
 
-        return YamNet.from_folder(Path(resolve(config.weights))).to(device)
-    return _transformers_encoder(config, resolve(config.weights)).to(device)
+        return YamNet.from_folder(Path(resolve(config.weights)))
+    return _transformers_encoder(config, resolve(config.weights))
 
 
 def build_tokenizer(config: BridgeConfig) -> Any:

@@ -40,6 +40,8 @@ class EncoderConfig:
     """Revision of a hub name; pinned in the run."""
     layer: int | None = None
     """Hidden state of a transformers model: None the last, 0 the input of the first block, n the output of block n."""
+    cache_dtype: Literal["float16", "bfloat16"] = "float16"
+    """Precision of the features, with a cache and without: float16 ends at 65504, bfloat16 has fewer digits."""
 
     def __post_init__(self) -> None:
         """Refuse a layer where there is none to choose."""

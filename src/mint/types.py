@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from torch import Tensor, nn
+    from torch import Tensor, dtype, nn
 
 CAPTION_PROMPT = "Generate audio caption:"
 """Instruction of every captioning corpus (paper, Table 1)."""
@@ -87,6 +87,8 @@ class AudioEncoder(Protocol):
     """From one moment to the next."""
     identity: str
     """Name, revision and preprocessing in one string: part of the feature cache's key."""
+    cache_dtype: dtype
+    """Precision in which its features are kept, and so in which they are used."""
 
     def encode(self, waveform: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Encode a zero-padded batch.

@@ -21,10 +21,13 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from mint.assets import cache_folder
+from mint.builders import build_encoder
+from mint.config import EncoderConfig
 from mint.data import cache as cache_module
 from mint.data.audio import load_audio, load_windows
 from mint.data.cache import FeatureCache, clip_key, decode, encode_batch, encode_samples, fill_cache, part_key
-from mint.data.features import Features, prepare_features, read_examples
+from mint.data.cache_care import Verified, prune_cache, verify_cache
+from mint.data.features import Features, open_cache, prepare_features, read_examples
 from mint.encoders.tiny import TinyEncoder
 from mint.types import Example, MintError
 
@@ -199,14 +202,44 @@ def test_features_that_overflow_are_skipped(
     for encoded in (1, 0):
         filled = fill_cache(cache, WideEncoder(), clips, 30.0)
         assert (filled.encoded, [one.id for one in filled.skipped]) == (encoded, ["loud", "again"])
-        assert filled.skipped[0].reason.startswith(f"{loud.audio}: its features are not finite in float16")
+        assert filled.skipped[0].reason.startswith(f"{loud.audio}: its features are not finite in torch.float16")
     assert list(again(cache)) == [clip_key(quiet)]
     assert equal(cache.read(clip_key(quiet)), [encode_samples(WideEncoder(), load_audio(quiet.audio, RATE))])
     assert cache.read(clip_key(quiet))[0].max() > 1e4
     features = Features(cache, filled.files, filled.skipped)
     assert list(features.usable(clips)) == [quiet, clips[3]]
-    with pytest.raises(MintError, match="its features are not finite in float16"):
+    with pytest.raises(MintError, match=r"its features are not finite in torch\.float16"):
         encode_samples(WideEncoder(), load_audio(loud.audio, RATE))
+
+
+def test_bfloat16(tmp_path: Path, clips: list[Example], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cache of its own, of the same clips, where nothing overflows; verified and pruned as any other."""
+    monkeypatch.setenv("MINT_CACHE", str(tmp_path / "cache"))
+    encoder = WideEncoder()
+    encoder.cache_dtype = torch.bfloat16
+    encoder.identity += " in bfloat16"
+    loud = write_level(tmp_path / "loud.wav", 1.0)
+    for encoded in (4, 0):
+        features = prepare_features(encoder, [*clips, loud])
+        assert (features.encoded, features.skipped) == (encoded, [])
+        for clip in (*clips, loud):
+            direct = encode_samples(encoder, load_audio(clip.audio, RATE))
+            assert equal(features.windows(clip), [direct])
+            assert torch.equal(direct, direct.bfloat16().float())
+    assert features.windows(loud)[0].max() > 65504
+    assert verify_cache(features.cache, encoder, [*clips, loud], 30.0) == Verified(shards=1, clips=4)
+    assert prune_cache(features.cache, [loud]).kept == 1
+    assert equal(features.windows(loud), [encode_samples(encoder, load_audio(loud.audio, RATE))])
+
+
+def test_the_precision_of_a_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The folder of caches of before is as it was."""
+    monkeypatch.setenv("MINT_CACHE", str(tmp_path / "cache"))
+    plain, other = (build_encoder(EncoderConfig(family="tiny", cache_dtype=name)) for name in ("float16", "bfloat16"))
+    assert (plain.cache_dtype, other.cache_dtype) == (torch.float16, torch.bfloat16)
+    assert open_cache(plain, 30.0).folder.name == "b2f5ee4a3da3bf9c"
+    assert open_cache(other, 30.0).folder.name != "b2f5ee4a3da3bf9c"
+    assert open_cache(other, 30.0).dtype == torch.bfloat16
 
 
 def test_memory_is_bounded_where_clips_are_long(

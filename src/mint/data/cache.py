@@ -6,8 +6,8 @@ encoder's identity (weights, revision, preprocessing) names the folder. So a cha
 wrong hit. Shards are safetensors files that are written beside their place and renamed: a reader sees whole shards
 only, and two writers never meet. Each holds the checksum of its features, for `mint cache --verify`.
 
-Features have the precision of float16, whether they come from the disk or straight from the encoder: a hit, a miss and
-use without a cache give the same tensor. A clip longer than a window is kept as several windows.
+Features have the precision of the encoder's `cache_dtype`, from the disk and straight from the encoder alike: a hit, a
+miss and use without a cache give the same tensor. A clip longer than a window is kept as several windows.
 """
 
 from __future__ import annotations
@@ -43,10 +43,13 @@ CLIPS_PER_SHARD = 256
 SECONDS_AT_ONCE = 60
 """Audio that is encoded in one batch."""
 NUMBERS_PER_SHARD = 1 << 25
-"""64 MiB in float16: bounds the memory where clips are long."""
+"""64 MiB in half precision: bounds the memory where clips are long."""
 CHECKSUM = "sha256"
 """Key of a shard's metadata."""
-NOT_FINITE = "its features are not finite in float16, which ends at 65504; check the recording, or take another encoder"
+NOT_FINITE = (
+    "its features are not finite in {}; check the recording, "
+    "or set encoder.cache_dtype to bfloat16, as float16 ends at 65504"
+)
 
 
 @dataclass(frozen=True)
@@ -87,14 +90,16 @@ class FeatureCache:
     Args:
         root: folder of all caches.
         identity: the encoder's.
+        dtype: what is written.
 
     Raises:
         MintError: the folder cannot be made.
     """
 
-    def __init__(self, root: Path, identity: str) -> None:
+    def __init__(self, root: Path, identity: str, dtype: torch.dtype = torch.float16) -> None:
         self.root = root
         self.identity = identity
+        self.dtype = dtype
         self.folder = root / hashlib.sha256(identity.encode()).hexdigest()[:16]
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -154,7 +159,7 @@ class FeatureCache:
             MintError: the disk is full or the folder cannot be written to; earlier shards are untouched.
         """
         tensors = {
-            _window_name(key, index, len(parts)): part.to(torch.float16).contiguous()
+            _window_name(key, index, len(parts)): part.to(self.dtype).contiguous()
             for key, parts in clips.items()
             for index, part in enumerate(parts)
         }
@@ -310,7 +315,7 @@ def _encode(encoder: AudioEncoder, clips: Mapping[str, _Decoded], filled: Filled
             good[key] = encoded
         else:
             for example in clip.examples:
-                filled.skip(example, f"{example.audio}: {NOT_FINITE}")
+                filled.skip(example, f"{example.audio}: {NOT_FINITE.format(encoder.cache_dtype)}")
     filled.encoded += len(good)
     return good
 
@@ -324,14 +329,14 @@ def _numbers(clips: Mapping[str, Sequence[Tensor]]) -> int:
 
 
 def encode_samples(encoder: AudioEncoder, samples: Any) -> Tensor:
-    """Encode one waveform [S] (NumPy, the encoder's rate): its real tokens [T, D], float32 as float16 holds them.
+    """Encode one waveform [S] (NumPy, the encoder's rate): its real tokens [T, D], float32 as the cache holds them.
 
     Raises:
-        MintError: float16 does not hold them.
+        MintError: it does not hold them.
     """
     (features,) = encode_batch(encoder, [samples])
     if not _is_finite(features):
-        raise MintError(NOT_FINITE)
+        raise MintError(NOT_FINITE.format(encoder.cache_dtype))
     return features
 
 
@@ -340,7 +345,7 @@ def encode_batch(encoder: AudioEncoder, parts: Sequence[Any]) -> list[Tensor]:
     device = _device(encoder)
     waveforms = pad_sequence([torch.from_numpy(part) for part in parts], batch_first=True).to(device)
     features, mask = encoder.encode(waveforms, torch.tensor([len(part) for part in parts], device=device))
-    return [row[real].cpu().to(torch.float16).float() for row, real in zip(features, mask, strict=True)]
+    return [row[real].cpu().to(encoder.cache_dtype).float() for row, real in zip(features, mask, strict=True)]
 
 
 def checksum(tensors: Mapping[str, Tensor]) -> str:
@@ -348,7 +353,7 @@ def checksum(tensors: Mapping[str, Tensor]) -> str:
     state = hashlib.sha256()
     for name in sorted(tensors):
         state.update(f"{name} {tuple(tensors[name].shape)} ".encode())
-        state.update(tensors[name].contiguous().numpy().tobytes())
+        state.update(tensors[name].contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return state.hexdigest()
 
 

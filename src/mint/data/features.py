@@ -224,7 +224,8 @@ def _make_part_ids(lines: Lines, parts: NDArray[np.int64], digests: Ids) -> Ids:
 
 def open_cache(encoder: AudioEncoder, max_seconds: float) -> FeatureCache:
     """The features of an encoder in windows of a length."""
-    return FeatureCache(cache_folder() / "features", f"{encoder.identity}; windows of {max_seconds:g} s")
+    identity = f"{encoder.identity}; windows of {max_seconds:g} s"
+    return FeatureCache(cache_folder() / "features", identity, encoder.cache_dtype)
 
 
 def launched_rank() -> tuple[int, int]:
