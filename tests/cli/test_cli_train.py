@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import signal
 import subprocess
@@ -148,10 +150,47 @@ def test_sigterm(recipe: str) -> None:
 def test_cache(recipe: str, manifest: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("low1.wav").write_text("not audio")
     assert main(["cache", recipe]) == 0
-    first, skipped = capsys.readouterr().out.splitlines()
+    first, skipped, listed = capsys.readouterr().out.splitlines()
     assert first.startswith(f"8 encoded, 0 already there, 1 skipped: {manifest.parent / 'cache' / 'features'}")
     assert skipped.startswith("  skipped low1: ")
+    assert listed.startswith("  all that were skipped are listed in ")
     assert main(["cache", recipe]) == 0
     assert capsys.readouterr().out.startswith("0 encoded, 8 already there, 1 skipped: ")
     assert main(["cache", recipe, "data.max_seconds=0.2"]) == 0
     assert capsys.readouterr().out.startswith("8 encoded, 0 already there, 1 skipped: ")
+
+
+def test_what_cache_skips_is_listed(
+    recipe: str, manifest: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """All of it, in the form of a run's list, by each rank; files whose name is not valid Unicode too."""
+    good = {path: path.read_bytes() for path in Path().glob("*.wav")}
+    odd = os.fsdecode(b"\xff.wav")
+    manifest.write_text(manifest.read_text().replace("low0.wav", json.dumps(odd)[1:-1]))
+    for path in good:
+        path.write_text("not audio")
+    assert main(["cache", recipe]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    place = next((manifest.parent / "cache" / "features").glob("*/skipped.jsonl"))
+    assert lines[-1] == f"  all that were skipped are listed in {place}"
+    listed = [json.loads(line) for line in place.read_text(encoding="utf-8").splitlines()]
+    assert [f"  skipped {one['id']}: {one['reason']}" for one in listed[1:]] == lines[2:-1]
+    assert [one["audio"] for one in listed][:2] == [str(manifest.parent / odd), str(manifest.parent / "low1.wav")]
+    assert listed[0].keys() == {"id", "audio", "reason"}
+
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for rank, count in (("0", 4), ("1", 5)):
+        monkeypatch.setenv("RANK", rank)
+        assert main(["cache", recipe]) == 0
+        own = place.with_name(f"skipped-{rank}-of-2.jsonl")
+        assert capsys.readouterr().out.splitlines()[-1].endswith(str(own))
+        assert len(own.read_text().splitlines()) == count
+    monkeypatch.delenv("WORLD_SIZE")
+    monkeypatch.delenv("RANK")
+
+    for path, content in good.items():
+        path.write_bytes(content)
+    Path(odd).write_bytes(good[Path("low0.wav")])
+    assert main(["cache", recipe]) == 0
+    assert "listed" not in capsys.readouterr().out
+    assert not place.exists()

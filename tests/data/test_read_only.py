@@ -69,11 +69,15 @@ def state(folder: Path) -> dict[str, tuple[int, int]]:
 def test_a_complete_cache_is_used(
     recipe: str, cache: Path, read_only: Callable[[], None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    (tmp_path / "low0.wav").write_text("not audio")
     assert main(["cache", recipe]) == 0
     before = state(cache)
     read_only()
     assert main(["cache", recipe]) == 0
-    assert "0 encoded, 9 already there, 0 skipped" in capsys.readouterr().out
+    assert "0 encoded, 8 already there, 1 skipped" in capsys.readouterr().out
+    (tmp_path / "low1.wav").write_text("not audio")
+    assert main(["cache", recipe]) == 0
+    assert "no list of them could be written: [Errno 30] Read-only file system" in capsys.readouterr().out
     assert main(["cache", recipe, "--verify"]) == 0
     assert main(["train", recipe, "--output", str(tmp_path / "run")]) == 0
     assert main(["evaluate", str(tmp_path / "run"), "--task", "pitch"]) == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -113,10 +114,14 @@ def test_a_finished_run_is_kept(corpus: Path, tmp_path: Path, monkeypatch: pytes
 def test_a_bad_clip_is_skipped_and_listed(tmp_path: Path) -> None:
     manifest = write_corpus(tmp_path)
     (tmp_path / "low1.wav").write_text("not audio")
-    (tmp_path / "high0.wav").unlink()
+    odd = os.fsdecode(b"\xff.wav")  # not valid Unicode
+    (tmp_path / "high0.wav").rename(tmp_path / odd)
+    (tmp_path / odd).write_text("")
+    manifest.write_text(manifest.read_text().replace("high0.wav", json.dumps(odd)[1:-1]))
     train_recipe(recipe(1, manifest), tmp_path / "run")
     skipped = [json.loads(line) for line in (tmp_path / "run" / "skipped.jsonl").read_text().splitlines()]
     assert [one["id"] for one in skipped] == ["low1", "high0"]
+    assert [one["audio"] for one in skipped] == [str(tmp_path / "low1.wav"), str(tmp_path / odd)]
     assert "not audio that can be decoded" in skipped[0]["reason"]
     assert is_finished(tmp_path / "run")
 

@@ -13,13 +13,14 @@ from mint.cli._recipe import add_recipe
 if TYPE_CHECKING:
     from argparse import Namespace
     from collections.abc import Sequence
+    from pathlib import Path
 
     from mint.cli import Subparsers
-    from mint.data.cache import FeatureCache
+    from mint.data.cache import FeatureCache, Skipped
     from mint.types import AudioEncoder, Example
 
 SHOWN = 10
-"""Skipped clips that are listed."""
+"""Skipped clips that are printed."""
 
 
 def add_parser(subparsers: Subparsers) -> None:
@@ -58,8 +59,22 @@ def run(arguments: Namespace) -> int:
     there = len(part) - len(filled.skipped) - filled.encoded
     whose = f"rank {rank} of {ranks}: " if ranks > 1 else ""
     print(f"{whose}{filled.encoded} encoded, {there} already there, {len(filled.skipped)} skipped: {cache.folder}")
-    print_some("skipped", [f"{one.id}: {one.reason}" for one in filled.skipped])
+    list_skipped(filled.skipped, cache.folder / (f"skipped-{rank}-of-{ranks}.jsonl" if ranks > 1 else "skipped.jsonl"))
     return 0
+
+
+def list_skipped(skipped: Sequence[Skipped], place: Path) -> None:
+    """Print the first clips that could not be used, and list all of them in a file."""
+    from mint.data.cache import write_skipped
+
+    print_some("skipped", [f"{one.id}: {one.reason}" for one in skipped])
+    try:
+        write_skipped(place, skipped)
+    except OSError as error:
+        print(f"  no list of them could be written: {error}")
+    else:
+        if skipped:
+            print(f"  all that were skipped are listed in {place}")
 
 
 def verify(cache: FeatureCache, encoder: AudioEncoder, examples: Sequence[Example], max_seconds: float) -> int:

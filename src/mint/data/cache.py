@@ -20,7 +20,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ from torch.nn.utils.rnn import pad_sequence
 from mint.data.audio import load_audio, probe, windows
 from mint.data.digests import Digests
 from mint.data.ids import Ids
+from mint.data.manifest import to_json
 from mint.data.places import Places
 from mint.data.stored import clear_abandoned, digest
 from mint.types import AudioEncoder, Example, MintError
@@ -103,7 +104,7 @@ class FeatureCache:
         self.folder = root / hashlib.sha256(identity.encode()).hexdigest()[:16]
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            _keep_text(self.folder / "encoder.txt", identity + "\n")
+            _keep(self.folder / "encoder.txt", f"{identity}\n".encode())
         except OSError as error:
             raise MintError(
                 f"cannot keep features in {self.folder}: {error}; set MINT_CACHE to a folder with space"
@@ -178,13 +179,21 @@ class FeatureCache:
         self.refresh()
 
 
-def _keep_text(place: Path, text: str) -> None:
+def write_skipped(place: Path, skipped: Sequence[Skipped]) -> None:
+    """List clips that could not be used, one a line, in place of an earlier list; of none there is no file."""
+    if skipped:
+        _keep(place, b"".join(to_json(asdict(one)) + b"\n" for one in skipped))
+    elif place.exists():
+        place.unlink()
+
+
+def _keep(place: Path, content: bytes) -> None:
     """Write a small file beside its place and rename it, unless it is there already."""
     with suppress(FileNotFoundError):
-        if place.read_bytes() == text.encode():
+        if place.read_bytes() == content:
             return
     half_written = place.with_name(f"{uuid.uuid4().hex}.tmp")
-    half_written.write_bytes(text.encode())
+    half_written.write_bytes(content)
     half_written.replace(place)
 
 

@@ -14,7 +14,7 @@ import statistics
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,7 @@ from mint.builders import (
     is_finished as is_finished,
 )
 from mint.config import Recipe, load_recipe, recipe_to_dict, save_recipe
+from mint.data.cache import write_skipped
 from mint.data.collate import Stage1Collator, Stage2Collator
 from mint.data.features import Features
 from mint.data.lines import of_splits
@@ -261,9 +262,7 @@ def save_run(
         "torch": torch.__version__,
     }
     (output / "run.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
-    if features.skipped:
-        lines = [json.dumps(asdict(one), ensure_ascii=False) + "\n" for one in features.skipped]
-        (output / "skipped.jsonl").write_text("".join(lines), encoding="utf-8")
+    write_skipped(output / "skipped.jsonl", features.skipped)
     (output / "history.json").write_text(json.dumps(prepared.trainer.state.log_history, indent=1), encoding="utf-8")
     half_written = output / "model.safetensors.tmp"
     save_file(weights, half_written)
