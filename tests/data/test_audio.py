@@ -15,7 +15,7 @@ import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mint.data.audio import AudioSource, as_clip, check_audio, load_audio, load_windows, probe, windows
+from mint.data.audio import AudioSource, as_clip, check_audio, load_audio, load_parts, load_windows, probe, windows
 from mint.data.corpora.distribution import Recordings
 from mint.types import Clip, MintError
 
@@ -170,6 +170,28 @@ def test_a_member_of_a_shard_is_made_anew_with_its_shard(tmp_path: Path) -> None
         shard.add(tmp_path / "a.wav", "a.wav")
     with pytest.raises(MintError, match=r"0\.tar::a\.wav: not audio .*make it anew and write its shard again$"):
         probe(tmp_path / "0.tar::a.wav")
+
+
+def test_an_mp3_that_was_cut_off_gives_what_there_is(tmp_path: Path) -> None:
+    """Its header is that of the whole, here of 4 s; the bytes end before 2 s."""
+    path = write(tmp_path / "clip.mp3", np.random.default_rng(0).uniform(-0.5, 0.5, 64000), 16000)
+    whole = load_audio(path, 16000)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    assert probe(path)[0] == 4.0
+    there = load_audio(path, 16000)
+    assert 25000 < len(there) < 32000
+    np.testing.assert_array_equal(there, whole[: len(there)])
+    parts = list(load_windows(path, 16000, 0.5))  # of eight
+    np.testing.assert_allclose(np.concatenate(parts), there, atol=2e-2)
+    assert [len(part) for part in parts] == [8000, 8000, 8000, len(there) - 24000]
+    assert check_audio(path) == len(there) / 16000
+    assert check_audio(path, 0.5, 1.0) == 1.5
+    for read in (load_audio(path, 16000, 1.0, 9.0), *load_parts(path, 16000, [(1.0, 9.0), (3.0, 1.0)])):
+        assert len(read) == len(there) - 16000
+    with pytest.raises(MintError, match=r"clip\.mp3: it ends before 3\.00 s, unlike its header says; fetch or export"):
+        load_audio(path, 16000, 3.0)
+    with pytest.raises(MintError, match=r"it ends before 3\.00 s"):
+        check_audio(path, 3.0, 0.5)
 
 
 def test_a_flac_stream_of_unknown_length_is_refused(tmp_path: Path) -> None:

@@ -177,6 +177,23 @@ def test_bad_clips_are_skipped_and_named(cache: FeatureCache, clips: list[Exampl
     assert "past the end" in filled.skipped[2].reason
 
 
+def test_an_mp3_that_was_cut_off_is_used_as_far_as_it_goes(cache: FeatureCache, tmp_path: Path) -> None:
+    """Whether it is one window or several; a part beyond the cut is skipped."""
+    path = tmp_path / "cut.mp3"
+    soundfile.write(path, np.random.default_rng(0).uniform(-0.5, 0.5, 4 * RATE), RATE)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    clip = Example(id="cut", audio=path, task="noise", split="train", corpus="noises")
+    late = replace(clip, id="late", start=3.0)
+    for max_seconds, count in ((30.0, 1), (0.5, 4)):
+        places = FeatureCache(cache.root, f"windows of {max_seconds}")
+        filled = fill(places, [clip, late], max_seconds)
+        assert (filled.encoded, [one.id for one in filled.skipped]) == (1, ["late"])
+        assert "it ends before 3.00 s, unlike its header says" in filled.skipped[0].reason
+        heard = [encode_samples(TinyEncoder(), window) for window in load_windows(path, RATE, max_seconds)]
+        assert len(heard) == count
+        assert equal(places.read(clip_key(clip)), heard)
+
+
 class WideEncoder(TinyEncoder):
     """Clips that reach 0.9 have features that float16 does not hold."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -61,10 +62,10 @@ def test_what_a_manifest_holds(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("audio", "decoded", "expected"),
     [
-        ("all", 3, [(2, "audio"), (3, "audio")]),
+        ("all", 1, [(2, "audio"), (3, "audio")]),
         ("headers", 0, [(3, "audio")]),
         (0, 0, [(3, "audio")]),
-        (99, 3, [(2, "audio"), (3, "audio")]),
+        (99, 1, [(2, "audio"), (3, "audio")]),
         ("none", 0, []),
     ],
 )
@@ -110,6 +111,19 @@ def test_absences_alone_are_no_problem_but_nothing_at_all_is(folder: Path) -> No
     report = validate([write(folder / "m.jsonl", rows)])
     assert kinds(report) == [(2, "text"), (3, "text")]
     assert "no answer, no labels and no captions" in report.problems[0].message
+
+
+@pytest.mark.parametrize(("part", "wrong"), [({}, True), ({"duration": 1.0}, False), ({"start": 1.5}, True)])
+def test_an_mp3_that_was_cut_off(folder: Path, part: dict[str, float], wrong: bool) -> None:
+    """Its header is that of the whole; clips that lie before the cut are sound."""
+    cut = write_clip(folder / "cut.mp3", 4.0)
+    assert validate([write(folder / "m.jsonl", [row("cut", audio="cut.mp3", **part)])]).problems == []
+    cut.write_bytes(cut.read_bytes()[: cut.stat().st_size // 2])
+    report = validate([write(folder / "m.jsonl", [row("cut", audio="cut.mp3", **part), row("0")])])
+    assert kinds(report) == [(1, "audio")] * wrong
+    assert report.decoded == 2 - wrong
+    if wrong:
+        assert re.search(r"promises audio up to 4\.00 s, but there is some up to 1\.[6-9]", report.problems[0].message)
 
 
 def test_labels_outside_a_list(folder: Path) -> None:
@@ -226,6 +240,6 @@ def test_the_verb(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["data", "validate", manifest, "--audio", "none"]) == 0
     assert main(["data", "validate", manifest, "--audio", "none", "--labels", str(folder / "labels.txt")]) == 1
     assert main(["data", "validate", manifest, "--audio", "1"]) == 1
-    assert capsys.readouterr().out.splitlines()[-1] == "2 clips, 1 decoded: 1 problem (1 audio)"
+    assert capsys.readouterr().out.splitlines()[-1] == "2 clips, 0 decoded: 1 problem (1 audio)"
     assert main(["data", "validate", manifest, "--audio", "some"]) == 2
     assert "--audio 'some'; give all, headers, none or a number of clips" in capsys.readouterr().err

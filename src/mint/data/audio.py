@@ -12,7 +12,7 @@ import math
 import os
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -62,7 +62,30 @@ def load_audio(path: str | Path, rate: int, start: float = 0.0, duration: float 
     Raises:
         MintError: missing file, empty file, not audio, no samples, NaN or infinite samples, or a start past the end.
     """
-    path = Path(path)
+    return next(load_parts(path, rate, [(start, duration)]))
+
+
+def load_parts(
+    path: str | Path, rate: int, parts: Sequence[tuple[float, float | None]]
+) -> Iterator[Samples]:  # yields [S]
+    """Yield parts of a file, (start, duration) in seconds as `load_audio` has them, one in memory at a time.
+
+    An MP3 file that was cut off still has the header of the whole: what is there of it is given, parts but the first
+    that lie beyond its end are left out.
+
+    Raises:
+        MintError: as `load_audio`; or nothing is there of the first part.
+    """
+    for number, (start, duration) in enumerate(parts):
+        samples, source_rate = _decode(Path(path), start, duration)
+        if samples.size:
+            yield _finished(samples, source_rate, rate, str(path))
+        elif not number:
+            raise MintError(f"{path}: it ends before {start:.2f} s, unlike its header says; fetch or export it again")
+
+
+def _decode(path: Path, start: float, duration: float | None) -> tuple[NDArray[Any], int]:
+    """One part as it is there, [S], and its rate."""
     if not start >= 0 or (duration is not None and not duration > 0):
         raise MintError(f"{path}: start {start} and duration {duration}; give start >= 0 and duration > 0 in seconds")
     with _opened(path) as file:
@@ -72,8 +95,7 @@ def load_audio(path: str | Path, rate: int, start: float = 0.0, duration: float 
             raise MintError(f"{path}: start {start} s is past the end ({seconds:.2f} s); give a smaller start")
         file.seek(first)
         count = -1 if duration is None else max(1, round(duration * file.samplerate))
-        samples = file.read(count, dtype="float32", always_2d=True)
-        return _finished(_mono(samples), file.samplerate, rate, str(path))
+        return _mono(file.read(count, dtype="float32", always_2d=True)), file.samplerate
 
 
 def as_clip(audio: AudioSource, rate: int) -> Samples:
@@ -132,8 +154,7 @@ def load_windows(
         MintError: as `as_clip`.
     """
     if isinstance(audio, str | Path):
-        for start, length in windows(probe(audio)[0], max_seconds, max_windows):
-            yield load_audio(audio, rate, start, length)
+        yield from load_parts(audio, rate, windows(probe(audio)[0], max_seconds, max_windows))
     else:
         samples = as_clip(audio, rate)
         for start, length in windows(len(samples) / rate, max_seconds, max_windows):
@@ -141,16 +162,22 @@ def load_windows(
             yield samples[first : first + round(length * rate)]
 
 
-def check_audio(path: str | Path, start: float = 0.0, duration: float | None = None) -> None:
+def check_audio(path: str | Path, start: float = 0.0, duration: float | None = None) -> float:
     """Decode the windows of a clip and throw them away.
+
+    Returns:
+        Seconds into the file up to which there is audio in the windows; less than the clip's end where it was cut off.
 
     Raises:
         MintError: as `load_audio`.
     """
     seconds, rate, _ = probe(path)
     there = seconds - start if duration is None else min(duration, seconds - start)
-    for offset, length in windows(max(there, 1 / rate)):
-        load_audio(path, rate, start + offset, length)
+    parts = [(start + offset, length) for offset, length in windows(max(there, 1 / rate))]
+    end = start
+    for (begin, _), samples in zip(parts, load_parts(path, rate, parts), strict=False):
+        end = begin + len(samples) / rate
+    return end
 
 
 @contextmanager

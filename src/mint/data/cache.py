@@ -32,7 +32,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from mint.data.audio import load_audio, probe, windows
+from mint.data.audio import load_parts, probe, windows
 from mint.data.digests import Digests
 from mint.data.ids import Ids
 from mint.data.manifest import to_json
@@ -305,12 +305,12 @@ def read_threads() -> int:
 
 
 def decode(example: Example, rate: int, max_seconds: float) -> list[Any]:
-    """The windows of a clip, waveforms [S] at `rate`; errors as `load_audio`."""
+    """The windows of a clip, waveforms [S] at `rate`; errors as `load_parts`."""
     length = probe(example.audio)[0] - example.start
     if example.duration is not None:
         length = min(length, example.duration)
     parts = windows(length, max_seconds) if length > max_seconds else [(0.0, example.duration)]
-    return [load_audio(example.audio, rate, example.start + start, seconds) for start, seconds in parts]
+    return list(load_parts(example.audio, rate, [(example.start + start, seconds) for start, seconds in parts]))
 
 
 def _encode(encoder: AudioEncoder, clips: Mapping[str, _Decoded], filled: Filled) -> dict[str, list[Tensor]]:

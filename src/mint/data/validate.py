@@ -6,6 +6,7 @@ keeps a few numbers of each; the second looks at the audio, in threads, since de
 
 from __future__ import annotations
 
+import math
 import os
 import random
 from collections import Counter
@@ -29,7 +30,7 @@ Audio = Literal["all", "headers", "none"] | int
 """Which clips are decoded: all; none, but every header is read; none at all; or so many, drawn by chance, and every
 header."""
 TOLERANCE = 0.1
-"""Seconds by which a clip may reach past the end of its file."""
+"""Seconds by which a clip may reach past the end of its file, and a file end before its header says."""
 CHUNK = 1024
 """Clips that the threads have before them."""
 LINE_BITS = 40
@@ -68,6 +69,7 @@ class Report:
 
     clips: int = 0
     decoded: int = 0
+    """Clips that could be, as a whole; others are among the problems, or were not to be."""
     groups: list[Group] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     """In the order of the manifests and their lines."""
@@ -221,6 +223,7 @@ class _Heard:
     message: str = ""
     content: tuple[int, str] | None = None
     """Size of the file, and digest of its beginning."""
+    decoded: bool = False
 
 
 def _check_all_audio(lines: _Lines, audio: Audio, workers: int, progress: bool) -> None:
@@ -237,11 +240,11 @@ def _check_all_audio(lines: _Lines, audio: Audio, workers: int, progress: bool) 
             for (_, (example, place)), job in zip(chunk, jobs, strict=True):
                 heard = job.result()
                 lines.groups[example.corpus, example.task, example.split].seconds += heard.seconds
+                lines.report.decoded += heard.decoded
                 if heard.message:
                     lines.complain(place, heard.kind, heard.message)
                 if heard.content and audio == "all":
                     _compare_content(lines, contents.setdefault(heard.content, {}), example, place)
-    lines.report.decoded = len(decoded)
 
 
 def _listen(example: Example, decode: bool) -> _Heard:
@@ -249,20 +252,24 @@ def _listen(example: Example, decode: bool) -> _Heard:
     try:
         length = probe(example.audio)[0]
         there = length - example.start if example.duration is None else min(example.duration, length - example.start)
-        if decode or there <= 0:
-            check_audio(example.audio, example.start, example.duration)
+        found = check_audio(example.audio, example.start, example.duration) if decode or there <= 0 else math.inf
         content = (locate(example.audio).size, digest(example.audio, HEAD)) if decode else None
     except MintError as error:
         return _Heard(kind="audio", message=str(error))
     except OSError as error:  # gone while it was read
         return _Heard(kind="audio", message=f"{example.audio}: it cannot be read ({error}); check the disk")
+    if found < example.start + there - TOLERANCE:
+        promise = (
+            f"its header promises audio up to {example.start + there:.2f} s, but there is some up to {found:.2f} s"
+        )
+        return _Heard(there, "audio", f"{example.audio}: {promise}; fetch or export it again", content)
     end = example.start + (example.duration or 0.0)
     if end > length + TOLERANCE:
         message = (
             f"{example.audio}: the clip ends at {end:.2f} s, the file at {length:.2f} s; correct start or duration"
         )
-        return _Heard(there, "duration", message, content)
-    return _Heard(there, content=content)
+        return _Heard(there, "duration", message, content, decode)
+    return _Heard(there, content=content, decoded=decode)
 
 
 def _compare_content(lines: _Lines, others: dict[Path, tuple[str, int]], example: Example, place: int) -> None:
