@@ -150,7 +150,11 @@ def test_every_problem_is_found(clips: Path, tmp_path: Path, capsys: pytest.Capt
     assert f"{manifest}:2  {problems[0].message}" in text
     assert text[-1] == "9 clips, 6 decoded: 9 problems (2 schema, 1 id, 3 text, 3 audio)"
     assert main(["data", "validate", str(manifest), "--json"]) == 1
-    assert [Problem(**row) for row in json.loads(capsys.readouterr().out)["problems"]] == problems
+    printed = json.loads(capsys.readouterr().out)
+    assert [Problem(**row) for row in printed["problems"]] == problems
+    assert main(["data", "validate", str(manifest), "--output", str(tmp_path / "report.json")]) == 1
+    assert capsys.readouterr().out.splitlines() == text
+    assert json.loads((tmp_path / "report.json").read_text()) == printed
 
 
 def test_an_empty_manifest_is_refused(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mint.cli import Subparsers
+    from mint.data.validate import Report
 
 SHOWN = 10
 """Lines of a list that are printed."""
@@ -65,7 +66,8 @@ def add_parser(subparsers: Subparsers) -> None:
     )
     action.add_argument("--labels", type=Path, metavar="FILE", help="the labels that there are, one a line")
     action.add_argument("--workers", type=int, help="threads (default: one for each core)")
-    action.add_argument("--json", action="store_true", help="print JSON")
+    action.add_argument("--output", type=Path, metavar="FILE", help="write the JSON there, beside the table")
+    action.add_argument("--json", action="store_true", help="print JSON in place of the table")
     action.set_defaults(run=run_validate)
 
 
@@ -172,7 +174,7 @@ def run_validate(args: argparse.Namespace) -> int:
     """Print what manifests hold and what is wrong with them."""
     from dataclasses import asdict
 
-    from mint.data.validate import count_kinds, validate
+    from mint.data.validate import validate
 
     audio = int(args.audio) if args.audio.isdecimal() else args.audio
     if audio not in ("all", "headers", "none") and not isinstance(audio, int):
@@ -181,10 +183,20 @@ def run_validate(args: argparse.Namespace) -> int:
     if args.labels is not None:
         labels = {line.strip() for line in args.labels.read_text(encoding="utf-8").splitlines() if line.strip()}
     report = validate(args.manifests, audio, labels, args.workers, progress=sys.stderr.isatty())
-    code = 1 if report.problems else 0
+    record = json.dumps(asdict(report), indent=2)
     if args.json:
-        print(json.dumps(asdict(report), indent=2))
-        return code
+        print(record)
+    else:
+        print_report(report)
+    if args.output is not None:
+        args.output.write_text(record + "\n", encoding="utf-8")
+    return 1 if report.problems else 0
+
+
+def print_report(report: Report) -> None:
+    """Print the table of what manifests hold, the first problems and how many there are of each kind."""
+    from mint.data.validate import count_kinds
+
     rows = [
         [
             one.corpus,
@@ -201,12 +213,11 @@ def run_validate(args: argparse.Namespace) -> int:
     for problem in report.problems[:SHOWN_PROBLEMS]:
         print(f"{problem.file}:{problem.line}  {problem.message}")
     if len(report.problems) > SHOWN_PROBLEMS:
-        print(f"and {len(report.problems) - SHOWN_PROBLEMS} more; --json lists them all")
+        print(f"and {len(report.problems) - SHOWN_PROBLEMS} more; --output FILE lists them all")
     kinds = ", ".join(f"{count} {kind}" for kind, count in count_kinds(report.problems).items())
     count = len(report.problems)
     summary = f"{count or 'no'} problem{'s' * (count != 1)}{f' ({kinds})' if count else ''}"
     print(f"{report.clips} clips, {report.decoded} decoded: {summary}")
-    return code
 
 
 def print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
