@@ -16,6 +16,7 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from mint.model import masks
+from mint.model.dropout import Dropout, drop
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,7 @@ def attention_with_dropout(asking: Tensor, keys: Tensor, values: Tensor, mask: T
     scores = asking * asking.shape[-1] ** -0.5 @ keys.transpose(-2, -1)
     if mask is not None:
         scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
-    return functional.dropout(scores.softmax(dim=-1), dropout) @ values
+    return drop(scores.softmax(dim=-1), dropout) @ values
 
 
 class Attention(nn.Module):
@@ -127,7 +128,7 @@ class Attention(nn.Module):
         self.value = nn.Linear(source_width, width)
         self.output = nn.Linear(width, width)
         self.norm = nn.LayerNorm(width, eps=layer_norm_eps)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def attend(self, asking: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
         """Means of the values for what is asked [B, H, L, D/H], heads joined: [B, L, D].

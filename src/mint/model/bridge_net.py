@@ -21,6 +21,7 @@ from torch.nn import functional
 
 from mint.model import masks
 from mint.model.attention import Attention, AudioKeysValues, CrossAttention, Layout
+from mint.model.dropout import Dropout
 from mint.model.feed_forward import FeedForward
 from mint.types import BridgeOutput, MintError
 
@@ -73,7 +74,7 @@ class BridgeNet(nn.Module):
         self.word_embeddings = nn.Embedding(vocab_size, width)
         self.position_embeddings = nn.Embedding(max_positions, width)
         self.embedding_norm = nn.LayerNorm(width, eps=layer_norm_eps)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         crossing = range(0, num_layers, cross_attention_every)
         self.blocks = nn.ModuleList(
             Block(

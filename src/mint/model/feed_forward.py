@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from mint.model.dropout import Dropout
+
 
 class FeedForward(nn.Module):
     """Dense, GELU, dense, dropout, residual, LayerNorm."""
@@ -21,7 +23,7 @@ class FeedForward(nn.Module):
         self.expand = nn.Linear(width, intermediate)
         self.contract = nn.Linear(intermediate, width)
         self.norm = nn.LayerNorm(width, eps=layer_norm_eps)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, hidden: Tensor) -> Tensor:
         """[N, D] to [N, D]."""
