@@ -250,15 +250,15 @@ def load_tokenizer(run: Path) -> Any:
 def _transformers_encoder(config: EncoderConfig, source: str) -> WaveformEncoder | SpectrogramEncoder:
     from transformers import AutoFeatureExtractor, AutoModel
 
-    from mint.encoders.spectrogram import SpectrogramEncoder
-    from mint.encoders.waveform import WaveformEncoder
+    from mint.encoders import spectrogram, waveform
 
-    model = load_weights_of(AutoModel, source, config.revision, dtype=torch.float32)
+    unused = spectrogram.UNUSED if config.family == "spectrogram" else waveform.UNUSED
+    model = load_weights_of(AutoModel, source, config.revision, unused, dtype=torch.float32)
     extractor = load_pretrained(AutoFeatureExtractor, source, config.revision)
     identity = identify(source, model, config.revision, content=True)
     if config.family == "spectrogram":
-        return SpectrogramEncoder(model, extractor, identity, config.layer)
-    return WaveformEncoder(model, identity, config.layer, extractor.do_normalize, extractor.sampling_rate)
+        return spectrogram.SpectrogramEncoder(model, extractor, identity, config.layer)
+    return waveform.WaveformEncoder(model, identity, config.layer, extractor.do_normalize, extractor.sampling_rate)
 
 
 def _transformers_language(config: LanguageConfig) -> tuple[Any, Any, str]:

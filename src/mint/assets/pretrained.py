@@ -7,8 +7,11 @@ identity, which names the commit on the hub or the bytes on disk: feature caches
 from __future__ import annotations
 
 import hashlib
+import re
 from pathlib import Path
 from typing import Any
+
+from safetensors import SafetensorError
 
 from mint.types import MintError
 
@@ -30,16 +33,61 @@ def load_pretrained(kind: Any, source: str, revision: str | None, **options: Any
     try:
         return kind.from_pretrained(source, revision=revision, trust_remote_code=False, **options)
     except (OSError, ValueError, ImportError) as error:
-        reason = " ".join(str(error).split())
+        raise _cannot_load(kind, source, error) from None
+
+
+def load_weights_of(kind: Any, source: str, revision: str | None, unused: str = "", **options: Any) -> Any:
+    """Load a model as `load_pretrained` does, from safetensors alone and with all its weights.
+
+    Args:
+        kind: see there.
+        source: see there.
+        revision: see there.
+        unused: pattern of the beginnings of names that the caller makes no use of: these weights may be missing.
+        options: of `from_pretrained`.
+
+    Raises:
+        MintError: it cannot be loaded, is damaged, or lacks weights, which transformers would draw at random.
+    """
+    options |= {"use_safetensors": True, "output_loading_info": True, "ignore_mismatched_sizes": True}
+    try:
+        model, found = kind.from_pretrained(source, revision=revision, trust_remote_code=False, **options)
+    except SafetensorError as error:
+        raise MintError(f"the weights of {source!r} are damaged ({error}); copy them or download them again") from None
+    except (OSError, ValueError, ImportError) as error:
+        if re.search(r"no file named model\.safetensors|cannot be loaded with `safetensors`", str(error)):
+            raise MintError(
+                f"{source!r} has no model.safetensors, and only safetensors are read; convert it by transformers' "
+                f"{kind.__name__}.from_pretrained({source!r}).save_pretrained(FOLDER), and copy its other files beside"
+            ) from None
+        raise _cannot_load(kind, source, error) from None
+    _refuse_gaps(model, source, found, re.compile(unused or "(?!)"))
+    return model
+
+
+def _cannot_load(kind: Any, source: str, error: Exception) -> MintError:
+    reason = " ".join(str(error).split())
+    return MintError(
+        f"cannot load {source!r} by {kind.__name__} ({reason[:300]}); give a local folder or a hub name "
+        "that holds it, and log in with `hf auth login` where it is gated"
+    )
+
+
+def _refuse_gaps(model: Any, source: str, found: dict[str, Any], unused: re.Pattern[str]) -> None:
+    """Refuse weights that the checkpoint lacks or has in another size, by what transformers says it found."""
+    missing = sorted(name for name in found["missing_keys"] if not unused.match(name))
+    if missing:
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         raise MintError(
-            f"cannot load {source!r} by {kind.__name__} ({reason[:300]}); give a local folder or a hub name "
-            "that holds it, and log in with `hf auth login` where it is gated"
-        ) from None
-
-
-def load_weights_of(kind: Any, source: str, revision: str | None, **options: Any) -> Any:
-    """Load a model by `load_pretrained`, from safetensors alone."""
-    return load_pretrained(kind, source, revision, use_safetensors=True, **options)
+            f"the weights of {source!r} lack {missing[0]!r}{more} that {type(model).__name__} needs; copy them or "
+            "download them again, or give a checkpoint of that model"
+        )
+    for name, has, wants in sorted(found["mismatched_keys"]):
+        if not unused.match(name):
+            raise MintError(
+                f"the weights of {source!r} have {name!r} in the shape {tuple(has)}, not {tuple(wants)} as its "
+                "config.json says; copy or download both again"
+            )
 
 
 def identify(source: str, model: Any, revision: str | None = None, content: bool = False) -> str:

@@ -25,6 +25,8 @@ from mint.types import MintError
 
 LEAST_SAMPLES = 400
 """A frame of AST's filter bank; shorter windows are completed with silence first."""
+UNUSED = r"decoder\.|text_model\.|text_projection\.|audio_projection\.|logit_scale_"
+"""Beginnings of the names of weights that a checkpoint may lack: Whisper's decoder, and what CLAP has besides audio."""
 
 
 @dataclass(frozen=True)

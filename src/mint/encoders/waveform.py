@@ -26,6 +26,8 @@ from mint.types import MintError
 
 MODELS = ("data2vec-audio", "wav2vec2", "hubert", "wavlm")
 """`model_type` of the configurations that the adapter knows."""
+UNUSED = "masked_spec_embed"
+"""Weights that a checkpoint may lack: SpecAugment's."""
 
 
 class WaveformEncoder(FrozenEncoder):

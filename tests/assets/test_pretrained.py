@@ -1,0 +1,138 @@
+"""What a folder must hold to be loaded: all the weights that are used, in safetensors, of the configuration's sizes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from transformers import BertConfig, BertForMaskedLM, Wav2Vec2ForCTC, WhisperForConditionalGeneration
+
+from mint.builders import build_bridge, build_encoder, build_language
+from mint.config import BridgeConfig, EncoderConfig, LanguageConfig
+from mint.types import MintError
+from tiny_encoders import tiny_spectrogram_model, tiny_waveform_model, waveform_extractor
+from tiny_languages import tiny_language, tiny_seq2seq
+
+SIZES: dict[str, Any] = {"num_hidden_layers": 2, "num_attention_heads": 2, "hidden_size": 16, "intermediate_size": 24}
+
+
+def save(folder: Path, family: str) -> Callable[[], Any]:
+    """A tiny model as a folder, and how a recipe would load it."""
+    if family in ("data2vec", "wav2vec2", "hubert", "wavlm"):
+        tiny_waveform_model(family).save_pretrained(folder)
+        waveform_extractor().save_pretrained(folder)
+        return lambda: build_encoder(EncoderConfig(family="waveform", weights=str(folder)))
+    if family in ("whisper", "ast", "clap"):
+        for part in tiny_spectrogram_model(family):
+            part.save_pretrained(folder)
+        return lambda: build_encoder(EncoderConfig(family="spectrogram", weights=str(folder)))
+    if family == "bert":
+        BertForMaskedLM(BertConfig(vocab_size=40, **SIZES)).save_pretrained(folder)
+        return lambda: build_bridge(BridgeConfig(weights=str(folder), num_layers=2), audio_width=10, vocab_size=40)
+    language: Any = tiny_seq2seq(family) if family in ("t5", "flan") else tiny_language(family)
+    language.model.save_pretrained(folder)
+    language.tokenizer.save_pretrained(folder)
+    kind: Any = "seq2seq" if family in ("t5", "flan") else "causal"
+    return lambda: build_language(LanguageConfig(family=kind, weights=str(folder)))
+
+
+def edit(folder: Path, change: Callable[[str, Tensor], Tensor | None]) -> None:
+    """Change or, by None, remove tensors of a folder's weights."""
+    path = folder / "model.safetensors"
+    changed = {name: change(name, tensor) for name, tensor in load_file(path).items()}
+    save_file({name: tensor for name, tensor in changed.items() if tensor is not None}, path, {"format": "pt"})
+
+
+SECOND_BLOCK = r"(layers?|h)\.1\.|(encoder|decoder)\.block\.1\."
+FAMILIES = ("data2vec", "wav2vec2", "hubert", "wavlm", "whisper", "ast", "clap", "bert", "llama", "gpt2", "t5", "flan")
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_folder_that_lacks_a_block_is_refused(family: str, tmp_path: Path) -> None:
+    load = save(tmp_path, family)
+    load()
+    edit(tmp_path, lambda name, tensor: None if re.search(SECOND_BLOCK, name) else tensor)
+    with pytest.raises(MintError, match=r"the weights of '.*' lack '.*\.1\..*' and \d+ more that .* needs; copy them"):
+        load()
+
+
+@pytest.mark.parametrize("family", ["data2vec", "whisper", "bert", "llama", "flan"])
+def test_weights_of_another_size_are_refused(family: str, tmp_path: Path) -> None:
+    load = save(tmp_path, family)
+    edit(tmp_path, lambda name, tensor: tensor[:3].clone() if re.search(SECOND_BLOCK, name) else tensor)
+    with pytest.raises(MintError, match=r"the weights of '.*' have '.*\.1\..*' in the shape \(3.*\), not \(.*\)"):
+        load()
+
+
+@pytest.mark.parametrize(
+    ("family", "unused"),
+    [
+        ("data2vec", "masked_spec_embed"),  # SpecAugment's, of the training of the encoder
+        ("wavlm", "masked_spec_embed"),
+        ("whisper", r"decoder\."),
+        ("clap", "text_model|text_projection|audio_projection|logit_scale"),
+    ],
+)
+def test_what_is_not_used_may_be_missing(family: str, unused: str, tmp_path: Path) -> None:
+    load = save(tmp_path, family)
+    before = len(load_file(tmp_path / "model.safetensors"))
+    edit(tmp_path, lambda name, tensor: None if re.match(unused, name) else tensor)
+    assert len(load_file(tmp_path / "model.safetensors")) < before
+    load()
+
+
+@torch.no_grad()
+def test_heads_that_are_not_used_may_be_there(tmp_path: Path) -> None:
+    """Checkpoints are mostly published with the head that they were tuned with."""
+    encoder = Wav2Vec2ForCTC(tiny_waveform_model("wav2vec2").config)
+    encoder.save_pretrained(tmp_path / "ctc")
+    waveform_extractor().save_pretrained(tmp_path / "ctc")
+    loaded: Any = build_encoder(EncoderConfig(family="waveform", weights=str(tmp_path / "ctc")))
+    block = "encoder.layers.1.feed_forward.output_dense.weight"
+    assert torch.equal(loaded.model.get_parameter(block), encoder.wav2vec2.get_parameter(block))
+
+    model, extractor = tiny_spectrogram_model("whisper")
+    speaking = WhisperForConditionalGeneration(model.config)
+    speaking.save_pretrained(tmp_path / "speech")
+    extractor.save_pretrained(tmp_path / "speech")
+    loaded = build_encoder(EncoderConfig(family="spectrogram", weights=str(tmp_path / "speech")))
+    assert torch.equal(loaded.model.layers[1].fc1.weight, speaking.model.encoder.layers[1].fc1.weight)
+
+
+def test_a_head_may_be_tied_and_may_not_be_missing(tmp_path: Path) -> None:
+    load = save(tmp_path / "tied", "t5")
+    assert not any("lm_head" in name for name in load_file(tmp_path / "tied" / "model.safetensors"))
+    load()
+    load = save(tmp_path / "apart", "llama")
+    edit(tmp_path / "apart", lambda name, tensor: None if name == "lm_head.weight" else tensor)
+    with pytest.raises(MintError, match=r"lack 'lm_head.weight' that LlamaForCausalLM needs; copy them"):
+        load()
+
+
+def test_a_damaged_file(tmp_path: Path) -> None:
+    load = save(tmp_path, "wav2vec2")
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(MintError, match=r"the weights of '.*' are damaged \(.*\); copy them or download them again"):
+        load()
+
+
+@pytest.mark.parametrize("family", ["data2vec", "bert", "llama"])
+def test_only_safetensors_are_read(family: str, tmp_path: Path) -> None:
+    load = save(tmp_path, family)
+    path = tmp_path / "model.safetensors"
+    torch.save(load_file(path), tmp_path / "pytorch_model.bin")
+    path.unlink()
+    with pytest.raises(MintError) as raised:
+        load()
+    kind = "AutoModelForCausalLM" if family == "llama" else "AutoModel"
+    assert str(raised.value) == (
+        f"{str(tmp_path)!r} has no model.safetensors, and only safetensors are read; convert it by transformers' "
+        f"{kind}.from_pretrained({str(tmp_path)!r}).save_pretrained(FOLDER), and copy its other files beside"
+    )
