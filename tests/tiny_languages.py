@@ -6,6 +6,7 @@ from typing import Any
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
     GPT2Config,
     LlamaConfig,
@@ -59,7 +60,7 @@ def piece_tokenizer(texts: tuple[str, ...] = SENTENCES) -> PreTrainedTokenizerFa
 
 
 def tiny_language(family: str = "llama", seed: int = 0, tokenizer: Any = None) -> CausalLanguageModel:
-    """A frozen causal language model with random weights over a tiny tokenizer."""
+    """A frozen causal language model with random weights over a tiny tokenizer; `family` is a `model_type`."""
     tokenizer = tokenizer or byte_tokenizer()
     common: dict[str, Any] = {
         "vocab_size": len(tokenizer),
@@ -80,7 +81,11 @@ def tiny_language(family: str = "llama", seed: int = 0, tokenizer: Any = None) -
             word_embed_proj_dim=20,  # as OPT-350M: the embeddings are narrower than the blocks
         ),
     }
-    model = AutoModelForCausalLM.from_config(configs[family]())  # type: ignore[no-untyped-call]
+    if family in configs:
+        config = configs[family]()  # type: ignore[no-untyped-call]
+    else:
+        config = AutoConfig.for_model(family, **{**common, **sizes, "intermediate_size": 48, "num_key_value_heads": 4})
+    model = AutoModelForCausalLM.from_config(config)  # type: ignore[no-untyped-call]
     randomise(model, seed)
     freeze(model)
     return CausalLanguageModel(model, tokenizer, identity=f"tiny {family}")

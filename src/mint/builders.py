@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from mint.assets import resolve
-from mint.assets.pretrained import identify, load_pretrained, load_weights_of
+from mint.assets.pretrained import check_kind, identify, load_pretrained, load_weights_of
 from mint.config import BridgeConfig, EncoderConfig, LanguageConfig, Recipe, load_recipe
 from mint.model.bridge_net import BridgeNet
 from mint.model.convert import LoadReport, load_bert
@@ -248,12 +248,13 @@ def load_tokenizer(run: Path) -> Any:
 
 
 def _transformers_encoder(config: EncoderConfig, source: str) -> WaveformEncoder | SpectrogramEncoder:
-    from transformers import AutoFeatureExtractor, AutoModel
+    from transformers import AutoConfig, AutoFeatureExtractor, AutoModel
 
     from mint.encoders import spectrogram, waveform
 
-    unused = spectrogram.UNUSED if config.family == "spectrogram" else waveform.UNUSED
-    model = load_weights_of(AutoModel, source, config.revision, unused, dtype=torch.float32)
+    adapter: Any = spectrogram if config.family == "spectrogram" else waveform
+    check_kind(load_pretrained(AutoConfig, source, config.revision), adapter.MODELS, adapter.READER)
+    model = load_weights_of(AutoModel, source, config.revision, adapter.UNUSED, dtype=torch.float32)
     extractor = load_pretrained(AutoFeatureExtractor, source, config.revision)
     identity = identify(source, model, config.revision, content=True)
     if config.family == "spectrogram":
@@ -263,7 +264,9 @@ def _transformers_encoder(config: EncoderConfig, source: str) -> WaveformEncoder
 
 def _transformers_language(config: LanguageConfig) -> tuple[Any, Any, str]:
     """Model, tokenizer and identity."""
-    from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
+
+    from mint.language import causal, seq2seq
 
     source = resolve(config.weights)
     if list(Path(source).glob("*.gguf")):
@@ -271,6 +274,8 @@ def _transformers_language(config: LanguageConfig) -> tuple[Any, Any, str]:
 
         source = str(converted(Path(source)))
     kind = AutoModelForSeq2SeqLM if config.family == "seq2seq" else AutoModelForCausalLM
+    adapter: Any = seq2seq if config.family == "seq2seq" else causal
+    check_kind(load_pretrained(AutoConfig, source, config.revision), adapter.MODELS, adapter.READER)
     model = load_weights_of(kind, source, config.revision, dtype=getattr(torch, config.dtype))
     identity = (
         f"{config.weights}@local" if config.weights.startswith("asset:") else identify(source, model, config.revision)

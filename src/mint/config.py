@@ -128,8 +128,8 @@ class LanguageConfig:
     """The frozen language model."""
 
     family: Literal["causal", "seq2seq", "tiny"] = "causal"
-    """Adapter: `causal` (Llama, SmolLM, Qwen, OPT), `seq2seq` (T5, FlanT5, mT5), or `tiny` (random weights, for
-    tests)."""
+    """Adapter: `causal` (Llama, SmolLM, Qwen, OPT and more), `seq2seq` (T5, FlanT5, mT5), or `tiny` (random weights,
+    for tests)."""
     weights: str = "asset:smollm2"
     """`asset:NAME`, a local folder or a hub name."""
     revision: str | None = None

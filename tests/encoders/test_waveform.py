@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from transformers import WhisperConfig
 
 from mint.builders import build_encoder
 from mint.config import EncoderConfig
@@ -110,11 +111,14 @@ def test_receptive_field_of_the_published_models() -> None:
     assert receptive_field([10, 3, 3, 3, 3, 2, 2], [5, 2, 2, 2, 2, 2, 2]) == 400
 
 
-def test_mistakes() -> None:
+def test_mistakes(tmp_path: Path) -> None:
     with pytest.raises(MintError, match=r"encoder.layer is 3; the model has blocks 1 to 2"):
         encoder_of("hubert", layer=3)
     with pytest.raises(MintError, match="family waveform cannot read 'audio-spectrogram-transformer'; it reads data2v"):
         WaveformEncoder(tiny_spectrogram_model("ast")[0], "tiny")
+    WhisperConfig().save_pretrained(tmp_path)
+    with pytest.raises(MintError, match="family waveform cannot read 'whisper'; it reads data2vec-audio, wav2vec2"):
+        build_encoder(EncoderConfig(family="waveform", weights=str(tmp_path)))
 
 
 def test_built_from_a_folder(tmp_path: Path) -> None:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
+from transformers import AutoConfig
 
+from mint.builders import build_language
+from mint.config import LanguageConfig
 from mint.language import causal
 from mint.language.candidates import grow_trees
 from mint.language.causal import IGNORED, CausalLanguageModel
+from mint.types import MintError
 from tiny_languages import FAMILIES, SENTENCES, byte_tokenizer, piece_tokenizer, tiny_language
 
 PROMPTS = ["This is a sound of", "", "Identify the instruments in this segment of music:"]
@@ -102,6 +107,26 @@ def test_loss_and_gradient_equal_transformers_own(family: CausalLanguageModel) -
     ours, expected = (torch.autograd.grad(value, soft)[0] for value in (loss, theirs))
     assert expected.abs().max() > 1e-3
     torch.testing.assert_close(ours, expected, atol=1e-5, rtol=0.0)
+
+
+@pytest.mark.parametrize("name", sorted(set(causal.MODELS) - set(FAMILIES)))
+def test_every_other_family_that_is_read_scores_as_transformers_does(name: str) -> None:
+    language = tiny_language(name)
+    soft = soft_prompts(language, 3)
+    sums, counts = language.score(soft, PROMPTS, CANDIDATES)
+    close(sums, plain_scores(language, soft, PROMPTS, CANDIDATES))
+    assert sums.std() > 1
+    answers = CANDIDATES[2:5]  # of several lengths, so that texts share rows
+    sums, counts = language.score(soft, PROMPTS, answers)
+    close(language.loss(soft, **language.collate(PROMPTS, answers)), -sums.diagonal().sum() / counts.sum())
+
+
+@pytest.mark.parametrize("name", ["gemma2", "granite", "cohere", "bloom", "mamba", "mpt", "gpt_neo", "bert"])
+def test_families_that_would_be_computed_wrongly_are_refused(name: str, tmp_path: Path) -> None:
+    """Logits that are scaled or capped, positions or windows that no mask of ours knows, and what is not causal."""
+    AutoConfig.for_model(name).save_pretrained(tmp_path)
+    with pytest.raises(MintError, match=rf"^language\.family causal cannot read '{name}'; it reads llama, mistral, "):
+        build_language(LanguageConfig(family="causal", weights=str(tmp_path)))
 
 
 def test_loss_is_that_of_the_scores(family: CausalLanguageModel) -> None:

@@ -187,5 +187,5 @@ def test_mistakes(tmp_path: Path) -> None:
         Seq2SeqLanguageModel(causal.model, causal.tokenizer, "tiny")
     with pytest.raises(MintError, match=r"language: language.answer_end is 'x', but seq2seq models have an end of"):
         recipe_from_dict({"name": "a", "stage": 2, "language": {"family": "seq2seq", "answer_end": "x"}})
-    with pytest.raises(MintError, match=r"cannot load .*nowhere' by AutoModelForSeq2SeqLM \(.*give a local folder or"):
+    with pytest.raises(MintError, match=r"cannot load .*nowhere' by AutoConfig \(.*give a local folder or"):
         build_language(LanguageConfig(family="seq2seq", weights=str(tmp_path / "nowhere")))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,21 @@ def load_pretrained(kind: Any, source: str, revision: str | None, **options: Any
         return kind.from_pretrained(source, revision=revision, trust_remote_code=False, **options)
     except (OSError, ValueError, ImportError) as error:
         raise _cannot_load(kind, source, error) from None
+
+
+def check_kind(config: Any, kinds: Iterable[str], reader: str) -> None:
+    """Refuse a model whose family its reader does not know.
+
+    Args:
+        config: of transformers.
+        kinds: `model_type` of those that it knows.
+        reader: the key of the recipe, and its value.
+
+    Raises:
+        MintError: it is none of them.
+    """
+    if config.model_type not in kinds:
+        raise MintError(f"{reader} cannot read {config.model_type!r}; it reads {', '.join(kinds)}")
 
 
 def load_weights_of(kind: Any, source: str, revision: str | None, unused: str = "", **options: Any) -> Any:

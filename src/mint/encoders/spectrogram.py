@@ -19,12 +19,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mint.assets.pretrained import check_kind
 from mint.encoders.frozen import FrozenEncoder
 from mint.encoders.waveform import check_layer
 from mint.types import MintError
 
 LEAST_SAMPLES = 400
 """A frame of AST's filter bank; shorter windows are completed with silence first."""
+READER = "encoder.family spectrogram"
 UNUSED = r"decoder\.|text_model\.|text_projection\.|audio_projection\.|logit_scale_"
 """Beginnings of the names of weights that a checkpoint may lack: Whisper's decoder, and what CLAP has besides audio."""
 
@@ -66,8 +68,7 @@ class SpectrogramEncoder(FrozenEncoder):
     ) -> None:
         super().__init__()
         kind = model.config.model_type
-        if kind not in LAYOUTS:
-            raise MintError(f"encoder.family spectrogram cannot read {kind!r}; it reads {', '.join(LAYOUTS)}")
+        check_kind(model.config, MODELS, READER)
         self.model = audio_part(model)
         self.extractor = extractor
         self.layout = LAYOUTS[kind](self.model.config, extractor)
@@ -172,3 +173,5 @@ LAYOUTS: dict[str, Callable[[Any, Any], Layout]] = {
     "audio-spectrogram-transformer": _ast,
     "clap": _clap,
 }
+MODELS = tuple(LAYOUTS)
+"""`model_type` of the configurations that the adapter knows."""

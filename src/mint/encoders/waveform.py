@@ -21,11 +21,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mint.assets.pretrained import check_kind
 from mint.encoders.frozen import FrozenEncoder
 from mint.types import MintError
 
 MODELS = ("data2vec-audio", "wav2vec2", "hubert", "wavlm")
 """`model_type` of the configurations that the adapter knows."""
+READER = "encoder.family waveform"
 UNUSED = "masked_spec_embed"
 """Weights that a checkpoint may lack: SpecAugment's."""
 
@@ -58,8 +60,7 @@ class WaveformEncoder(FrozenEncoder):
     ) -> None:
         super().__init__()
         config = model.config
-        if config.model_type not in MODELS:
-            raise MintError(f"encoder.family waveform cannot read {config.model_type!r}; it reads {', '.join(MODELS)}")
+        check_kind(config, MODELS, READER)
         if getattr(config, "add_adapter", False):
             raise MintError(f"{identity} has an adapter after its blocks (add_adapter); choose a model without one")
         check_layer(layer, config.num_hidden_layers)

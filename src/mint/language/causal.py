@@ -1,4 +1,4 @@
-"""Frozen causal language models of transformers (Llama, SmolLM, Qwen, OPT families).
+"""Frozen causal language models of transformers: Llama, Qwen, OPT and others of their kind.
 
 The sequence is [soft prompt; prompt; answer; end]: MINT's paper uses an encoder-decoder (section 2.3), where the answer
 has a sequence of its own; for a causal model everything stands in one, with the loss on the answer alone, as in
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from mint.assets.pretrained import check_kind
 from mint.language.candidates import CandidateTree, grow_trees
 from mint.language.chat import frame_message
 from mint.language.packing import pack_rows
@@ -24,6 +25,14 @@ from mint.types import MintError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+MODELS = (
+    *("llama", "mistral", "qwen2", "qwen3", "gemma", "phi", "phi3", "olmo2", "smollm3", "stablelm"),
+    *("gpt2", "gpt_neox", "opt"),
+)
+"""`model_type` of the configurations that the adapter knows: the tests hold each to transformers' own results. Others
+may compute something else, as Gemma 2, Cohere and Granite do, which scale or cap the logits, or MPT, whose positions
+are distances in the row."""
+READER = "language.family causal"
 IGNORED = -100
 SENTENCEPIECE_SPACE = "\u2581"
 """What such a tokenizer puts for a space."""
@@ -54,12 +63,14 @@ class CausalLanguageModel:
         chat_template: soft prompt and prompt are a user's message in the tokenizer's chat template.
 
     Raises:
-        MintError: `answer_end` is more than one token, or there is no chat template that can be used.
+        MintError: a model of another kind, `answer_end` is more than one token, or there is no chat template that can
+            be used.
     """
 
     def __init__(
         self, model: Any, tokenizer: Any, identity: str, answer_end: str | None = None, chat_template: bool = False
     ) -> None:
+        check_kind(model.config, MODELS, READER)
         self.model = model
         self.tokenizer = tokenizer
         self.identity = identity

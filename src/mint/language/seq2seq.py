@@ -18,10 +18,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mint.types import MintError
+from mint.assets.pretrained import check_kind
 
 MODELS = ("t5", "mt5")
 """`model_type` of the configurations that the adapter knows."""
+READER = "language.family seq2seq"
 IGNORED = -100
 TOKENS_AT_ONCE = 512
 """Decoder tokens of a pass of candidates, for each clip."""
@@ -42,10 +43,7 @@ class Seq2SeqLanguageModel:
     """
 
     def __init__(self, model: Any, tokenizer: Any, identity: str) -> None:
-        if model.config.model_type not in MODELS:
-            raise MintError(
-                f"language.family seq2seq cannot read {model.config.model_type!r}; it reads {', '.join(MODELS)}"
-            )
+        check_kind(model.config, MODELS, READER)
         self.model = model
         self.tokenizer = tokenizer
         self.identity = identity
