@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as some
 
 from mint.language.packing import pack_rows, share_rows
@@ -19,6 +19,7 @@ def padded(lengths: list[int]) -> torch.Tensor:
     return torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]
 
 
+@settings(deadline=None)
 @given(LENGTHS)
 def test_every_token_stands_once_and_sees_its_own_text_up_to_itself(lengths: list[int]) -> None:
     mask = padded(lengths)
@@ -37,6 +38,7 @@ def test_every_token_stands_once_and_sees_its_own_text_up_to_itself(lengths: lis
             assert seen[row, place].nonzero()[:, 0].tolist() == own
 
 
+@settings(deadline=None)
 @given(LENGTHS)
 def test_there_are_never_more_places_than_with_padding(lengths: list[int]) -> None:
     rows = share_rows(lengths)
