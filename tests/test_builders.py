@@ -6,16 +6,14 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import BertConfig, BertModel
 
 from mint import Mint
 from mint.builders import (
-    build_bridge,
     build_encoder,
     build_language,
     build_stage1,
@@ -24,8 +22,8 @@ from mint.builders import (
     load_stage1,
     load_weights,
 )
-from mint.config import BridgeConfig, EncoderConfig, LanguageConfig, load_recipe, save_recipe
-from mint.language.tiny import tiny_bert_tokenizer, tiny_language
+from mint.config import EncoderConfig, LanguageConfig, load_recipe, save_recipe
+from mint.language.tiny import tiny_language
 from mint.model.freeze import fingerprint
 from mint.types import MintError
 from tiny_runs import recipe, train_both, train_recipe
@@ -40,34 +38,6 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MINT_CACHE", str(folder / "cache"))
         yield train_both(folder)
-
-
-@pytest.fixture
-def bert(tmp_path: Path) -> Path:
-    """A BERT of two blocks on the disk."""
-    torch.manual_seed(0)
-    tokenizer = tiny_bert_tokenizer()
-    sizes: dict[str, Any] = {
-        "hidden_size": 16,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-        "intermediate_size": 24,
-    }
-    BertModel(BertConfig(vocab_size=len(tokenizer), **sizes)).save_pretrained(tmp_path / "bert")
-    tokenizer.save_pretrained(tmp_path / "bert")
-    return tmp_path / "bert"
-
-
-def test_bridge_starts_from_a_bert_on_the_disk(bert: Path) -> None:
-    config = BridgeConfig(weights=str(bert), num_layers=2, num_queries=3)
-    bridge, report = build_bridge(config, audio_width=10, vocab_size=259)
-    weights = load_file(bert / "model.safetensors")
-    name = "encoder.layer.1.attention.self.query.weight"
-    assert torch.equal(bridge.state_dict()["blocks.1.attention.query.weight"], weights[name])
-    assert bridge.word_embeddings.num_embeddings == 260
-    assert set(report.copied) | set(report.new) == set(bridge.state_dict())
-    with pytest.raises(MintError, match=r"bridge.num_layers is 3, but .* has 2 blocks"):
-        build_bridge(replace(config, num_layers=3), audio_width=10, vocab_size=259)
 
 
 def test_a_run_is_used_without_the_bert_that_it_started_from(run: Path, bert: Path, tmp_path: Path) -> None:

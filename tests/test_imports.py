@@ -19,6 +19,7 @@ LAYERS: tuple[set[str], ...] = (
     {"assets"},
     {"encoders", "language"},
     {"model", "data"},
+    {"bridge"},
     {"builders"},
     {"training", "evaluation"},
     {"inference"},

@@ -18,9 +18,9 @@ from torch import nn
 
 from mint.assets import resolve
 from mint.assets.pretrained import check_kind, identify, load_pretrained, load_weights_of
-from mint.config import BridgeConfig, EncoderConfig, LanguageConfig, Recipe, load_recipe
+from mint.bridge import TINY, bridge_sizes, build_bridge
+from mint.config import EncoderConfig, LanguageConfig, Recipe, load_recipe
 from mint.model.bridge_net import BridgeNet
-from mint.model.convert import LoadReport, load_bert
 from mint.model.freeze import freeze
 from mint.types import AudioEncoder, LanguageModel, MintError
 
@@ -31,9 +31,6 @@ if TYPE_CHECKING:
     from mint.encoders.yamnet import YamNet
     from mint.model.stage1 import Stage1
     from mint.model.stage2 import Stage2
-
-TINY = "tiny"
-"""Family, or weights, of random models for tests."""
 
 Stage = TypeVar("Stage", bound=nn.Module)
 
@@ -57,55 +54,6 @@ def _plain_encoder(config: EncoderConfig) -> TinyEncoder | YamNet | WaveformEnco
 
         return YamNet.from_folder(Path(resolve(config.weights)))
     return _transformers_encoder(config, resolve(config.weights))
-
-
-def build_tokenizer(config: BridgeConfig) -> Any:
-    """Bridge-Net's tokenizer: that of the checkpoint it starts from."""
-    if config.weights == TINY:
-        from mint.language.tiny import tiny_bert_tokenizer
-
-        return tiny_bert_tokenizer()
-    from transformers import AutoTokenizer
-
-    return load_pretrained(AutoTokenizer, resolve(config.weights), config.revision)
-
-
-def bridge_sizes(config: BridgeConfig, audio_width: int, vocab_size: int) -> dict[str, Any]:
-    """The arguments of `BridgeNet`: the recipe's, and those of the configuration of its BERT checkpoint.
-
-    Args:
-        config: its recipe.
-        audio_width: of the frozen features.
-        vocab_size: of the tokenizer; [DEC] is added after it.
-
-    Raises:
-        MintError: the checkpoint has fewer blocks than the recipe wants.
-    """
-    return {
-        **_bert_sizes(config),
-        "vocab_size": vocab_size + 1,
-        "num_layers": config.num_layers,
-        "audio_width": audio_width,
-        "num_queries": config.num_queries,
-        "cross_attention_every": config.cross_attention_every,
-        "dropout": config.dropout,
-    }
-
-
-def build_bridge(config: BridgeConfig, audio_width: int, vocab_size: int) -> tuple[BridgeNet, LoadReport]:
-    """Bridge-Net, started from a BERT checkpoint (paper, section 2.1), and what the checkpoint gave.
-
-    Arguments and errors are those of `bridge_sizes`.
-    """
-    bridge = BridgeNet(**bridge_sizes(config, audio_width, vocab_size))
-    if config.weights == TINY:
-        return bridge, LoadReport(copied=(), new=tuple(bridge.state_dict()), left=())
-    from transformers import AutoModel
-
-    bert = load_weights_of(
-        AutoModel, resolve(config.weights), config.revision, dtype=torch.float32, add_pooling_layer=False
-    )
-    return bridge, load_bert(bridge, bert.state_dict())
 
 
 def build_language(config: LanguageConfig, device: torch.device | str = "cpu") -> LanguageModel:
@@ -283,28 +231,6 @@ def _transformers_language(config: LanguageConfig) -> tuple[Any, Any, str]:
     if config.dtype != "float32":
         identity += f" in {config.dtype}"
     return model, load_pretrained(AutoTokenizer, source, config.revision), identity
-
-
-def _bert_sizes(config: BridgeConfig) -> dict[str, Any]:
-    if config.weights == TINY:
-        from mint.language.tiny import TINY_BERT
-
-        return TINY_BERT
-    from transformers import AutoConfig
-
-    bert = load_pretrained(AutoConfig, resolve(config.weights), config.revision)
-    if config.num_layers > bert.num_hidden_layers:
-        raise MintError(
-            f"bridge.num_layers is {config.num_layers}, but {config.weights} has {bert.num_hidden_layers} blocks; "
-            "choose as many or fewer"
-        )
-    return {
-        "width": bert.hidden_size,
-        "num_heads": bert.num_attention_heads,
-        "intermediate": bert.intermediate_size,
-        "max_positions": bert.max_position_embeddings,
-        "layer_norm_eps": bert.layer_norm_eps,
-    }
 
 
 def _stage1(recipe: Recipe, bridge: BridgeNet) -> Stage1:

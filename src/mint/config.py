@@ -54,9 +54,11 @@ class BridgeConfig:
     """Bridge-Net (paper, section 2.1). Width, heads and vocabulary are those of the checkpoint it starts from."""
 
     weights: str = "asset:minilm"
-    """BERT checkpoint to start from: `asset:NAME`, a local folder or a hub name."""
+    """BERT, BLIP-2 or InstructBLIP checkpoint to start from: `asset:NAME`, a local folder or a hub name."""
     revision: str | None = None
     """Revision of a hub name."""
+    tokenizer: str | None = None
+    """Folder or hub name of a BERT's tokenizer; None: the one that stands beside the weights."""
     num_layers: int = 12
     """Blocks, taken from the checkpoint at even distances, its first and last among them (paper, section 3.2: 12)."""
     num_queries: int = 32

@@ -13,7 +13,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import BertConfig, BertForMaskedLM, Wav2Vec2ForCTC, WhisperForConditionalGeneration
 
-from mint.builders import build_bridge, build_encoder, build_language
+from mint.bridge import build_bridge
+from mint.builders import build_encoder, build_language
 from mint.config import BridgeConfig, EncoderConfig, LanguageConfig
 from mint.types import MintError
 from tiny_encoders import tiny_spectrogram_model, tiny_waveform_model, waveform_extractor

@@ -313,5 +313,42 @@ def test_wrong_checkpoints_are_refused(bridge: BridgeNet) -> None:
     shorter = BertModel(bert_config(tiny_bridge(max_positions=11)))
     with pytest.raises(MintError, match=r"position_embeddings.weight has shape \(12, 16\) in Bridge-Net, \(11, 16\)"):
         load_bert(bridge, shorter.state_dict())
-    with pytest.raises(MintError, match=r"nothing for Bridge-Net but transformer\.h\.0\.ln, \.\.\.; give one of BERT"):
-        load_bert(bridge, {"transformer.h.0.ln": torch.zeros(1)})
+    other = {"transformer.h.0.ln": torch.zeros(1)}
+    with pytest.raises(
+        MintError, match=r"lacks embeddings\..* of a BERT \(missing in all: .*\) and has transformer\.h\.0\.ln, \.\.\.;"
+    ):
+        load_bert(bridge, other)
+    words = BertModel(bert_config(tiny_bridge(vocab_size=38)))
+    with pytest.raises(
+        MintError, match=r"word_embeddings.weight has shape \(40, 16\) in Bridge-Net, \(37, 16\) in .*tokenizer"
+    ):
+        load_bert(bridge, words.state_dict())
+
+
+def test_a_checkpoint_that_lacks_a_tensor_is_refused(bridge: BridgeNet) -> None:
+    bert = BertModel(bert_config(bridge)).state_dict()
+    for load, weights, gone in (
+        (load_bert, bert, "encoder.layer.1.output.dense.weight"),
+        (load_qformer, to_qformer(bridge), "encoder.layer.2.output_query.dense.bias"),
+    ):
+        left = {name: tensor for name, tensor in weights.items() if name != gone}
+        with pytest.raises(MintError, match=rf"the checkpoint lacks {gone} of a .* \(missing in all: 1\) and has"):
+            load(bridge, left)
+
+
+def lavis_names(bridge: BridgeNet) -> dict[str, Tensor]:
+    """The names of LAVIS, which published BLIP-2 first."""
+    weights = to_qformer(bridge)
+    inner = {name: name.replace(".attention.attention.", ".attention.self.") for name in weights}
+    inner = {name: other.replace("crossattention.attention", "crossattention.self") for name, other in inner.items()}
+    inner = {name: other.replace("embeddings.layernorm", "embeddings.LayerNorm") for name, other in inner.items()}
+    return {
+        (other if name == "query_tokens" else f"Qformer.bert.{other}"): weights[name] for name, other in inner.items()
+    }
+
+
+def test_names_of_lavis_are_refused(bridge: BridgeNet) -> None:
+    with pytest.raises(
+        MintError, match=r"lacks .* of a Q-Former of transformers .* and has .* as transformers names them"
+    ):
+        load_qformer(bridge, lavis_names(bridge))

@@ -7,14 +7,18 @@ identity, which names the commit on the hub or the bytes on disk: feature caches
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 
 from mint.types import MintError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 READ_AT_ONCE = 1 << 24
 
@@ -34,7 +38,7 @@ def load_pretrained(kind: Any, source: str, revision: str | None, **options: Any
     try:
         return kind.from_pretrained(source, revision=revision, trust_remote_code=False, **options)
     except (OSError, ValueError, ImportError) as error:
-        raise _cannot_load(kind, source, error) from None
+        raise _cannot_load(kind.__name__, source, error) from None
 
 
 def check_kind(config: Any, kinds: Iterable[str], reader: str) -> None:
@@ -53,6 +57,13 @@ def check_kind(config: Any, kinds: Iterable[str], reader: str) -> None:
 
 
 def load_weights_of(kind: Any, source: str, revision: str | None, unused: str = "", **options: Any) -> Any:
+    """The model of `load_with_rest`, whose arguments and errors these are."""
+    return load_with_rest(kind, source, revision, unused, **options)[0]
+
+
+def load_with_rest(
+    kind: Any, source: str, revision: str | None, unused: str = "", **options: Any
+) -> tuple[Any, tuple[str, ...]]:
     """Load a model as `load_pretrained` does, from safetensors alone and with all its weights.
 
     Args:
@@ -62,6 +73,9 @@ def load_weights_of(kind: Any, source: str, revision: str | None, unused: str = 
         unused: pattern of the beginnings of names that the caller makes no use of: these weights may be missing.
         options: of `from_pretrained`.
 
+    Returns:
+        The model, and the names of the checkpoint that it has no place for.
+
     Raises:
         MintError: it cannot be loaded, is damaged, or lacks weights, which transformers would draw at random.
     """
@@ -69,22 +83,70 @@ def load_weights_of(kind: Any, source: str, revision: str | None, unused: str = 
     try:
         model, found = kind.from_pretrained(source, revision=revision, trust_remote_code=False, **options)
     except SafetensorError as error:
-        raise MintError(f"the weights of {source!r} are damaged ({error}); copy them or download them again") from None
+        raise _damaged(source, error) from None
     except (OSError, ValueError, ImportError) as error:
         if re.search(r"no file named model\.safetensors|cannot be loaded with `safetensors`", str(error)):
-            raise MintError(
-                f"{source!r} has no model.safetensors, and only safetensors are read; convert it by transformers' "
-                f"{kind.__name__}.from_pretrained({source!r}).save_pretrained(FOLDER), and copy its other files beside"
-            ) from None
-        raise _cannot_load(kind, source, error) from None
+            raise _no_safetensors(kind.__name__, source) from None
+        raise _cannot_load(kind.__name__, source, error) from None
     _refuse_gaps(model, source, found, re.compile(unused or "(?!)"))
-    return model
+    return model, tuple(sorted(found["unexpected_keys"]))
 
 
-def _cannot_load(kind: Any, source: str, error: Exception) -> MintError:
+def load_tensors(source: str, revision: str | None, names: str) -> dict[str, Tensor]:
+    """Some tensors of a checkpoint, in float32; of a large one only the files that hold them are fetched and read.
+
+    Args:
+        source: a local folder or a hub name.
+        revision: as in `load_pretrained`.
+        names: pattern of the beginnings of their names.
+
+    Raises:
+        MintError: it cannot be loaded, or is damaged.
+    """
+    paths = [_file_of(source, "model.safetensors", revision)]
+    if paths[0] is None and (index := _file_of(source, "model.safetensors.index.json", revision)) is not None:
+        places = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+        files = {file for name, file in places.items() if re.match(names, name)}
+        paths = [_file_of(source, file, revision) for file in sorted(files)]
+    tensors: dict[str, Tensor] = {}
+    for path in paths:
+        if path is None:
+            raise _no_safetensors("AutoModel", source)
+        try:
+            with safe_open(path, framework="pt") as weights:
+                wanted = [name for name in weights.keys() if re.match(names, name)]  # noqa: SIM118  # no dictionary
+                tensors |= {name: weights.get_tensor(name).float() for name in wanted}
+        except SafetensorError as error:
+            raise _damaged(source, error) from None
+    return tensors
+
+
+def _file_of(source: str, name: str, revision: str | None) -> Path | None:
+    """A file of a folder or hub name; None: it has none of that name."""
+    from transformers.utils.hub import cached_file
+
+    try:
+        found = cached_file(source, name, revision=revision, _raise_exceptions_for_missing_entries=False)
+    except (OSError, ValueError) as error:
+        raise _cannot_load("transformers", source, error) from None
+    return None if found is None else Path(found)
+
+
+def _no_safetensors(kind: str, source: str) -> MintError:
+    return MintError(
+        f"{source!r} has no model.safetensors, and only safetensors are read; convert it by transformers' "
+        f"{kind}.from_pretrained({source!r}).save_pretrained(FOLDER), and copy its other files beside"
+    )
+
+
+def _damaged(source: str, error: Exception) -> MintError:
+    return MintError(f"the weights of {source!r} are damaged ({error}); copy them or download them again")
+
+
+def _cannot_load(kind: str, source: str, error: Exception) -> MintError:
     reason = " ".join(str(error).split())
     return MintError(
-        f"cannot load {source!r} by {kind.__name__} ({reason[:300]}); give a local folder or a hub name "
+        f"cannot load {source!r} by {kind} ({reason[:300]}); give a local folder or a hub name "
         "that holds it, and log in with `hf auth login` where it is gated"
     )
 

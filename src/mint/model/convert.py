@@ -41,6 +41,12 @@ QFORMER_NAMES = (
     (r"(.+)\.text_feed_forward\.norm\.(.+)", r"\1.output.LayerNorm.\2"),
 )
 """Patterns applied in order, each to the whole name: Bridge-Net's to the Q-Former's."""
+AUDIO_SIDE = r"queries$|audio_norm\.|blocks\.\d+\.cross_attention\."
+"""Bridge-Net's names of what a BERT has not."""
+TEXT_SIDE = r"(word|position)_embeddings\.|blocks\.\d+\.text_feed_forward\."
+"""Of what only text uses."""
+HEARING = r"\.cross_attention\.(key|value)\.weight$"
+"""Of the layers that read the audio's features."""
 
 
 @dataclass(frozen=True)
@@ -74,12 +80,27 @@ def to_qformer(bridge: BridgeNet) -> dict[str, Tensor]:
 def load_qformer(bridge: BridgeNet, weights: Mapping[str, Tensor]) -> LoadReport:
     """Copy the Q-Former of a BLIP-2 or InstructBLIP checkpoint: its own state, or that of the model around it.
 
+    What stays new: where the audio's features have another width than the images', the keys and values of the
+    cross-attention; the text side, if the checkpoint has none, as those of BLIP-2 before a language model. [DEC] is the
+    Q-Former's own, its last word, where the tokenizer does not know it and where it does.
+
     Raises:
-        MintError: a tensor has another shape than Bridge-Net's, or none is a Q-Former's.
+        MintError: a tensor is missing or has another shape than Bridge-Net's.
     """
     plain = {name.removeprefix("model.").removeprefix("qformer."): tensor for name, tensor in weights.items()}
     plain = {re.sub(r"^layernorm\.", "embeddings.layernorm.", name): tensor for name, tensor in plain.items()}  # BLIP-2
-    return _copy(bridge, {name: qformer_name(name) for name in bridge.state_dict()}, plain)
+    wanted = {name: qformer_name(name) for name in bridge.state_dict() if not name.startswith("audio_norm")}
+    if not any(source in plain for name, source in wanted.items() if re.match(TEXT_SIDE, name)):
+        wanted = {name: source for name, source in wanted.items() if not re.match(TEXT_SIDE, name)}
+    width = bridge.audio_norm.normalized_shape[0]
+    foreign = {
+        name.removesuffix(".weight")
+        for name, source in wanted.items()
+        if re.search(HEARING, name) and source in plain and plain[source].shape[1] != width
+    }
+    wanted = {name: source for name, source in wanted.items() if name.rpartition(".")[0] not in foreign}
+    words = plain.get(wanted.get("word_embeddings.weight", ""))
+    return _copy(bridge, wanted, plain, "a Q-Former of transformers", new_word=None if words is None else words[-1])
 
 
 def load_bert(bridge: BridgeNet, weights: Mapping[str, Tensor]) -> LoadReport:
@@ -93,24 +114,27 @@ def load_bert(bridge: BridgeNet, weights: Mapping[str, Tensor]) -> LoadReport:
     call the LayerNorms' weight and bias gamma and beta.
 
     Raises:
-        MintError: a tensor has another shape than Bridge-Net's, or none is a BERT's.
+        MintError: a tensor is missing or has another shape than Bridge-Net's.
     """
     plain = {
         re.sub(r"\.beta$", ".bias", re.sub(r"\.gamma$", ".weight", name.removeprefix("bert."))): tensor
         for name, tensor in weights.items()
     }
     token_type = plain.pop("embeddings.token_type_embeddings.weight", None)
-    if token_type is not None:
-        positions = "embeddings.position_embeddings.weight"
+    positions = "embeddings.position_embeddings.weight"
+    if token_type is not None and positions in plain:
         plain[positions] = plain[positions] + token_type[0]
     blocks = spaced_blocks(len(bridge.blocks), plain)
     wanted = {}
     for name in bridge.state_dict():
+        if re.match(AUDIO_SIDE, name):
+            continue
         source = qformer_name(name.replace("query_feed_forward", "text_feed_forward"))
         source = source.replace(".attention.attention.", ".attention.self.")
         source = re.sub(r"(?<=^encoder\.layer\.)\d+", lambda found: str(blocks[int(found[0])]), source)
         wanted[name] = source.replace("embeddings.layernorm", "embeddings.LayerNorm")
-    return _copy(bridge, wanted, plain)
+    words = plain.get("embeddings.word_embeddings.weight")
+    return _copy(bridge, wanted, plain, "a BERT", new_word=None if words is None else words.mean(dim=0))
 
 
 def spaced_blocks(wanted: int, names: Iterable[str]) -> list[int]:
@@ -121,25 +145,36 @@ def spaced_blocks(wanted: int, names: Iterable[str]) -> list[int]:
 
 
 @torch.no_grad()
-def _copy(bridge: BridgeNet, wanted: Mapping[str, str], weights: Mapping[str, Tensor]) -> LoadReport:
-    state = bridge.state_dict()
-    copied = [name for name, source in wanted.items() if source in weights]
-    if not copied:
-        found = ", ".join(list(weights)[:3]) or "nothing"
+def _copy(
+    bridge: BridgeNet, wanted: Mapping[str, str], weights: Mapping[str, Tensor], form: str, new_word: Tensor | None
+) -> LoadReport:
+    """Copy what is wanted, all of which must be there.
+
+    Args:
+        bridge: changed in place.
+        wanted: Bridge-Net's names, and the checkpoint's for each.
+        weights: of the checkpoint.
+        form: of the checkpoint, for the errors.
+        new_word: [D], the embedding of [DEC], where the checkpoint has a word less than Bridge-Net.
+    """
+    missing = list(dict.fromkeys(source for source in wanted.values() if source not in weights))
+    if missing:
+        found = ", ".join(list(weights)[:2]) or "nothing"
         raise MintError(
-            f"the checkpoint has nothing for Bridge-Net but {found}, ...; give one of BERT, BLIP-2 or InstructBLIP"
+            f"the checkpoint lacks {missing[0]} of {form} (missing in all: {len(missing)}) and has {found}, ...; "
+            "give one of BERT, BLIP-2 or InstructBLIP as transformers names them"
         )
-    for name in copied:
-        target, source = state[name], weights[wanted[name]]
-        if name == "word_embeddings.weight" and len(source) < len(target):
-            extra = source.mean(dim=0, keepdim=True).expand(len(target) - len(source), -1)
-            source = torch.cat([source, extra])
+    state = bridge.state_dict()
+    for name, place in wanted.items():
+        target, source = state[name], weights[place]
+        if name == "word_embeddings.weight" and len(source) == len(target) - 1 and new_word is not None:
+            source = torch.cat([source, new_word[None]])
         if source.shape != target.shape:
             raise MintError(
                 f"{name} has shape {tuple(target.shape)} in Bridge-Net, {tuple(source.shape)} in the checkpoint "
-                f"({wanted[name]}); choose a bridge of the checkpoint's sizes"
+                f"({place}); choose a bridge of the checkpoint's sizes, and its own tokenizer"
             )
         target.copy_(source)
-    used = {wanted[name] for name in copied}
-    new = tuple(name for name in state if name not in copied)
-    return LoadReport(tuple(copied), new, tuple(name for name in weights if name not in used))
+    used = set(wanted.values())
+    new = tuple(name for name in state if name not in wanted)
+    return LoadReport(tuple(wanted), new, tuple(name for name in weights if name not in used))

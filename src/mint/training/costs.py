@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from mint.builders import bridge_sizes
+from mint.bridge import bridge_sizes
 from mint.config import Recipe
 from mint.language.causal import CausalLanguageModel
 from mint.training.estimate import (

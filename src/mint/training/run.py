@@ -25,14 +25,8 @@ from torch import Tensor, nn
 from transformers import TrainerState
 
 import mint
-from mint.builders import (
-    bridge_sizes,
-    build_language,
-    build_stage1,
-    build_stage2,
-    build_tokenizer,
-    load_weights,
-)
+from mint.bridge import bridge_sizes, build_tokenizer
+from mint.builders import build_language, build_stage1, build_stage2, load_weights
 from mint.builders import (
     is_finished as is_finished,
 )

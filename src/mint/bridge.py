@@ -1,0 +1,137 @@
+"""Bridge-Net from a recipe: its tokenizer, its sizes, and the weights that it starts from.
+
+The paper starts from BERT-base (section 2.1). Here any BERT serves, and so do the Q-Formers of BLIP-2 and InstructBLIP,
+in the forms in which transformers saves them. Other encoders of text are refused: RoBERTa counts its positions from 2,
+DistilBERT and ELECTRA have other layers.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import torch
+
+from mint.assets import resolve
+from mint.assets.pretrained import check_kind, load_pretrained, load_tensors, load_with_rest
+from mint.config import BridgeConfig
+from mint.model.bridge_net import BridgeNet
+from mint.model.convert import LoadReport, load_bert, load_qformer
+from mint.types import MintError
+
+TINY = "tiny"
+"""Family, or weights, of random models for tests."""
+QFORMERS = ("blip-2", "instructblip")
+"""`model_type` of the checkpoints whose Q-Former Bridge-Net can start from."""
+QFORMER_NAMES = r"(model\.)?(qformer\.|query_tokens$|embeddings\.)"
+"""Beginnings of the names of its tensors there."""
+
+
+def build_tokenizer(config: BridgeConfig) -> Any:
+    """Bridge-Net's tokenizer: that which the recipe names, else that of the checkpoint it starts from.
+
+    Raises:
+        MintError: a checkpoint of BLIP-2 or InstructBLIP has none of a Q-Former beside it.
+    """
+    if config.weights == TINY:
+        from mint.language.tiny import tiny_bert_tokenizer
+
+        return tiny_bert_tokenizer()
+    from transformers import AutoTokenizer
+
+    if config.tokenizer is not None:
+        return load_pretrained(AutoTokenizer, resolve(config.tokenizer), None)
+    source = resolve(config.weights)
+    if _start_config(config).model_type not in QFORMERS:
+        return load_pretrained(AutoTokenizer, source, config.revision)
+    try:  # what lies in the folder itself is the tokenizer of the language model
+        return load_pretrained(AutoTokenizer, source, config.revision, subfolder="qformer_tokenizer")
+    except MintError:
+        raise MintError(
+            f"{config.weights} has no tokenizer of its Q-Former (qformer_tokenizer/); name that of the BERT which it "
+            "started from, such as bridge.tokenizer=google-bert/bert-base-uncased"
+        ) from None
+
+
+def bridge_sizes(config: BridgeConfig, audio_width: int, vocab_size: int) -> dict[str, Any]:
+    """The arguments of `BridgeNet`: the recipe's, and those of the configuration of its checkpoint.
+
+    Args:
+        config: its recipe.
+        audio_width: of the frozen features.
+        vocab_size: of the tokenizer; [DEC] is added after it.
+
+    Raises:
+        MintError: a checkpoint of another kind, or with other sizes than the recipe wants.
+    """
+    return {
+        **_start_sizes(config),
+        "vocab_size": vocab_size + 1,
+        "num_layers": config.num_layers,
+        "audio_width": audio_width,
+        "num_queries": config.num_queries,
+        "cross_attention_every": config.cross_attention_every,
+        "dropout": config.dropout,
+    }
+
+
+def build_bridge(config: BridgeConfig, audio_width: int, vocab_size: int) -> tuple[BridgeNet, LoadReport]:
+    """Bridge-Net, started from a checkpoint of BERT (paper, section 2.1) or a Q-Former, and what the checkpoint gave.
+
+    Arguments and errors are those of `bridge_sizes`.
+    """
+    bridge = BridgeNet(**bridge_sizes(config, audio_width, vocab_size))
+    if config.weights == TINY:
+        return bridge, LoadReport(copied=(), new=tuple(bridge.state_dict()), left=())
+    source = resolve(config.weights)
+    if _start_config(config).model_type in QFORMERS:
+        return bridge, load_qformer(bridge, load_tensors(source, config.revision, QFORMER_NAMES))
+    from transformers import AutoModel
+
+    bert, rest = load_with_rest(AutoModel, source, config.revision, dtype=torch.float32, add_pooling_layer=False)
+    report = load_bert(bridge, bert.state_dict())
+    return bridge, dataclasses.replace(report, left=(*report.left, *rest))
+
+
+def _start_config(config: BridgeConfig) -> Any:
+    """The configuration of the checkpoint that Bridge-Net starts from."""
+    from transformers import AutoConfig
+
+    found = load_pretrained(AutoConfig, resolve(config.weights), config.revision)
+    check_kind(found, ("bert", *QFORMERS), "bridge.weights")
+    return found
+
+
+def _start_sizes(config: BridgeConfig) -> dict[str, Any]:
+    if config.weights == TINY:
+        from mint.language.tiny import TINY_BERT
+
+        return TINY_BERT
+    bert = whole = _start_config(config)
+    if whole.model_type in QFORMERS:
+        bert = whole.qformer_config
+        for key, size in (
+            ("num_layers", bert.num_hidden_layers),
+            ("num_queries", whole.num_query_tokens),
+            ("cross_attention_every", bert.cross_attention_frequency),
+        ):
+            if getattr(config, key) != size:
+                raise MintError(
+                    f"bridge.{key} is {getattr(config, key)}, but that of {config.weights} is {size}; take that"
+                )
+    elif config.num_layers > bert.num_hidden_layers:
+        raise MintError(
+            f"bridge.num_layers is {config.num_layers}, but {config.weights} has {bert.num_hidden_layers} blocks; "
+            "choose as many or fewer"
+        )
+    if bert.hidden_act != "gelu":
+        raise MintError(
+            f"{config.weights} has the activation {bert.hidden_act!r}, but Bridge-Net has gelu; choose another"
+        )
+    return {
+        "width": bert.hidden_size,
+        "num_heads": bert.num_attention_heads,
+        "intermediate": bert.intermediate_size,
+        "max_positions": bert.max_position_embeddings,
+        "layer_norm_eps": bert.layer_norm_eps,
+    }
