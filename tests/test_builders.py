@@ -51,7 +51,7 @@ def test_a_run_is_used_without_the_bert_that_it_started_from(run: Path, bert: Pa
 def test_seeds(run: Path) -> None:
     plain = recipe(1, run.parent / "tones.jsonl")
     first, same, other = (
-        fingerprint(build_stage1(made, audio_width=16, vocab_size=259))
+        fingerprint(build_stage1(made, audio_width=16, vocab_size=259)[0])
         for made in (plain, plain, replace(plain, seed=1))
     )
     assert first == same != other
@@ -68,10 +68,11 @@ def test_tiny_models_are_the_same_on_every_call_and_leave_the_seed_alone() -> No
 
 def test_stage_2_starts_from_stage_1(run: Path) -> None:
     made = load_recipe(run / "stage2" / "recipe.yaml")
-    stage2 = build_stage2(made, 16, 259, build_language(LanguageConfig(family="tiny")))
+    stage2, report = build_stage2(made, 16, 259, build_language(LanguageConfig(family="tiny")))
     weights = load_file(run / "stage1" / "model.safetensors")
     bridge = {f"bridge.{name}": tensor for name, tensor in stage2.bridge.state_dict().items()}
     assert all(torch.equal(tensor, weights[name]) for name, tensor in bridge.items())
+    assert report is None
     with pytest.raises(MintError, match=r"start: .*stage1 does not fit the recipe: size mismatch for queries"):
         build_stage2(
             replace(made, bridge=replace(made.bridge, num_queries=5)), 16, 259, build_language(LanguageConfig("tiny"))

@@ -21,6 +21,7 @@ from mint.assets.pretrained import check_kind, identify, load_pretrained, load_w
 from mint.bridge import TINY, bridge_sizes, build_bridge
 from mint.config import EncoderConfig, LanguageConfig, Recipe, load_recipe
 from mint.model.bridge_net import BridgeNet
+from mint.model.convert import LoadReport
 from mint.model.freeze import freeze
 from mint.types import AudioEncoder, LanguageModel, MintError
 
@@ -84,28 +85,34 @@ def build_language(config: LanguageConfig, device: torch.device | str = "cpu") -
     )
 
 
-def build_stage1(recipe: Recipe, audio_width: int, vocab_size: int) -> Stage1:
-    """Stage 1's model, its new weights drawn by the recipe's seed."""
+def build_stage1(recipe: Recipe, audio_width: int, vocab_size: int) -> tuple[Stage1, LoadReport]:
+    """Stage 1's model, its new weights drawn by the recipe's seed, and what the checkpoint gave to Bridge-Net."""
     torch.manual_seed(recipe.seed)
-    bridge, _ = build_bridge(recipe.bridge, audio_width, vocab_size)
-    return _stage1(recipe, bridge)
+    bridge, report = build_bridge(recipe.bridge, audio_width, vocab_size)
+    return _stage1(recipe, bridge), report
 
 
-def build_stage2(recipe: Recipe, audio_width: int, vocab_size: int, language: LanguageModel) -> Stage2:
-    """Stage 2's model; Bridge-Net from the stage-1 run that the recipe names, else from its BERT checkpoint.
+def build_stage2(
+    recipe: Recipe, audio_width: int, vocab_size: int, language: LanguageModel
+) -> tuple[Stage2, LoadReport | None]:
+    """Stage 2's model; Bridge-Net from the stage-1 run that the recipe names, else from its checkpoint.
+
+    Returns:
+        The model, and what the checkpoint gave to Bridge-Net, where it starts from one.
 
     Raises:
         MintError: the stage-1 run is not finished, or its Bridge-Net has other sizes than the recipe's.
     """
     torch.manual_seed(recipe.seed)
+    report = None
     if recipe.start is None:
-        bridge, _ = build_bridge(recipe.bridge, audio_width, vocab_size)
+        bridge, report = build_bridge(recipe.bridge, audio_width, vocab_size)
     else:
         bridge = BridgeNet(**bridge_sizes(recipe.bridge, audio_width, vocab_size))
         weights = load_weights(Path(recipe.start))
         inner = {name.removeprefix("bridge."): weight for name, weight in weights.items() if name.startswith("bridge.")}
         _load(bridge, inner, f"start: {recipe.start}")
-    return _stage2(recipe, bridge, language)
+    return _stage2(recipe, bridge, language), report
 
 
 def find_stages(run: Path) -> dict[int, Path]:

@@ -111,7 +111,10 @@ def test_a_dry_run(recipe: str, manifest: Path, capsys: pytest.CaptureFixture[st
     text, table, costs = capsys.readouterr().out.split("\n\n", maxsplit=2)
     assert yaml.safe_load(text)["training"]["max_steps"] == 7
     length, computed = costs.split("\n\n")
-    assert length == "6 draws an epoch, 2 steps an epoch, 7 steps in all"
+    assert length.splitlines()[0] == "6 draws an epoch, 2 steps an epoch, 7 steps in all"
+    assert re.fullmatch(
+        r"Bridge-Net starts from tiny: 0 tensors .*, \d+ new \(.*\), none .* left", length.splitlines()[1]
+    )
     assert "computed, not measured: 4 clips of 500 frames, texts of 40 tokens" in computed
     assert "s at 35% of its bf16 peak (assumed)" in computed
     assert "note:" not in computed
@@ -130,6 +133,24 @@ def test_a_dry_run_says_what_may_not_be_meant(recipe: str, capsys: pytest.Captur
         "note: the warm-up of 9 steps is as long as the run of 3",
         "note: the 6 training examples do not fill one batch",
     ]
+
+
+def test_what_bridge_net_starts_from_is_told_once(
+    recipe: str, bert: Path, manifest: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    start = [f"bridge.weights={bert}", "training.max_steps=2"]
+    told = f"Bridge-Net starts from {bert}: 48 tensors copied, 13 new (queries, audio_norm, cross_attention), 2 of the"
+    assert main(["train", recipe, "--dry-run", *start]) == 0
+    assert capsys.readouterr().out.count(told) == 1
+    assert main(["train", recipe, "--output", "run/stage1", *start]) == 0
+    assert capsys.readouterr().err.count(told) == 1
+    report = json.loads(Path("run/stage1/run.json").read_text())["bridge_start"]
+    assert (len(report["copied"]), len(report["new"])) == (48, 13)
+    assert report["left"] == ["pooler.dense.bias", "pooler.dense.weight"]
+    second = write_recipe(Path("second.yaml"), 2, manifest).name
+    assert main(["train", second, "--output", "run/stage2", "start=run/stage1", *start]) == 0
+    assert "Bridge-Net starts from the stage 1 in run/stage1\n" in capsys.readouterr().err
+    assert json.loads(Path("run/stage2/run.json").read_text())["bridge_start"] is None
 
 
 def test_sigterm(recipe: str) -> None:

@@ -280,7 +280,10 @@ def test_bert_gives_both_feed_forwards_and_leaves_the_audio_side_new(bridge: Bri
     assert set(report.new) == expected_new
     assert set(report.copied) == set(state) - expected_new
     assert set(report.left) == {"pooler.dense.weight", "pooler.dense.bias", "cls.predictions.bias"}
-    assert str(report) == f"{len(report.copied)} tensors copied, {len(report.new)} new, 3 of the checkpoint left"
+    assert str(report) == (
+        f"{len(report.copied)} tensors copied, {len(report.new)} new (queries, audio_norm, cross_attention), "
+        "3 of the checkpoint left (pooler, cls)"
+    )
     for name in report.new:
         assert torch.equal(state[name], before[name]), name
     for name in report.copied:

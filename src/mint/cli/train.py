@@ -80,6 +80,7 @@ def print_plan(recipe: Recipe) -> None:
         f"\n{planned.draws_per_epoch:,} draws an epoch, {planned.steps_per_epoch:,} steps an epoch, "
         f"{planned.steps:,} steps in all"
     )
+    print(planned.start)
     if planned.costs is not None:
         print_costs(planned.costs)
     for note in planned.notes:

@@ -61,8 +61,12 @@ class LoadReport:
     """The checkpoint's names that were not used."""
 
     def __str__(self) -> str:
-        """One line for the log."""
-        return f"{len(self.copied)} tensors copied, {len(self.new)} new, {len(self.left)} of the checkpoint left"
+        """One line for the log, with the kinds of what is new and of what was left."""
+        parts = [f"{len(self.copied)} tensors copied"]
+        for names, what in ((self.new, "new"), (self.left, "of the checkpoint left")):
+            kinds = dict.fromkeys(re.sub(r"^blocks\.\d+\.", "", name).partition(".")[0] for name in names)
+            parts.append(f"{len(names)} {what} ({', '.join(kinds)})" if names else f"none {what}")
+        return ", ".join(parts)
 
 
 def qformer_name(name: str) -> str:

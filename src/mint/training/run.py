@@ -14,7 +14,7 @@ import statistics
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,7 @@ from mint.data.collate import Stage1Collator, Stage2Collator
 from mint.data.features import Features
 from mint.data.lines import of_splits
 from mint.data.mixture import caption_items, instruction_items
+from mint.model.convert import LoadReport
 from mint.model.freeze import count_by_module
 from mint.training.checkpoints import STATE, checkpoints, last_checkpoint
 from mint.training.costs import Costs, estimate_costs
@@ -54,6 +55,8 @@ class Prepared:
     model: Any
     tokenizer: Any
     language: LanguageModel | None
+    report: LoadReport | None
+    """What the checkpoint gave to Bridge-Net; None: it starts from a run of stage 1."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,8 @@ class Plan:
     draws_per_epoch: int
     steps_per_epoch: int
     steps: int
+    start: str
+    """What Bridge-Net starts from."""
     costs: Costs | None
     """None: of a language model whose cost is not known."""
     notes: list[str]
@@ -118,6 +123,8 @@ def train(recipe: Recipe, output: Path, examples: Sequence[Example], features: F
         if trainer.is_world_process_zero():
             save_recipe(recipe, output / "recipe.yaml")
     with stop.listening():
+        if checkpoint is None and trainer.is_world_process_zero():
+            print(describe_start(recipe, prepared.report), file=sys.stderr)
         if recipe.aligned_start and checkpoint is None:
             align_start(prepared.model, trainer.dataset, trainer.data_collator)
         run_trainer(prepared, checkpoint)
@@ -129,6 +136,12 @@ def train(recipe: Recipe, output: Path, examples: Sequence[Example], features: F
         print(f"SIGTERM: stopped at step {trainer.state.global_step} with a checkpoint in {output}", file=sys.stderr)
         raise SystemExit(EXIT_CODE)
     return output
+
+
+def describe_start(recipe: Recipe, report: LoadReport | None) -> str:
+    """What Bridge-Net starts from, in one line."""
+    given = f"{recipe.bridge.weights}: {report}" if report is not None else f"the stage 1 in {recipe.start}"
+    return f"Bridge-Net starts from {given}"
 
 
 def padding_shares(run: Path) -> dict[str, float]:
@@ -172,23 +185,24 @@ def prepare(
     arguments = training_arguments(recipe, output)
     tokenizer = build_tokenizer(recipe.bridge)
     language = None
+    report: LoadReport | None
     model: Any
     collator: Any
     measure: Measure
     if recipe.stage == 1:
-        model = build_stage1(recipe, encoder.width, len(tokenizer))
+        model, report = build_stage1(recipe, encoder.width, len(tokenizer))
         items, held_items = caption_items(learnt), caption_items(held)
         collator, measure = Stage1Collator(tokenizer, recipe.bridge.max_text_tokens), Retrieval()
     else:
         assert recipe.language is not None
         language = build_language(recipe.language, arguments.device)
-        model = build_stage2(recipe, encoder.width, len(tokenizer), language)
+        model, report = build_stage2(recipe, encoder.width, len(tokenizer), language)
         items, held_items = instruction_items(learnt), instruction_items(held)
         collator = Stage2Collator(tokenizer, recipe.bridge.max_text_tokens, language)
         measure = Accuracy(chain(items, held_items) if validates(recipe) else ())
     validation = Validation(held_items, draw, collator, measure) if validates(recipe) else None
     trainer = build_trainer(recipe, arguments, model, items, draw, collator, validation)
-    return Prepared(trainer, model, tokenizer, language)
+    return Prepared(trainer, model, tokenizer, language, report)
 
 
 def run_trainer(prepared: Prepared, checkpoint: Path | None) -> None:
@@ -231,7 +245,8 @@ def plan(recipe: Recipe, examples: Sequence[Example], encoder: AudioEncoder) -> 
     trained = sum(count for _, count, _ in parameters)
     parts = (recipe, prepared.model, prepared.language, encoder, prepared.tokenizer)
     costs = estimate_costs(*parts, arguments, trained, on_device)
-    return Plan(parameters, len(trainer.mixture_sampler), trainer.steps_per_epoch(), steps, costs, notes)
+    draws, start = len(trainer.mixture_sampler), describe_start(recipe, prepared.report)
+    return Plan(parameters, draws, trainer.steps_per_epoch(), steps, start, costs, notes)
 
 
 def save_run(
@@ -250,6 +265,7 @@ def save_run(
         frozen["language"] = prepared.language.identity
     record = {
         "bridge": bridge_sizes(recipe.bridge, encoder.width, len(tokenizer)),
+        "bridge_start": None if prepared.report is None else asdict(prepared.report),
         "frozen": frozen,
         "mint": mint.__version__,
         "python": platform.python_version(),
