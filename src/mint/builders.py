@@ -159,7 +159,12 @@ def load_stage1(run: Path) -> Stage1:
 
 
 def load_stage2(run: Path, language: LanguageModel) -> Stage2:
-    """The model of a finished stage-2 run before its language model; errors as `load_stage1`."""
+    """The model of a finished stage-2 run before its language model.
+
+    Raises:
+        MintError: as `load_stage1`, or it is another language model than the run was trained with.
+    """
+    check_frozen(run, "language", language.identity)
     return _load_run(run, lambda recipe, bridge: _stage2(recipe, bridge, language))
 
 
@@ -195,6 +200,26 @@ def load_record(run: Path) -> dict[str, Any]:
     return record
 
 
+def check_frozen(run: Path, part: str, identity: str) -> None:
+    """Refuse another frozen model than a run was trained with.
+
+    Args:
+        run: its folder.
+        part: `encoder` or `language`.
+        identity: of the model that is here.
+
+    Raises:
+        MintError: it is another.
+    """
+    trained_with = load_record(run)["frozen"].get(part)
+    if identity != trained_with:
+        name = {"encoder": "encoder", "language": "language model"}[part]
+        raise MintError(
+            f"{run} was trained with the {name} {trained_with!r}, but here is {identity!r}; restore its weights, or "
+            "train again"
+        )
+
+
 def load_tokenizer(run: Path) -> Any:
     """Bridge-Net's tokenizer of a finished run."""
     from transformers import AutoTokenizer
@@ -211,7 +236,7 @@ def _transformers_encoder(config: EncoderConfig, source: str) -> WaveformEncoder
     check_kind(load_pretrained(AutoConfig, source, config.revision), adapter.MODELS, adapter.READER)
     model = load_weights_of(AutoModel, source, config.revision, adapter.UNUSED, dtype=torch.float32)
     extractor = load_pretrained(AutoFeatureExtractor, source, config.revision)
-    identity = identify(source, model, config.revision, content=True)
+    identity = identify(source, config.revision)
     if config.family == "spectrogram":
         return spectrogram.SpectrogramEncoder(model, extractor, identity, config.layer)
     return waveform.WaveformEncoder(model, identity, config.layer, extractor.do_normalize, extractor.sampling_rate)
@@ -224,6 +249,9 @@ def _transformers_language(config: LanguageConfig) -> tuple[Any, Any, str]:
     from mint.language import causal, seq2seq
 
     source = resolve(config.weights)
+    identity = f"{config.weights}@local" if config.weights.startswith("asset:") else identify(source, config.revision)
+    if config.dtype != "float32":
+        identity += f" in {config.dtype}"
     if list(Path(source).glob("*.gguf")):
         from mint.language.gguf import converted
 
@@ -232,11 +260,6 @@ def _transformers_language(config: LanguageConfig) -> tuple[Any, Any, str]:
     adapter: Any = seq2seq if config.family == "seq2seq" else causal
     check_kind(load_pretrained(AutoConfig, source, config.revision), adapter.MODELS, adapter.READER)
     model = load_weights_of(kind, source, config.revision, dtype=getattr(torch, config.dtype))
-    identity = (
-        f"{config.weights}@local" if config.weights.startswith("asset:") else identify(source, model, config.revision)
-    )
-    if config.dtype != "float32":
-        identity += f" in {config.dtype}"
     return model, load_pretrained(AutoTokenizer, source, config.revision), identity
 
 

@@ -275,8 +275,10 @@ def recipe_to_dict(recipe: Recipe) -> dict[str, Any]:
 
 
 def save_recipe(recipe: Recipe, path: Path) -> None:
-    """Write the resolved recipe."""
-    path.write_text(yaml.safe_dump(recipe_to_dict(recipe), sort_keys=False), encoding="utf-8")
+    """Write the resolved recipe; whoever reads it meanwhile finds the old one or the new one."""
+    half_written = path.with_name(f"{path.name}.tmp")
+    half_written.write_text(yaml.safe_dump(recipe_to_dict(recipe), sort_keys=False), encoding="utf-8")
+    half_written.replace(path)
 
 
 def shipped_recipes() -> dict[str, Path]:

@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from mint.builders import (
     build_encoder,
     build_language,
+    check_frozen,
     find_stages,
-    load_record,
     load_stage1,
     load_stage2,
     load_tokenizer,
@@ -77,12 +77,7 @@ class Mint:
         self._stage2: Stage[Stage2] | None = None
         stage, folder = next(iter(folders.items()))
         self._encoder: AudioEncoder = build_encoder(self._recipes[stage].encoder, self.device)
-        trained_with = load_record(folder)["frozen"]["encoder"]
-        if self._encoder.identity != trained_with:
-            raise MintError(
-                f"{folder} was trained with the encoder {trained_with!r}, but here is {self._encoder.identity!r}; "
-                "restore its weights, or train again"
-            )
+        check_frozen(folder, "encoder", self._encoder.identity)
 
     @classmethod
     def from_pretrained(cls, run_or_repo: str | Path) -> Mint:

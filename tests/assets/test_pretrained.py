@@ -1,9 +1,12 @@
-"""What a folder must hold to be loaded: all the weights that are used, in safetensors, of the configuration's sizes."""
+"""What a checkpoint must hold to be loaded, and what it is known by: a commit of the hub, or the bytes of a folder."""
 
 from __future__ import annotations
 
+import hashlib
+import os
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +16,14 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import BertConfig, BertForMaskedLM, Wav2Vec2ForCTC, WhisperForConditionalGeneration
 
+from mint.assets import pretrained
+from mint.assets.pretrained import identify, pin
 from mint.bridge import build_bridge
 from mint.builders import build_encoder, build_language
 from mint.config import BridgeConfig, EncoderConfig, LanguageConfig
 from mint.types import MintError
 from tiny_encoders import tiny_spectrogram_model, tiny_waveform_model, waveform_extractor
+from tiny_hub import TinyHub
 from tiny_languages import tiny_language, tiny_seq2seq
 
 SIZES: dict[str, Any] = {"num_hidden_layers": 2, "num_attention_heads": 2, "hidden_size": 16, "intermediate_size": 24}
@@ -137,3 +143,85 @@ def test_only_safetensors_are_read(family: str, tmp_path: Path) -> None:
         f"{str(tmp_path)!r} has no model.safetensors, and only safetensors are read; convert it by transformers' "
         f"{kind}.from_pretrained({str(tmp_path)!r}).save_pretrained(FOLDER), and copy its other files beside"
     )
+
+
+FIRST, SECOND = "a" * 40, "b" * 40
+
+
+def test_a_hub_name_is_known_by_its_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hub, encoder = TinyHub(tmp_path, monkeypatch), EncoderConfig(family="waveform", weights="org/encoder")
+    hub.publish("org/encoder", FIRST, tiny_waveform_model("data2vec"), waveform_extractor())
+    assert build_encoder(encoder).identity.startswith(f"data2vec-audio org/encoder@{FIRST}; ")
+    assert pin("org/encoder") == FIRST
+    hub.publish("org/encoder", SECOND, tiny_waveform_model("data2vec", seed=1), waveform_extractor())
+    assert build_encoder(encoder).identity.startswith(f"data2vec-audio org/encoder@{SECOND}; ")
+    assert pin("org/encoder") == SECOND
+    pinned = build_encoder(replace(encoder, revision=FIRST))
+    assert pinned.identity.startswith(f"data2vec-audio org/encoder@{FIRST}; ")
+    language = tiny_language()
+    hub.publish("org/language", SECOND, language.model, language.tokenizer)
+    named = build_language(LanguageConfig(weights="org/language", revision="main", dtype="bfloat16"))
+    assert named.identity == f"org/language@{SECOND} in bfloat16"
+
+
+def test_what_cannot_be_pinned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a commit without safetensors the hub gives converted weights to those alone who ask for the branch."""
+    hub = TinyHub(tmp_path / "hub", monkeypatch)
+    snapshot = hub.publish("org/old", FIRST, tiny_waveform_model("data2vec"))
+    (snapshot / "model.safetensors").rename(snapshot / "pytorch_model.bin")
+    assert pin("org/old") is None
+    assert identify("org/old") == f"org/old@{FIRST}"
+    assert pin("org/nowhere") is pin(str(tmp_path)) is pin("asset:yamnet") is None
+
+
+def test_a_folder_is_known_by_the_bytes_of_its_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are read once, and again when a file was touched, also one with its old size and time of modification."""
+    monkeypatch.setenv("MINT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(pretrained, "UNSURE", 0)
+    reads: list[int] = []
+
+    def sha256(data: bytes = b"") -> Any:
+        reads.append(1)
+        return hashlib.new("sha256", data)
+
+    load = save(tmp_path / "llama", "llama")
+    path = tmp_path / "llama" / "model.safetensors"
+    first = load().identity
+    assert first == f"sha256:{hashlib.sha256(path.name.encode() + path.read_bytes()).hexdigest()[:16]}"
+    monkeypatch.setattr(hashlib, "sha256", sha256)
+    reads.clear()
+    assert load().identity == first
+    assert len(reads) == 1  # of the folder's name
+    times, weights = path.stat(), bytearray(path.read_bytes())
+    weights[-1] ^= 1
+    path.write_bytes(weights)
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    second = load().identity
+    assert second != first
+    weights[-1] ^= 1
+    path.write_bytes(weights)
+    assert load().identity == first
+    (tmp_path / "llama").rename(tmp_path / "moved")
+    assert identify(str(tmp_path / "moved")) == first
+
+
+def test_a_digest_that_cannot_be_kept_or_read_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MINT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(pretrained, "UNSURE", 0)
+    (tmp_path / "model.safetensors").write_bytes(b"weights")
+    first = identify(str(tmp_path))
+    (kept,) = (tmp_path / "cache" / "weights").iterdir()
+    for content in ("", "{", "[]", '{"states": 1}'):
+        kept.write_text(content)
+        assert identify(str(tmp_path)) == first
+    monkeypatch.setenv("MINT_CACHE", str(tmp_path / "model.safetensors"))
+    assert identify(str(tmp_path)) == first
+
+
+def test_the_digest_of_a_file_that_was_just_written_is_not_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MINT_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "model.safetensors").write_bytes(b"weights")
+    identify(str(tmp_path))
+    assert not (tmp_path / "cache").exists()

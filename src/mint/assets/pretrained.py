@@ -9,18 +9,24 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import time
+import uuid
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError, safe_open
 
+from mint.assets.store import cache_folder
 from mint.types import MintError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 READ_AT_ONCE = 1 << 24
+UNSURE = 2_000_000_000
+"""Nanoseconds after its last change in which a file may change again unseen: clocks of file systems are coarse."""
 
 
 def load_pretrained(kind: Any, source: str, revision: str | None, **options: Any) -> Any:
@@ -168,26 +174,63 @@ def _refuse_gaps(model: Any, source: str, found: dict[str, Any], unused: re.Patt
             )
 
 
-def identify(source: str, model: Any, revision: str | None = None, content: bool = False) -> str:
-    """What a loaded model is: its hub name and commit, or its folder.
+def identify(source: str, revision: str | None = None) -> str:
+    """What the weights of a model are: a hub name and its commit, or a digest of a folder's."""
+    if Path(source).is_dir():
+        return f"sha256:{_digest(Path(source).resolve())}"
+    return f"{source}@{commit_of(source, revision) or revision or 'main'}"
 
-    Args:
-        source: where it was loaded from.
-        model: with the configuration that transformers gave it.
-        revision: what was asked for.
-        content: of a local folder take a digest of the weights instead of its name, which reads all of them.
+
+def commit_of(source: str, revision: str | None) -> str | None:
+    """The commit that a revision of a hub name stands for now; None where the hub cannot be asked."""
+    from transformers.utils.hub import resolve_revision
+
+    return getattr(resolve_revision(source, revision), "resolved", None)
+
+
+def pin(weights: str) -> str | None:
+    """The commit of a hub name's main branch, under which it can be loaded again; None: there is none.
+
+    Where the branch has no safetensors, the hub converts its weights for who asks for the branch, and for no commit.
     """
-    folder = Path(source)
-    if not folder.is_dir():
-        return f"{source}@{getattr(model.config, '_commit_hash', None) or revision or 'main'}"
-    return f"sha256:{_digest(folder)}" if content else f"{source}@local"
+    from transformers.utils.hub import has_file
+
+    if weights.startswith("asset:") or Path(weights).is_dir():
+        return None
+    commit, names = commit_of(weights, None), ("model.safetensors", "model.safetensors.index.json")
+    with suppress(OSError):
+        if commit is not None and any(has_file(weights, name, revision=commit) for name in names):
+            return commit
+    return None
 
 
 def _digest(folder: Path) -> str:
+    """SHA-256 of a folder's weights, 16 digits; remembered in the cache folder while no file of them is touched."""
+    files = sorted([*folder.glob("*.safetensors"), *folder.glob("*.gguf")])
+    states = [_state(path) for path in files]
+    kept = cache_folder() / "weights" / f"{hashlib.sha256(str(folder).encode()).hexdigest()[:32]}.json"
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        record = json.loads(kept.read_text(encoding="utf-8"))
+        if record["states"] == states:
+            return str(record["digest"])
     digest = hashlib.sha256()
-    for path in sorted(folder.glob("*.safetensors")):
+    for path in files:
         digest.update(path.name.encode())
         with path.open("rb") as file:
             while part := file.read(READ_AT_ONCE):
                 digest.update(part)
-    return digest.hexdigest()[:16]
+    found = digest.hexdigest()[:16]
+    touched = max((max(state[2:]) for state in states), default=0)
+    if states == [_state(path) for path in files] and touched < time.time_ns() - UNSURE:
+        with suppress(OSError):  # it only saves time
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            half_written = kept.with_name(f"{kept.name}.{uuid.uuid4().hex}.tmp")
+            half_written.write_text(json.dumps({"states": states, "digest": found}), encoding="utf-8")
+            half_written.replace(kept)
+    return found
+
+
+def _state(path: Path) -> list[Any]:
+    """Name, size, and times of modification and of change, the last of which no program sets at will."""
+    state = path.stat()
+    return [path.name, state.st_size, state.st_mtime_ns, state.st_ctime_ns]

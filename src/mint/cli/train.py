@@ -36,7 +36,7 @@ def run(arguments: Namespace) -> int:
         return 0
     output = arguments.output or Path("runs") / recipe.name
 
-    from mint.training.run import check, has_begun, is_finished, used_splits
+    from mint.training.run import check, has_begun, is_finished, pinned, used_splits
 
     if is_finished(output) and arguments.resume:
         print(f"{output}: finished already")
@@ -44,6 +44,7 @@ def run(arguments: Namespace) -> int:
     if has_begun(output) and not arguments.resume:
         raise MintError(f"{output} holds a run; go on with it by --resume, or choose another folder by --output")
     check(recipe, output)
+    recipe = pinned(recipe, output)
 
     from mint.builders import build_encoder
     from mint.data.features import launched_rank, open_examples, prepare_features

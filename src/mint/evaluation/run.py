@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from mint.builders import build_encoder, build_language, load_stage1, load_stage2, load_tokenizer
+from mint.builders import build_encoder, build_language, check_frozen, load_stage1, load_stage2, load_tokenizer
 from mint.config import Recipe, load_recipe
 from mint.data.features import prepare_features, read_examples
 from mint.data.leakage import leakage_record
@@ -81,6 +81,7 @@ def evaluate_run(
     recipe = recipes[-1]
     examples = read_examples(manifests or recipe.data.manifests)
     encoder = build_encoder(recipe.encoder)
+    check_frozen(folders[recipe.stage], "encoder", encoder.identity)
     features = prepare_features(encoder, examples, recipe.data.max_seconds)
     evaluation = evaluate(load_trained(run), examples, features, tasks=tasks, settings=settings, seed=recipe.seed)
     tested = [example for example in examples if not tasks or example.task in tasks or example.captions]

@@ -1,8 +1,9 @@
 """A training run from recipe to finished folder, and back.
 
-A run's folder holds `recipe.yaml` (resolved), `model.safetensors` (the trained weights only), `tokenizer/`
-(Bridge-Net's), `history.json` (the losses, and what validation gave), `run.json` (what it was trained with) and, if
-clips could not be used, `skipped.jsonl`, beside the Trainer's checkpoints.
+A run's folder holds from its start `recipe.yaml` (resolved, with commits for hub names) and `run.json` (what it is
+trained with), and at its end `model.safetensors` (the trained weights only), `tokenizer/` (Bridge-Net's),
+`history.json` (the losses, and what validation gave) and, if clips could not be used, `skipped.jsonl`, beside the
+Trainer's checkpoints.
 A run that was interrupted goes on from its last whole checkpoint, to the same weights as without the interruption.
 """
 
@@ -14,7 +15,7 @@ import statistics
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -25,8 +26,9 @@ from torch import Tensor, nn
 from transformers import TrainerState
 
 import mint
-from mint.bridge import bridge_sizes, build_tokenizer
-from mint.builders import build_language, build_stage1, build_stage2, load_weights
+from mint.assets.pretrained import pin
+from mint.bridge import TINY, bridge_sizes, build_tokenizer
+from mint.builders import build_language, build_stage1, build_stage2, load_record, load_weights
 from mint.builders import (
     is_finished as is_finished,
 )
@@ -110,18 +112,23 @@ def train(recipe: Recipe, output: Path, examples: Sequence[Example], features: F
         MintError: the folder holds a run of another recipe, or the recipe cannot be trained.
         SystemExit: 143, after a checkpoint, if the process was sent SIGTERM.
     """
+    recipe = pinned(recipe, output)
     if has_begun(output):
         _refuse_other_recipe(recipe, output)
     if is_finished(output):
         return output
     prepared = prepare(recipe, output, *split(features.usable(examples)), features.draw, encoder)
+    record = _record(recipe, prepared, encoder)
     trainer, stop = prepared.trainer, StopOnTerm()
     trainer.add_callback(stop)
     with trainer.args.main_process_first(local=False):
         output.mkdir(parents=True, exist_ok=True)
         checkpoint = last_checkpoint(output)
+        if checkpoint is not None:
+            _refuse_other_models(record["frozen"], output)
         if trainer.is_world_process_zero():
             save_recipe(recipe, output / "recipe.yaml")
+            (output / "run.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
     with stop.listening():
         if checkpoint is None and trainer.is_world_process_zero():
             print(describe_start(recipe, prepared.report), file=sys.stderr)
@@ -131,11 +138,29 @@ def train(recipe: Recipe, output: Path, examples: Sequence[Example], features: F
     finished = trainer.state.global_step >= trainer.state.max_steps
     weights = trainer.whole_weights() if finished else {}
     if finished and trainer.is_world_process_zero():
-        save_run(output, recipe, prepared, encoder, features, weights)
+        save_run(output, prepared, features, weights)
     if stop.asked:
         print(f"SIGTERM: stopped at step {trainer.state.global_step} with a checkpoint in {output}", file=sys.stderr)
         raise SystemExit(EXIT_CODE)
     return output
+
+
+def pinned(recipe: Recipe, output: Path) -> Recipe:
+    """The recipe with a commit for each hub name.
+
+    It is the one with which the run in the folder began, else that of the stage 1 it starts from, else its main
+    branch's. A tag or branch that the recipe names stays as it is.
+    """
+    folders = [output, *([Path(recipe.start)] if recipe.start is not None else [])]
+    before = [load_recipe(path) for folder in folders if (path := folder / "recipe.yaml").is_file()]
+    parts = {}
+    for name in ("encoder", "bridge", "language"):
+        part = getattr(recipe, name)
+        if part is None or part.revision is not None or TINY in (part.weights, getattr(part, "family", None)):
+            continue
+        same = [other for made in before if (other := getattr(made, name)) and other.weights == part.weights]
+        parts[name] = replace(part, revision=same[0].revision if same else pin(part.weights))
+    return replace(recipe, **parts)
 
 
 def describe_start(recipe: Recipe, report: LoadReport | None) -> str:
@@ -249,34 +274,41 @@ def plan(recipe: Recipe, examples: Sequence[Example], encoder: AudioEncoder) -> 
     return Plan(parameters, draws, trainer.steps_per_epoch(), steps, start, costs, notes)
 
 
-def save_run(
-    output: Path,
-    recipe: Recipe,
-    prepared: Prepared,
-    encoder: AudioEncoder,
-    features: Features,
-    weights: dict[str, Tensor],
-) -> None:
+def save_run(output: Path, prepared: Prepared, features: Features, weights: dict[str, Tensor]) -> None:
     """Write a finished run; `model.safetensors` comes last, so that a folder that has it is whole."""
-    tokenizer = prepared.tokenizer
-    tokenizer.save_pretrained(output / "tokenizer")
+    prepared.tokenizer.save_pretrained(output / "tokenizer")
+    write_skipped(output / "skipped.jsonl", features.skipped)
+    (output / "history.json").write_text(json.dumps(prepared.trainer.state.log_history, indent=1), encoding="utf-8")
+    half_written = output / "model.safetensors.tmp"
+    save_file(weights, half_written)
+    half_written.replace(output / "model.safetensors")
+
+
+def _record(recipe: Recipe, prepared: Prepared, encoder: AudioEncoder) -> dict[str, Any]:
+    """What `run.json` says: with which models and versions the run is trained."""
     frozen = {"encoder": encoder.identity}
     if prepared.language is not None:
         frozen["language"] = prepared.language.identity
-    record = {
-        "bridge": bridge_sizes(recipe.bridge, encoder.width, len(tokenizer)),
+    return {
+        "bridge": bridge_sizes(recipe.bridge, encoder.width, len(prepared.tokenizer)),
         "bridge_start": None if prepared.report is None else asdict(prepared.report),
         "frozen": frozen,
         "mint": mint.__version__,
         "python": platform.python_version(),
         "torch": torch.__version__,
     }
-    (output / "run.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
-    write_skipped(output / "skipped.jsonl", features.skipped)
-    (output / "history.json").write_text(json.dumps(prepared.trainer.state.log_history, indent=1), encoding="utf-8")
-    half_written = output / "model.safetensors.tmp"
-    save_file(weights, half_written)
-    half_written.replace(output / "model.safetensors")
+
+
+def _refuse_other_models(frozen: dict[str, str], output: Path) -> None:
+    if not (output / "run.json").is_file():
+        return
+    begun = load_record(output)["frozen"]
+    for name, identity in frozen.items():
+        if begun.get(name) != identity:
+            raise MintError(
+                f"{output} holds a run with the {name} model {begun.get(name)!r}, but here is {identity!r}; restore "
+                "its weights, or choose another folder"
+            )
 
 
 def _refuse_other_recipe(recipe: Recipe, output: Path) -> None:
