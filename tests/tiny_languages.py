@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from torch import nn
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -116,6 +117,8 @@ def tiny_seq2seq(kind: str = "t5", seed: int = 0) -> Seq2SeqLanguageModel:
         "mt5": lambda: MT5ForConditionalGeneration(MT5Config(**common)),
     }
     model: Any = models[kind]()  # type: ignore[no-untyped-call]
+    if kind == "flan":  # its checkpoints have a head apart
+        model.lm_head.weight = nn.Parameter(model.lm_head.weight.detach().clone())
     randomise(model, seed)
     freeze(model)
     return Seq2SeqLanguageModel(model, tokenizer, identity=f"tiny {kind}")

@@ -36,16 +36,24 @@ if TYPE_CHECKING:
 Stage = TypeVar("Stage", bound=nn.Module)
 
 
-def build_encoder(config: EncoderConfig, device: torch.device | str = "cpu") -> AudioEncoder:
-    """The frozen audio encoder, on its device."""
-    encoder = _plain_encoder(config).to(device)
+def build_encoder(config: EncoderConfig, device: torch.device | str = "cpu", weightless: bool = False) -> AudioEncoder:
+    """The frozen audio encoder, on its device.
+
+    Args:
+        config: its recipe.
+        device: where it runs.
+        weightless: one of transformers has random weights; of its files the configurations are needed alone.
+    """
+    encoder = _plain_encoder(config, weightless).to(device)
     if config.cache_dtype == "bfloat16":
         encoder.cache_dtype = torch.bfloat16
         encoder.identity += "; features in bfloat16"
     return encoder
 
 
-def _plain_encoder(config: EncoderConfig) -> TinyEncoder | YamNet | WaveformEncoder | SpectrogramEncoder:
+def _plain_encoder(
+    config: EncoderConfig, weightless: bool
+) -> TinyEncoder | YamNet | WaveformEncoder | SpectrogramEncoder:
     if config.family == TINY:
         from mint.encoders.tiny import TinyEncoder
 
@@ -54,11 +62,19 @@ def _plain_encoder(config: EncoderConfig) -> TinyEncoder | YamNet | WaveformEnco
         from mint.encoders.yamnet import YamNet
 
         return YamNet.from_folder(Path(resolve(config.weights)))
-    return _transformers_encoder(config, resolve(config.weights))
+    return _transformers_encoder(config, resolve(config.weights), weightless)
 
 
-def build_language(config: LanguageConfig, device: torch.device | str = "cpu") -> LanguageModel:
-    """The frozen language model, on its device."""
+def build_language(
+    config: LanguageConfig, device: torch.device | str = "cpu", weightless: bool = False
+) -> LanguageModel:
+    """The frozen language model, on its device.
+
+    Args:
+        config: its recipe.
+        device: where it runs.
+        weightless: one of transformers lies on the meta device: it has sizes and a tokenizer, and computes nothing.
+    """
     from mint.language.causal import CausalLanguageModel
     from mint.language.seq2seq import Seq2SeqLanguageModel
 
@@ -70,14 +86,16 @@ def build_language(config: LanguageConfig, device: torch.device | str = "cpu") -
         model, tokenizer = tiny_language()
         identity = "tiny: two random Llama blocks, seed 0"
     else:
-        model, tokenizer, identity = _transformers_language(config)
+        model, tokenizer, identity = _transformers_language(config, weightless)
     freeze(model)
-    if config.shard:
+    weightless = weightless and config.family != TINY
+    if config.shard and not weightless:
         from mint.language.shard import shard_blocks
         from mint.model.gather import world_size
 
         shard_blocks(model, device, world_size())
-    model.to(device)
+    if not weightless:
+        model.to(device)
     if config.family == "seq2seq":
         return Seq2SeqLanguageModel(model, tokenizer, identity=identity)
     return CausalLanguageModel(
@@ -227,40 +245,52 @@ def load_tokenizer(run: Path) -> Any:
     return AutoTokenizer.from_pretrained(run / "tokenizer")
 
 
-def _transformers_encoder(config: EncoderConfig, source: str) -> WaveformEncoder | SpectrogramEncoder:
+def _transformers_encoder(config: EncoderConfig, source: str, weightless: bool) -> WaveformEncoder | SpectrogramEncoder:
     from transformers import AutoConfig, AutoFeatureExtractor, AutoModel
 
     from mint.encoders import spectrogram, waveform
 
     adapter: Any = spectrogram if config.family == "spectrogram" else waveform
-    check_kind(load_pretrained(AutoConfig, source, config.revision), adapter.MODELS, adapter.READER)
-    model = load_weights_of(AutoModel, source, config.revision, adapter.UNUSED, dtype=torch.float32)
+    sizes = load_pretrained(AutoConfig, source, config.revision)
+    check_kind(sizes, adapter.MODELS, adapter.READER)
+    if weightless:
+        auto: Any = AutoModel
+        model, identity = auto.from_config(sizes), f"{source} without its weights"
+    else:
+        model = load_weights_of(AutoModel, source, config.revision, adapter.UNUSED, dtype=torch.float32)
+        identity = identify(source, config.revision)
     extractor = load_pretrained(AutoFeatureExtractor, source, config.revision)
-    identity = identify(source, config.revision)
     if config.family == "spectrogram":
         return spectrogram.SpectrogramEncoder(model, extractor, identity, config.layer)
     return waveform.WaveformEncoder(model, identity, config.layer, extractor.do_normalize, extractor.sampling_rate)
 
 
-def _transformers_language(config: LanguageConfig) -> tuple[Any, Any, str]:
+def _transformers_language(config: LanguageConfig, weightless: bool) -> tuple[Any, Any, str]:
     """Model, tokenizer and identity."""
     from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
 
     from mint.language import causal, seq2seq
 
-    source = resolve(config.weights)
-    identity = f"{config.weights}@local" if config.weights.startswith("asset:") else identify(source, config.revision)
-    if config.dtype != "float32":
-        identity += f" in {config.dtype}"
+    original = source = resolve(config.weights)
     if list(Path(source).glob("*.gguf")):
         from mint.language.gguf import converted
 
         source = str(converted(Path(source)))
-    kind = AutoModelForSeq2SeqLM if config.family == "seq2seq" else AutoModelForCausalLM
+    kind: Any = AutoModelForSeq2SeqLM if config.family == "seq2seq" else AutoModelForCausalLM
     adapter: Any = seq2seq if config.family == "seq2seq" else causal
-    check_kind(load_pretrained(AutoConfig, source, config.revision), adapter.MODELS, adapter.READER)
-    model = load_weights_of(kind, source, config.revision, dtype=getattr(torch, config.dtype))
-    return model, load_pretrained(AutoTokenizer, source, config.revision), identity
+    sizes, dtype = load_pretrained(AutoConfig, source, config.revision), getattr(torch, config.dtype)
+    check_kind(sizes, adapter.MODELS, adapter.READER)
+    tokenizer = load_pretrained(AutoTokenizer, source, config.revision)
+    if weightless:
+        with torch.device("meta"):
+            model = kind.from_config(sizes, dtype=dtype)
+            if config.family == "seq2seq" and not getattr(sizes, "scale_decoder_outputs", False):
+                # Of FlanT5 and mT5 the head is a matrix of its own; only T5's first checkpoints lack it.
+                model.lm_head.weight = nn.Parameter(torch.empty_like(model.lm_head.weight))
+        return model, tokenizer, f"{original} without its weights"
+    model = load_weights_of(kind, source, config.revision, dtype=dtype)
+    identity = f"{config.weights}@local" if config.weights.startswith("asset:") else identify(original, config.revision)
+    return model, tokenizer, identity if config.dtype == "float32" else f"{identity} in {config.dtype}"
 
 
 def _stage1(recipe: Recipe, bridge: BridgeNet) -> Stage1:

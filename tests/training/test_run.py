@@ -15,13 +15,15 @@ from safetensors import safe_open
 from torch import nn
 
 from mint.builders import build_encoder, build_language, is_finished
-from mint.config import LanguageConfig, load_recipe
+from mint.config import EncoderConfig, LanguageConfig, LoraConfig, load_recipe
 from mint.data.features import prepare_features, read_examples
 from mint.language.causal import CausalLanguageModel
 from mint.model.freeze import fingerprint
 from mint.training import run
 from mint.training.run import check, has_begun, plan, train
 from mint.types import MintError
+from tiny_encoders import tiny_waveform_model, waveform_extractor
+from tiny_languages import tiny_language, tiny_seq2seq
 from tiny_runs import recipe, train_recipe, write_corpus
 
 TRAINED = {
@@ -140,6 +142,44 @@ def test_mistakes_are_found_before_the_features(corpus: Path, tmp_path: Path) ->
     with pytest.raises(MintError, match="start: nowhere holds no finished run"):
         check(replace(recipe(2, corpus), start="nowhere"), tmp_path)
     check(recipe(2, corpus), tmp_path)
+
+
+@pytest.mark.parametrize("lora", [None, LoraConfig(rank=2)])
+@pytest.mark.parametrize("family", ["llama", "gpt2", "flan", "t5"])
+def test_a_plan_needs_no_weights_of_frozen_models(
+    family: str, lora: LoraConfig | None, corpus: Path, tmp_path: Path
+) -> None:
+    """Its figures are those with the weights."""
+    if lora is not None:
+        pytest.importorskip("peft")
+    language: Any = tiny_seq2seq(family) if family in ("flan", "t5") else tiny_language(family)
+    save_models(tmp_path, tiny_waveform_model("data2vec"), waveform_extractor(), language)
+    wanted = replace(
+        recipe(2, corpus),
+        encoder=EncoderConfig(family="waveform", weights=str(tmp_path / "encoder")),
+        language=LanguageConfig(
+            family="seq2seq" if family in ("flan", "t5") else "causal",
+            weights=str(tmp_path / "language"),
+            dtype="bfloat16",
+            lora=lora,
+        ),
+    )
+    assert wanted.language is not None
+    encoder, language = build_encoder(wanted.encoder), build_language(wanted.language)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run, "build_language", lambda *_: language)
+        expected = plan(wanted, read_examples([corpus]), encoder)
+    for folder in ("encoder", "language"):
+        (tmp_path / folder / "model.safetensors").unlink()
+    assert plan(wanted, read_examples([corpus]), build_encoder(wanted.encoder, weightless=True)) == expected
+
+
+def save_models(folder: Path, encoder: Any, extractor: Any, language: Any) -> None:
+    """An encoder and a language model, each as a folder."""
+    for part in (encoder, extractor):
+        part.save_pretrained(folder / "encoder")
+    for part in (language.model, language.tokenizer):
+        part.save_pretrained(folder / "language")
 
 
 @pytest.mark.parametrize(

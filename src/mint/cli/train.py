@@ -70,7 +70,8 @@ def print_plan(recipe: Recipe) -> None:
     from mint.training.run import check, plan
 
     check(recipe, Path("runs") / recipe.name)
-    planned = plan(recipe, open_examples(recipe.data.manifests), build_encoder(recipe.encoder))
+    encoder = build_encoder(recipe.encoder, weightless=True)
+    planned = plan(recipe, open_examples(recipe.data.manifests), encoder)
     trained_in_all = sum(trained for _, trained, _ in planned.parameters)
     frozen_in_all = sum(frozen for _, _, frozen in planned.parameters)
     print(yaml.safe_dump(recipe_to_dict(recipe), sort_keys=False))

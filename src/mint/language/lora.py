@@ -56,4 +56,6 @@ def attach_lora(model: Any, *, rank: int, alpha: int, dropout: float, targets: S
             layer.eval()  # type: ignore[attr-defined]  # it is a module too
             parts = {"A": layer.lora_A[NAME], "B": layer.lora_B[NAME], "dropout": layer.lora_dropout[NAME]}
             adapters[name.replace(".", "/")] = nn.ModuleDict(parts).float()  # also in a model in bf16
+    if any(parameter.is_meta for parameter in adapters.parameters()):
+        adapters.to_empty(device="cpu")  # in a model without weights, of which only the sizes are asked
     return adapters

@@ -196,6 +196,7 @@ def prepare(
     held: Sequence[Example],
     draw: Callable[[Example, int], Tensor],
     encoder: AudioEncoder,
+    weightless: bool = False,
 ) -> Prepared:
     """Build the models and the trainer of a run.
 
@@ -206,6 +207,7 @@ def prepare(
         held: examples to validate on.
         draw: (example, number) to a window of its features [T, D].
         encoder: the frozen encoder, for its width.
+        weightless: the language model has sizes and no weights: nothing can be trained.
     """
     arguments = training_arguments(recipe, output)
     tokenizer = build_tokenizer(recipe.bridge)
@@ -220,7 +222,7 @@ def prepare(
         collator, measure = Stage1Collator(tokenizer, recipe.bridge.max_text_tokens), Retrieval()
     else:
         assert recipe.language is not None
-        language = build_language(recipe.language, arguments.device)
+        language = build_language(recipe.language, arguments.device, weightless)
         model, report = build_stage2(recipe, encoder.width, len(tokenizer), language)
         items, held_items = instruction_items(learnt), instruction_items(held)
         collator = Stage2Collator(tokenizer, recipe.bridge.max_text_tokens, language)
@@ -245,12 +247,19 @@ def run_trainer(prepared: Prepared, checkpoint: Path | None) -> None:
 def plan(recipe: Recipe, examples: Sequence[Example], encoder: AudioEncoder) -> Plan:
     """What training a recipe would do: builds its models, and trains nothing.
 
+    Of the language model sizes and tokenizer are read, not its weights; what Bridge-Net starts from is read.
+
+    Args:
+        recipe: the run.
+        examples: all examples.
+        encoder: the frozen encoder, which may be weightless.
+
     Raises:
         MintError: the recipe cannot be trained.
     """
     learnt, held = split(examples)
     with tempfile.TemporaryDirectory() as folder:
-        prepared = prepare(recipe, Path(folder), learnt, held, _no_features, encoder)
+        prepared = prepare(recipe, Path(folder), learnt, held, _no_features, encoder, weightless=True)
     trainer = prepared.trainer
     parameters = list(count_by_module(prepared.model))
     frozen_models = {"audio encoder": encoder, "language model": getattr(prepared.language, "model", None)}
