@@ -115,7 +115,7 @@ def test_a_dry_run(recipe: str, manifest: Path, capsys: pytest.CaptureFixture[st
     assert re.fullmatch(
         r"Bridge-Net starts from tiny: 0 tensors .*, \d+ new \(.*\), none .* left", length.splitlines()[1]
     )
-    assert "computed, not measured: 4 clips of 500 frames, texts of 40 tokens" in computed
+    assert "a step of one rank, computed, not measured: 4 clips of 500 frames, texts of 40 tokens" in computed
     assert "s at 35% of its bf16 peak (assumed)" in computed
     assert "note:" not in computed
     rows = {line[:20].strip(): line[20:].split() for line in table.splitlines()[1:]}
@@ -133,6 +133,16 @@ def test_a_dry_run_says_what_may_not_be_meant(recipe: str, capsys: pytest.Captur
         "note: the warm-up of 9 steps is as long as the run of 3",
         "note: the 6 training examples do not fill one batch",
     ]
+
+
+def test_a_dry_run_names_micro_batches_and_is_printed_once(
+    recipe: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert main(["train", recipe, "--dry-run", "training.gradient_accumulation_steps=2"]) == 0
+    assert "measured: 2 micro-batches of 4 clips of 500 frames" in capsys.readouterr().out
+    monkeypatch.setenv("RANK", "1")
+    assert main(["train", recipe, "--dry-run"]) == 0
+    assert capsys.readouterr().out == ""
 
 
 def test_what_bridge_net_starts_from_is_told_once(

@@ -61,17 +61,22 @@ def run(arguments: Namespace) -> int:
 
 
 def print_plan(recipe: Recipe) -> None:
-    """Print the resolved recipe, the parameters of each module, the length of the training and the cost of a step."""
+    """Print the resolved recipe, the parameters of each module, the length of the training and the cost of a step.
+
+    Of several ranks, the first prints.
+    """
     import yaml
 
     from mint.builders import build_encoder
     from mint.config import recipe_to_dict
-    from mint.data.features import open_examples
+    from mint.data.features import launched_rank, open_examples
     from mint.training.run import check, plan
 
     check(recipe, Path("runs") / recipe.name)
     encoder = build_encoder(recipe.encoder, weightless=True)
     planned = plan(recipe, open_examples(recipe.data.manifests), encoder)
+    if launched_rank()[0] != 0:
+        return
     trained_in_all = sum(trained for _, trained, _ in planned.parameters)
     frozen_in_all = sum(frozen for _, _, frozen in planned.parameters)
     print(yaml.safe_dump(recipe_to_dict(recipe), sort_keys=False))
@@ -90,12 +95,14 @@ def print_plan(recipe: Recipe) -> None:
 
 
 def print_costs(costs: Costs) -> None:
-    """Print what a pass costs on one device."""
+    """Print what a step costs one device."""
     from mint.training.estimate import UTILISATION
 
     shapes, memory = costs.shapes, costs.memory
-    print(f"\ncomputed, not measured: {shapes.batch} clips of {shapes.frames} frames, texts of {shapes.text} tokens")
-    print(f"  forward and backward  {costs.work.flops / 1e12:.3g} TFLOP")
+    of_parts = f"{costs.parts} micro-batches of " if costs.parts > 1 else ""
+    clips = f"{of_parts}{shapes.batch} clips of {shapes.frames} frames, texts of {shapes.text} tokens"
+    print(f"\na step of one rank, computed, not measured: {clips}")
+    print(f"  forward and backward  {costs.parts * costs.work.flops / 1e12:.3g} TFLOP")
     print(f"  memory                {memory['in all'] / 2**30:.3g} GiB, of which")
     for name, size in memory.items():
         if name != "in all" and size:

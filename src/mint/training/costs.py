@@ -17,6 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from mint.bridge import bridge_sizes
 from mint.config import Recipe
 from mint.language.causal import CausalLanguageModel
+from mint.language.shard import find_blocks
 from mint.training.estimate import (
     PEAK_FLOPS,
     Adapter,
@@ -30,7 +31,8 @@ from mint.training.estimate import (
     stage2_work,
     step_seconds,
 )
-from mint.types import AudioEncoder, LanguageModel, MintError
+from mint.training.trainer import is_checkpointed
+from mint.types import AudioEncoder, LanguageModel
 
 SECONDS = 10.0
 """Of a clip, where `data.max_seconds` allows it."""
@@ -38,28 +40,32 @@ SECONDS = 10.0
 
 @dataclass(frozen=True)
 class Costs:
-    """Of one rank's forward and backward pass over one batch."""
+    """Of one rank's part of a step."""
 
     shapes: Shapes
+    """Of a micro-batch."""
+    parts: int
+    """Micro-batches of a step."""
     work: Work
+    """Of a micro-batch."""
     memory: dict[str, int]
     """Bytes by part."""
     seconds: dict[str, float]
-    """Of one pass, by device, under `estimate.UTILISATION`."""
+    """Of the step, by device, under `estimate.UTILISATION`."""
     encoder_flops: int
     """Of one clip."""
 
 
 def estimate_costs(
     recipe: Recipe,
-    stage: nn.Module,
+    stage: Any,
     language: LanguageModel | None,
     encoder: AudioEncoder,
     tokenizer: Any,
     arguments: Any,
     trained: int,
     frozen: int,
-) -> Costs | None:
+) -> Costs:
     """Estimate the costs of a recipe.
 
     Args:
@@ -72,29 +78,43 @@ def estimate_costs(
         trained: numbers.
         frozen: numbers that stand on the device; the encoder does not.
 
-    Returns:
-        None for a language model whose cost is not known.
+    Raises:
+        MintError: a language model whose cost is not known.
     """
     frames, flops = encode_one(encoder, min(SECONDS, recipe.data.max_seconds))
     text = recipe.bridge.max_text_tokens
     framed = len(language.opening) + len(language.prompt_tokens("")) if isinstance(language, CausalLanguageModel) else 0
     prompt = text + framed  # a chat template writes around it
     shapes = Shapes(arguments.train_batch_size, frames, text, prompt=prompt, answer=text, ranks=arguments.world_size)
-    bridge = BridgeSizes.of(bridge_sizes(recipe.bridge, encoder.width, len(tokenizer)))
+    parts, sizes = arguments.gradient_accumulation_steps, bridge_sizes(recipe.bridge, encoder.width, len(tokenizer))
+    bridge = BridgeSizes.of(sizes, checkpointed=is_checkpointed(stage.bridge))
+    joined = recipe.accumulate_negatives and parts > 1
     if recipe.objectives is not None:
-        on = recipe.objectives
-        work = stage1_work(bridge, shapes, on.alc, on.alm, on.atg)
-        if recipe.accumulate_negatives and on.alc and arguments.gradient_accumulation_steps > 1:
-            work = accumulated_work(bridge, shapes, arguments.gradient_accumulation_steps, on.alm, on.atg)
+        on = (recipe.objectives.alc, recipe.objectives.alm, recipe.objectives.atg)
+        work = accumulated_work(bridge, shapes, parts, *on) if joined else stage1_work(bridge, shapes, *on)
     else:
-        try:
-            sizes = LanguageSizes.of(language.model.config)  # type: ignore[union-attr]  # every adapter holds its model
-        except MintError:
-            return None
-        work = stage2_work(bridge, sizes, shapes, recipe.instruction_aware, adapters_of(stage))
-    half = recipe.language is not None and recipe.language.dtype == "bfloat16"
-    memory = memory_bytes(work, trained, frozen, mixed=bool(arguments.bf16), frozen_bytes=2 if half else 4)
-    return Costs(shapes, work, memory, {device: step_seconds(work, device) for device in PEAK_FLOPS}, flops)
+        model: Any = language.model  # type: ignore[union-attr]  # every adapter holds its model
+        adapters = adapters_of(stage)
+        work = stage2_work(bridge, LanguageSizes.of(model.config), shapes, recipe.instruction_aware, adapters)
+        if recipe.language is not None and recipe.language.shard:
+            frozen = sharded(model, frozen, arguments.world_size)
+    memory = memory_bytes(
+        work,
+        trained,
+        frozen,
+        mixed=bool(arguments.bf16),
+        frozen_bytes=2 if recipe.language is not None and recipe.language.dtype == "bfloat16" else 4,
+        shards=arguments.world_size if arguments.fsdp else 1,
+        features=2 * parts * shapes.batch * frames * encoder.width if joined else 0,
+    )
+    seconds = {device: step_seconds(work * parts, device) for device in PEAK_FLOPS}
+    return Costs(shapes, parts, work, memory, seconds, flops)
+
+
+def sharded(model: Any, frozen: int, ranks: int) -> int:
+    """Numbers of a frozen language model on each of the ranks that share its blocks, of which one is gathered."""
+    blocks = [sum(parameter.numel() for parameter in block.parameters()) for block in find_blocks(model)]
+    return frozen if ranks == 1 else frozen - sum(blocks) + sum(blocks) // ranks + max(blocks)
 
 
 def adapters_of(stage: nn.Module) -> list[Adapter]:

@@ -20,6 +20,9 @@ UTILISATION = 0.35
 """Share of the peak that a step is assumed to reach: an assumption, not a measurement."""
 ADAM_BYTES = 16
 """For each trained number: weight, gradient and both moments in float32."""
+GATED = ("llama", "mistral", "qwen2", "qwen3", "gemma", "phi3", "olmo2", "smollm3", "stablelm")
+PLAIN = ("opt", "phi", "gpt_neox")
+"""`model_type` of the causal models whose cost is known, with a feed-forward of three matrices and of two."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,11 @@ class Work:
         """Of a step."""
         return self.forward + self.backward
 
+    @property
+    def untrained(self) -> Work:
+        """Of what is computed with a graph, through which no gradient comes back."""
+        return Work(self.forward, kept=self.kept)
+
 
 @dataclass(frozen=True)
 class Shapes:
@@ -60,7 +68,7 @@ class Shapes:
 
 @dataclass(frozen=True)
 class BridgeSizes:
-    """Those of `BridgeNet`'s arguments that cost something."""
+    """Those of `BridgeNet`'s arguments that cost something, and how it is run."""
 
     width: int
     num_layers: int
@@ -69,11 +77,14 @@ class BridgeSizes:
     num_queries: int
     vocab_size: int
     cross_attention_every: int
+    checkpointed: bool = False
+    """Blocks keep their inputs alone, and run again in the backward pass."""
 
     @classmethod
-    def of(cls, arguments: Mapping[str, Any]) -> BridgeSizes:
+    def of(cls, arguments: Mapping[str, Any], checkpointed: bool = False) -> BridgeSizes:
         """From the arguments of `BridgeNet`."""
-        return cls(**{name: arguments[name] for name in cls.__dataclass_fields__})
+        names = cls.__dataclass_fields__.keys() - {"checkpointed"}
+        return cls(**{name: arguments[name] for name in names}, checkpointed=checkpointed)
 
     @property
     def crossing(self) -> int:
@@ -109,13 +120,13 @@ class LanguageSizes:
             inner = config.num_heads * config.d_kv
             layers = (config.num_layers, config.num_decoder_layers)
             sizes = (config.d_model, inner, inner, config.d_ff, bool(config.is_gated_act))
-        elif config.model_type in ("llama", "qwen2", "qwen3", "mistral", "opt"):
+        elif config.model_type in GATED + PLAIN:
             head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
             groups = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-            opt = config.model_type == "opt"
-            wide = config.ffn_dim if opt else config.intermediate_size
+            wide = config.ffn_dim if config.model_type == "opt" else config.intermediate_size
+            gated = config.model_type in GATED
             layers = (0, config.num_hidden_layers)
-            sizes = (config.hidden_size, config.num_attention_heads * head, groups * head, wide, not opt)
+            sizes = (config.hidden_size, config.num_attention_heads * head, groups * head, wide, gated)
         else:
             raise MintError(f"the cost of a {config.model_type!r} language model is not known")
         return cls(*layers, *sizes, config.vocab_size)
@@ -133,32 +144,31 @@ class Adapter:
 
 
 def stage1_work(bridge: BridgeSizes, shapes: Shapes, alc: bool = True, alm: bool = True, atg: bool = True) -> Work:
-    """One rank's step of stage 1 (paper, section 2.2), with ALC or ALM among its objectives."""
-    batch, text, queries = shapes.batch, shapes.text, bridge.num_queries
-    work = _project_audio(bridge, shapes) + _represent(bridge, shapes, contrast=alc or alm, generate=atg)
+    """One rank's step of stage 1 (paper, section 2.2)."""
+    represented = _represent(bridge, shapes, contrast=alc or alm, generate=atg)
+    work = _project_audio(bridge, shapes) + (represented if alc or atg else represented.untrained)
     if alc or alm:
-        work += _contrast(bridge, shapes, trained=alc)
-    if alm:
-        if shapes.ranks > 1:  # the clips that were drawn may be another rank's
-            work += _project_audio(bridge, shapes)
-        else:  # fetched twice, so that their scores are computed twice
-            again = _attention(batch, queries, shapes.frames, bridge.width) * bridge.crossing
-            work += Work(backward=again.forward // 2)
-        work += _blocks(bridge, 3 * batch, queries, text, shapes.frames, last_text=0)
-        work += _dense(3 * batch * queries, bridge.width, 2)
-    if atg:
-        predicted = batch * (text - 1)
-        work += _dense(predicted, bridge.width, bridge.width) + _dense(predicted, bridge.width, bridge.vocab_size)
-        work += Work(kept=2 * predicted * bridge.vocab_size)  # logits and their log-softmax
-    return work
+        scores = _heads(bridge, shapes) + _contrast(bridge, shapes)
+        work += scores if alc else scores.untrained
+    return work + _matching_and_generation(bridge, shapes, alm, atg)
 
 
-def accumulated_work(bridge: BridgeSizes, shapes: Shapes, parts: int, alm: bool = True, atg: bool = True) -> Work:
-    """One micro-batch of stage 1 whose negatives are accumulated over `parts` of them, ALC among its objectives."""
+def accumulated_work(
+    bridge: BridgeSizes, shapes: Shapes, parts: int, alc: bool = True, alm: bool = True, atg: bool = True
+) -> Work:
+    """One micro-batch of stage 1 whose negatives are accumulated over `parts` of them, ALC or ALM among its objectives.
+
+    It is embedded twice, the first time without gradients.
+    """
     embedding = _project_audio(bridge, shapes) + _represent(bridge, shapes, contrast=True, generate=atg)
-    embedding += _heads(bridge, shapes)
+    first = Work((embedding + _heads(bridge, shapes)).forward)
     whole = replace(shapes, ranks=shapes.ranks * parts)  # the other parts are as far away as other ranks
-    return Work(embedding.forward) + stage1_work(bridge, whole, alm=alm, atg=atg)
+    if alc:
+        return first + stage1_work(bridge, whole, alm=alm, atg=atg)
+    first += Work(_contrast(bridge, whole).forward)
+    if atg:
+        first += _represent(bridge, shapes, contrast=False, generate=True)
+    return first + _project_audio(bridge, shapes) + _matching_and_generation(bridge, whole, alm, atg)
 
 
 def stage2_work(
@@ -200,7 +210,14 @@ def language_work(language: LanguageSizes, queries: int, shapes: Shapes) -> Work
 
 
 def memory_bytes(
-    work: Work, trained: int, frozen: int, *, mixed: bool, frozen_bytes: int = 4, shards: int = 1
+    work: Work,
+    trained: int,
+    frozen: int,
+    *,
+    mixed: bool,
+    frozen_bytes: int = 4,
+    shards: int = 1,
+    features: int = 0,
 ) -> dict[str, int]:
     """Bytes that a rank holds in a step.
 
@@ -210,12 +227,17 @@ def memory_bytes(
         frozen: numbers of the frozen models that stand on the device.
         mixed: bf16 autocast: what is kept for the backward pass has 2 bytes a number, else 4.
         frozen_bytes: of one frozen number.
-        shards: ranks over which fully sharded training spreads the trained weights and their moments.
+        shards: ranks over which fully sharded training spreads the trained weights and their moments; each of them
+            gathers all weights for the step, and has all gradients before they are spread.
+        features: numbers of the frozen features that are held besides.
     """
+    width = 2 if mixed else 4
     parts = {
         "trained weights, gradients and moments": trained * ADAM_BYTES // shards,
+        "gathered weights and gradients": 2 * trained * width if shards > 1 else 0,
         "frozen weights": frozen * frozen_bytes,
-        "kept for the backward pass": work.kept * (2 if mixed else 4),
+        "features of the whole batch, twice": features * 4,
+        "kept for the backward pass": work.kept * width,
     }
     return {**parts, "in all": sum(parts.values())}
 
@@ -250,6 +272,25 @@ def _project_audio(bridge: BridgeSizes, shapes: Shapes) -> Work:
     return Work(product, product) * (2 * bridge.crossing) + kept  # the frozen features take no gradient
 
 
+def _matching_and_generation(bridge: BridgeSizes, shapes: Shapes, alm: bool, atg: bool) -> Work:
+    """The pairs of ALM, and what ATG has after its pass."""
+    batch, text, queries = shapes.batch, shapes.text, bridge.num_queries
+    work = Work()
+    if alm:
+        if shapes.ranks > 1:  # the clips that were drawn may be another rank's
+            work += _project_audio(bridge, shapes)
+        else:  # fetched twice, so that their scores are computed twice
+            again = _attention(batch, queries, shapes.frames, bridge.width) * bridge.crossing
+            work += Work(backward=again.forward // 2)
+        work += _blocks(bridge, 3 * batch, queries, text, shapes.frames, last_text=0)
+        work += _dense(3 * batch * queries, bridge.width, 2)
+    if atg:
+        predicted = batch * (text - 1)
+        work += _dense(predicted, bridge.width, bridge.width) + _dense(predicted, bridge.width, bridge.vocab_size)
+        work += Work(kept=2 * predicted * bridge.vocab_size)  # logits and their log-softmax
+    return work
+
+
 def _represent(bridge: BridgeSizes, shapes: Shapes, contrast: bool, generate: bool) -> Work:
     """The pass of ALC and ATG: the queries, the text that is generated, and the text by itself (at the end [CLS])."""
     text, last = shapes.text * (contrast + generate), contrast + generate * shapes.text
@@ -261,8 +302,11 @@ def _blocks(bridge: BridgeSizes, batch: int, queries: int, text: int, frames: in
     rows = queries + text
     cross = _dense(batch * queries, bridge.width, bridge.width) * 2
     cross += _attention(batch, queries, frames, bridge.width) + Work(kept=batch * queries * 5 * bridge.width)
-    blocks = _block(bridge, batch, rows, rows) * (bridge.num_layers - 1)
-    return blocks + _block(bridge, batch, rows, queries + last_text) + cross * bridge.crossing
+    work = _block(bridge, batch, rows, rows) * (bridge.num_layers - 1)
+    work += _block(bridge, batch, rows, queries + last_text) + cross * bridge.crossing
+    if bridge.checkpointed:
+        return Work(work.forward, work.backward + work.forward, bridge.num_layers * batch * rows * bridge.width)
+    return work
 
 
 def _block(bridge: BridgeSizes, batch: int, rows: int, computed: int) -> Work:
@@ -278,11 +322,11 @@ def _heads(bridge: BridgeSizes, shapes: Shapes, shared: int = 256) -> Work:
     return _dense(shapes.batch * (bridge.num_queries + 1), bridge.width, shared)
 
 
-def _contrast(bridge: BridgeSizes, shapes: Shapes, trained: bool, shared: int = 256) -> Work:
+def _contrast(bridge: BridgeSizes, shapes: Shapes, shared: int = 256) -> Work:
+    """Similarities of this rank's clips and texts to all, both ways."""
     batch, queries = shapes.batch, bridge.num_queries
-    work = _heads(bridge, shapes, shared) + _dense(batch * queries, shared, batch * shapes.ranks) * 2
-    work += Work(kept=4 * batch * queries * shared + 2 * batch * batch * shapes.ranks * queries)
-    return work if trained else Work(work.forward)
+    work = _dense(batch * queries, shared, batch * shapes.ranks) * 2
+    return work + Work(kept=4 * batch * queries * shared + 2 * batch * batch * shapes.ranks * queries)
 
 
 def _self_attention(language: LanguageSizes, batch: int, rows: int) -> Work:

@@ -278,7 +278,13 @@ def plan(recipe: Recipe, examples: Sequence[Example], encoder: AudioEncoder) -> 
     on_device = sum(frozen for name, _, frozen in parameters if name != "audio encoder")  # its features are cached
     trained = sum(count for _, count, _ in parameters)
     parts = (recipe, prepared.model, prepared.language, encoder, prepared.tokenizer)
-    costs = estimate_costs(*parts, arguments, trained, on_device)
+    costs = None
+    try:
+        costs = estimate_costs(*parts, arguments, trained, on_device)
+    except MintError as error:
+        notes.append(f"no costs: {error}")
+    if arguments.deepspeed:
+        notes.append("the memory is that without DeepSpeed, which spreads the moments and, in stage 2, the gradients")
     draws, start = len(trainer.mixture_sampler), describe_start(recipe, prepared.report)
     return Plan(parameters, draws, trainer.steps_per_epoch(), steps, start, costs, notes)
 

@@ -333,6 +333,11 @@ def checkpoint_blocks(bridge: BridgeNet) -> None:
         block.forward = partial(checkpoint, block.forward, use_reentrant=False)
 
 
+def is_checkpointed(bridge: BridgeNet) -> bool:
+    """Whether `checkpoint_blocks` changed them."""
+    return any("forward" in vars(block) for block in bridge.blocks)
+
+
 def validates(recipe: Recipe) -> bool:
     """Whether a run looks at its held-out part."""
     return recipe.training.get("eval_strategy", "no") not in ("no", False, None)  # YAML reads a bare no as false
