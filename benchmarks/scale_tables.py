@@ -1,20 +1,26 @@
-"""Print the computed tables of docs/scale.md: FLOPs, memory, hours and the feature cache at the paper's size.
+"""Write the computed tables of docs/scale.md: FLOPs, memory, hours, the feature cache and what moves, at paper size.
 
     python benchmarks/scale_tables.py
 
-Nothing is measured; the counts are those of `mint.training.estimate`, and of torch's counter for the audio encoder.
+puts them between their marks in that page; a test holds the page to them. Nothing is measured; the counts are those of
+`mint.training.estimate`, and of torch's counter for the audio encoder.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import AutoModel, AutoModelForSeq2SeqLM
 
 from mint.encoders.waveform import WaveformEncoder
+from mint.language.seq2seq import Seq2SeqLanguageModel
 from mint.model.bridge_net import BridgeNet
+from mint.model.freeze import freeze
 from mint.model.stage1 import Stage1
+from mint.model.stage2 import Stage2
 from mint.training.costs import encode_one
 from mint.training.estimate import (
     PEAK_FLOPS,
@@ -42,51 +48,89 @@ from paper_size import (
     shapes,
 )
 
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "scale.md"
 GIB = 2**30
 TERA = 1e12
+CLIP_BYTES = FRAMES * BRIDGE["audio_width"] * 2
+"""Of a cached clip, in float16."""
+SHARED = 256
+"""Width of the space in which ALC compares."""
 
 
 def main() -> None:
-    auto: Any = AutoModel
-    seq2seq: Any = AutoModelForSeq2SeqLM
-    with torch.device("meta"):
-        bridge = BridgeNet(**BRIDGE)
-        stage1 = numbers(Stage1(bridge=bridge, dec_token=1))
-        stage2 = numbers(bridge) + BRIDGE["width"] * 2048 + 2048
-        language = numbers(seq2seq.from_config(flan_t5_xl())) + 32128 * 2048  # its head, which the checkpoint has apart
-    print(f"numbers: stage 1 {stage1:,} trained, stage 2 {stage2:,} trained, language model {language:,}\n")
-    sizes = bridge_sizes()
-    encoder = WaveformEncoder(auto.from_config(data2vec_base()), "random")
-    frames, encoding = encode_one(encoder, SECONDS)
+    page = PAGE.read_text(encoding="utf-8")
+    PAGE.write_text(filled(page, tables()), encoding="utf-8")
+    print(f"{PAGE}: tables written")
+
+
+def filled(page: str, made: Mapping[str, str]) -> str:
+    """The page with each table between its marks."""
+    for name, text in made.items():
+        before, mark, rest = page.partition(f"<!-- {name} -->\n")
+        _, end, after = rest.partition(f"<!-- /{name} -->")
+        assert end, f"{PAGE} has no place for the table {name!r}"
+        page = before + mark + text + end + after
+    return page
+
+
+def tables() -> dict[str, str]:
+    """All tables by the names of their marks."""
+    numbers = sizes_of_models()
+    frames, encoding = encode_one(WaveformEncoder(from_config(AutoModel, data2vec_base()), "random"), SECONDS)
     assert frames == FRAMES
-    print_steps(sizes, stage1, stage2, language)
-    print_runs(sizes)
-    print_cache(encoding, frames, encoder.width, numbers(encoder))
+    sizes = bridge_sizes()
+    return {
+        "models": table(("", "numbers"), [(name, f"{count:,}") for name, count in numbers.items()]),
+        "steps": steps(sizes, list(numbers.values()), encoding),
+        "runs": runs(sizes),
+        "cache": cache(encoding),
+        "traffic": traffic(sizes, list(numbers.values())),
+    }
 
 
-def print_steps(sizes: BridgeSizes, stage1: int, stage2: int, language: int) -> None:
-    print("| step of one GPU | forward, TFLOP | with backward, TFLOP | memory, GiB | A100, s | H100, s |")
-    print("|---|---|---|---|---|---|")
-    for name, work, trained, frozen in (
+def sizes_of_models() -> dict[str, int]:
+    with torch.device("meta"):
+        language = from_config(AutoModelForSeq2SeqLM, flan_t5_xl())
+        language.lm_head.weight = torch.nn.Parameter(
+            torch.empty_like(language.lm_head.weight)
+        )  # apart in the checkpoint
+        frozen = count(language)
+        freeze(language)
+        stage1 = Stage1(bridge=BridgeNet(**BRIDGE), dec_token=1)
+        stage2 = Stage2(bridge=BridgeNet(**BRIDGE), language=Seq2SeqLanguageModel(language, None, "random"))
+        encoder = count(from_config(AutoModel, data2vec_base()))
+    return {
+        "stage 1: Bridge-Net and its heads, trained": count(stage1),
+        "stage 2: Bridge-Net and the projection, trained": count(stage2),
+        "data2vec-base, frozen": encoder,
+        "FlanT5-XL, frozen": frozen,
+    }
+
+
+def steps(sizes: BridgeSizes, numbers: Sequence[int], encoding: int) -> str:
+    stage1, stage2, _, language = numbers
+    saving = BridgeSizes.of(BRIDGE, checkpointed=True)
+    cases = (
         ("stage 1, batch 64, one of 8 ranks", stage1_work(sizes, shapes(ranks=RANKS)), stage1, 0),
         ("stage 1, batch 64, alone", stage1_work(sizes, shapes()), stage1, 0),
         ("stage 1, batch 512, alone", stage1_work(sizes, shapes(BATCH * RANKS)), stage1, 0),
+        ("the same, activation checkpointing", stage1_work(saving, shapes(BATCH * RANKS)), stage1, 0),
         ("stage 1, batch 64, ALC alone", stage1_work(sizes, shapes(), True, False, False), stage1, 0),
         ("stage 1, batch 64, 30 s clips", stage1_work(sizes, shapes(frames=1499)), stage1, 0),
         ("stage 2, batch 64", stage2_work(sizes, language_sizes(), shapes()), stage2, language),
-    ):
+    )
+    rows = []
+    for name, work, trained, frozen in cases:
         memory = memory_bytes(work, trained, frozen, mixed=True, frozen_bytes=2)["in all"]
-        seconds = [step_seconds(work, device) for device in PEAK_FLOPS]
-        print(
-            f"| {name} | {work.forward / TERA:.2f} | {work.flops / TERA:.1f} | {memory / GIB:.1f} "
-            f"| {seconds[0]:.3f} | {seconds[1]:.3f} |"
-        )
+        rows.append((name, *flops(work), f"{memory / GIB:.1f}", *seconds(work)))
+    added = Work(forward=encoding * BATCH)
+    rows.append(("encoding 64 clips of 10 s in the step adds", *flops(added), "", *seconds(added)))
+    head = ("step of one GPU", "forward, TFLOP", "with backward, TFLOP", "memory, GiB", "A100, s", "H100, s")
+    return table(head, rows)
 
 
-def print_runs(sizes: BridgeSizes) -> None:
-    print(f"\nat {UTILISATION:.0%} of the bf16 peak, features cached\n")
-    print("| run | steps | 8 A100, h | 1 H100, h |\n|---|---|---|---|")
-    works: dict[str, tuple[int, Work, Work]] = {
+def runs(sizes: BridgeSizes) -> str:
+    cases = {
         "stage 1, WavCaps, 10 epochs": (
             WAVCAPS,
             stage1_work(sizes, shapes(ranks=RANKS)),
@@ -98,25 +142,70 @@ def print_runs(sizes: BridgeSizes) -> None:
             stage2_work(sizes, language_sizes(), shapes()) * RANKS,
         ),
     }
-    for name, (clips, many, one) in works.items():
-        steps = clips // (BATCH * RANKS) * EPOCHS
-        hours = step_seconds(many, "A100") * steps / 3600, step_seconds(one, "H100") * steps / 3600
-        print(f"| {name} | {steps:,} | {hours[0]:.1f} | {hours[1]:.1f} |")
+    rows = []
+    for name, (clips, many, one) in cases.items():
+        number = clips // (BATCH * RANKS) * EPOCHS
+        hours = step_seconds(many, "A100") * number / 3600, step_seconds(one, "H100") * number / 3600
+        rows.append((name, f"{number:,}", f"{hours[0]:.2f}", f"{hours[1]:.2f}"))
+    return table(("run", "steps", "8 A100, h", "1 H100, h"), rows)
 
 
-def print_cache(encoding: int, frames: int, width: int, size: int) -> None:
-    a_clip = frames * width * 2
-    print(f"\nencoder {size:,} numbers; a clip of 10 s: {encoding / 1e9:.1f} GFLOP, {a_clip / 1e6:.3f} MB in float16\n")
-    print("| clips of 10 s | cache, TB | encoding, PFLOP | 8 A100, h | 1 H100, h |\n|---|---|---|---|---|")
-    for name, clips in (("WavCaps", WAVCAPS), ("3 M", ALL_CLIPS)):
+def cache(encoding: int) -> str:
+    rows = []
+    for name, clips in (("one clip", 1), (f"WavCaps, {WAVCAPS:,}", WAVCAPS), (f"3 M, {ALL_CLIPS:,}", ALL_CLIPS)):
         work = Work(forward=encoding * clips)
-        a100, h100 = step_seconds(work, "A100") / RANKS / 3600, step_seconds(work, "H100") / 3600
-        size_of_all, flops = a_clip * clips / TERA, encoding * clips / 1e15
-        print(f"| {name}, {clips:,} | {size_of_all:.2f} | {flops:.1f} | {a100:.2f} | {h100:.2f} |")
+        hours = step_seconds(work, "A100") / RANKS / 3600, step_seconds(work, "H100") / 3600
+        whole = clips > 1
+        size = f"{CLIP_BYTES * clips / TERA:.2f} TB" if whole else f"{CLIP_BYTES / 1e6:.3f} MB"
+        done = f"{work.forward / 1e15:.1f} PFLOP" if whole else f"{work.forward / 1e9:.1f} GFLOP"
+        rows.append((name, size, done, *(f"{value:.2f}" if whole else "" for value in hours)))
+    faster = SECONDS / step_seconds(Work(forward=encoding), "A100")
+    lines = table(("clips of 10 s", "cache", "encoding", "8 A100, h", "1 H100, h"), rows)
+    return f"{lines}\nAt {UTILISATION:.0%} of its peak an A100 encodes {faster:,.0f} times faster than real time.\n"
 
 
-def numbers(module: torch.nn.Module) -> int:
-    return sum(parameter.numel() for parameter in module.parameters())
+def traffic(sizes: BridgeSizes, numbers: Sequence[int]) -> str:
+    """What is read and what travels."""
+    stage1, stage2, *_ = numbers
+    rows = []
+    for name, work in (
+        ("stage 1, one of 8 ranks", stage1_work(sizes, shapes(ranks=RANKS))),
+        ("stage 2", stage2_work(sizes, language_sizes(), shapes())),
+    ):
+        read = [BATCH * CLIP_BYTES / step_seconds(work, device) for device in PEAK_FLOPS]
+        rows.append((f"{name}: features that a GPU reads", *(f"{value / 1e6:,.0f} MB/s" for value in read)))
+        rows.append((f"{name}: that eight GPUs read", *(f"{value * RANKS / 1e9:.1f} GB/s" for value in read)))
+    gathered = BATCH * (sizes.num_queries + 1) * SHARED * 4
+    for name, size in (
+        ("stage 1: gradients", stage1 * 4),
+        ("stage 1: embeddings that ALC gathers from each rank", gathered),
+        ("stage 1: features that ALM fetches, at most, for each rank", BATCH * CLIP_BYTES * 2),
+        ("stage 2: gradients", stage2 * 4),
+    ):
+        rows.append((name, *[f"{size / 1e6:,.1f} MB a step"] * 2))
+    return table(("", "A100", "H100"), rows)
+
+
+def flops(work: Work) -> tuple[str, str]:
+    return f"{work.forward / TERA:.2f}", f"{work.flops / TERA:.1f}"
+
+
+def seconds(work: Work) -> list[str]:
+    return [f"{step_seconds(work, device):.3f}" for device in PEAK_FLOPS]
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def from_config(kind: Any, config: Any) -> Any:
+    return kind.from_config(config)
+
+
+def count(module: torch.nn.Module) -> int:
+    """Numbers that are trained; of a module that is not frozen, all."""
+    return sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)
 
 
 if __name__ == "__main__":

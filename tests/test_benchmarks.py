@@ -46,6 +46,14 @@ def test_ratios_say_how_many_times_better(benchmark: Any) -> None:
     assert row("", "", "s", 2.0).ratio is None
 
 
+def test_the_tables_of_the_page_on_scale_are_those_that_its_script_writes(benchmark: Any) -> None:
+    scale = benchmark("scale_tables")
+    page = scale.PAGE.read_text(encoding="utf-8")
+    made = scale.tables()
+    assert scale.filled(page, made) == page, "run `python benchmarks/scale_tables.py`"
+    assert scale.filled(page, {**made, "steps": "| other |\n"}) != page
+
+
 @pytest.mark.slow
 def test_every_benchmark_runs_at_its_smallest(tmp_path: Path) -> None:
     command = [sys.executable, str(BENCHMARKS / "run.py"), "--quick", "--rounds", "1", "--output", str(tmp_path)]
