@@ -2,10 +2,11 @@
 
     python benchmarks/gpu_scale.py [--batch 64] [--seconds 10] [--steps 10] [--output FILE]
 
-Batches of 10 s clips by default, bf16 autocast, AdamW, FlanT5-XL's configuration in bf16. Utilisation is the FLOPs that
-`mint.training.estimate` counts, over time and the maker's dense bf16 peak. The losses of the same weights on the CPU in
-float32 and on the GPU in bf16 are compared too. Without a GPU it says so and measures nothing; `--rehearse` runs it on
-the CPU with tiny sizes, to see that it works.
+Batches of 64 clips of 10 s by default, bf16 autocast, AdamW, FlanT5-XL's configuration in bf16. Utilisation is the
+FLOPs that `mint.training.estimate` counts, over time and the maker's dense bf16 peak. Losses and gradients of the same
+small models on padded batches are compared: on the CPU in float32 with the GPU in float32, the losses with its bf16.
+What does not fit into memory is named, and stops nothing else. Without a GPU it says so and measures nothing;
+`--rehearse` runs all of it on the CPU with tiny sizes, to see that it works.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from typing import Any
 import torch
 import transformers
 from torch import Tensor, nn
-from transformers import AutoModel, AutoModelForSeq2SeqLM, T5Config
+from transformers import AutoModel, Data2VecAudioConfig, T5Config
 
 from mint.encoders.waveform import WaveformEncoder
 from mint.language.seq2seq import Seq2SeqLanguageModel
@@ -41,16 +42,22 @@ from mint.training.estimate import (
     stage1_work,
     stage2_work,
 )
-from paper_size import BRIDGE, data2vec_base, flan_t5_xl
+from paper_size import BRIDGE, data2vec_base, flan_t5_xl, t5
 
-PEAKS = {**PEAK_FLOPS, "H200": 989e12}
+PEAKS = {"H100 PCIe": 756e12, "H100 NVL": 835e12, **PEAK_FLOPS, "H200": 989e12}
+"""Dense bf16 FLOP/s by what stands in the card's name; the first that does counts."""
 TINY_BRIDGE = {**BRIDGE, "width": 48, "num_heads": 4, "intermediate": 96, "num_layers": 2, "vocab_size": 99}
 TINY_T5: dict[str, Any] = {
     **{"vocab_size": 99, "d_model": 48, "d_kv": 12, "d_ff": 96, "num_layers": 2, "num_heads": 4},
     **{"feed_forward_proj": "gated-gelu", "decoder_start_token_id": 0},
 }
-TOLERANCE = 0.02
-"""Of the losses in bf16, relative."""
+TINY_DATA2VEC: dict[str, Any] = {
+    **{"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48},
+    **{"conv_dim": (16, 16), "conv_kernel": (10, 8), "conv_stride": (80, 4), "num_conv_pos_embedding_groups": 4},
+    **{"num_conv_pos_embeddings": 3, "conv_pos_kernel_size": 5},
+}
+TOLERANCES = {"float32": 1e-4, "gradients": 1e-3, "bf16": 0.02}
+"""Relative: of the losses in float32, of all gradients as one vector, of the losses in bf16."""
 
 
 def main() -> int:
@@ -82,20 +89,24 @@ def measure(chosen: argparse.Namespace, device: torch.device) -> dict[str, Any]:
         "device": name,
         "peak_flops": peak,
         "torch": torch.__version__,
+        "cuda": torch.version.cuda,
         "transformers": transformers.__version__,
         "shapes": dataclasses.asdict(shapes),
         "seconds_of_audio": chosen.seconds,
         "weights": "random, of the published sizes",
         "cases": {},
     }
-    if not tiny:
-        record["cases"]["encoder"] = encoder_case(shapes.batch, chosen, device)
-    for stage, build in ((1, build_stage1), (2, build_stage2)):
-        with torch.device(device):
-            model, work = build(shapes, tiny)
-        record["cases"][f"stage {stage}"] = step_case(model, batch_of(stage, shapes, model, device), work, chosen, peak)
-        del model
-        if not tiny:
+    cases: dict[str, Callable[[], dict[str, Any]]] = {
+        "encoder": lambda: encoder_case(shapes.batch, chosen, device),
+        "stage 1": lambda: step_case(1, shapes, chosen, device, peak),
+        "stage 2": lambda: step_case(2, shapes, chosen, device, peak),
+    }
+    for case, run in cases.items():
+        try:
+            record["cases"][case] = run()
+        except torch.OutOfMemoryError as error:
+            record["cases"][case] = {"out_of_memory": str(error).splitlines()[0]}
+        if device.type == "cuda":
             torch.cuda.empty_cache()
     record["agreement"] = [agreement(stage, device) for stage in (1, 2)]
     return record
@@ -110,22 +121,24 @@ def build_stage1(shapes: Shapes, tiny: bool) -> tuple[nn.Module, Work]:
 def build_stage2(shapes: Shapes, tiny: bool, dtype: torch.dtype = torch.bfloat16) -> tuple[nn.Module, Work]:
     sizes = TINY_BRIDGE if tiny else BRIDGE
     config = T5Config(**TINY_T5) if tiny else flan_t5_xl()
-    auto: Any = AutoModelForSeq2SeqLM
-    language = auto.from_config(config, dtype=dtype)
+    language = t5(config, dtype)
     freeze(language)
     model = Stage2(bridge=BridgeNet(**sizes), language=Seq2SeqLanguageModel(language, None, "random"))
     return model, stage2_work(BridgeSizes.of(sizes), LanguageSizes.of(config), shapes)
 
 
-def batch_of(stage: int, shapes: Shapes, model: Any, device: torch.device | str) -> dict[str, Tensor]:
-    """Random clips and texts of full length."""
+def batch_of(
+    stage: int, shapes: Shapes, model: Any, device: torch.device | str, padded: bool = False
+) -> dict[str, Tensor]:
+    """Random clips and texts, of full length or of all lengths from a half on."""
     generator = torch.Generator().manual_seed(0)
 
     def ids(length: int, vocabulary: int) -> Tensor:
         return torch.randint(3, vocabulary - 1, (shapes.batch, length), generator=generator)
 
     def real(length: int) -> Tensor:
-        return torch.ones(shapes.batch, length, dtype=torch.bool)
+        lengths = torch.linspace(length // 2 if padded else length, length, shapes.batch).long()
+        return torch.arange(length) < lengths[:, None]
 
     width, words = model.bridge.audio_norm.normalized_shape[0], model.bridge.word_embeddings.num_embeddings
     audio = torch.randn(shapes.batch, shapes.frames, width, generator=generator)
@@ -137,20 +150,22 @@ def batch_of(stage: int, shapes: Shapes, model: Any, device: torch.device | str)
         batch |= {f"instruction_{name}": value for name, value in text.items()}
         vocabulary = model.language.embedding.num_embeddings
         batch |= {"prompt_ids": ids(shapes.prompt, vocabulary), "prompt_mask": real(shapes.prompt)}
-        batch["labels"] = ids(shapes.answer, vocabulary)
+        batch["labels"] = ids(shapes.answer, vocabulary).masked_fill(~real(shapes.answer), -100)
     return {name: tensor.to(device) for name, tensor in batch.items()}
 
 
 def step_case(
-    model: nn.Module, batch: dict[str, Tensor], work: Work, chosen: argparse.Namespace, peak: float | None
+    stage: int, shapes: Shapes, chosen: argparse.Namespace, device: torch.device, peak: float | None
 ) -> dict[str, Any]:
     """Time and memory of whole training steps."""
-    on_gpu = batch["audio_features"].is_cuda
+    with torch.device(device):
+        model, work = (build_stage1 if stage == 1 else build_stage2)(shapes, chosen.rehearse)
+    batch, on_gpu = batch_of(stage, shapes, model, device), device.type == "cuda"
     optimiser = torch.optim.AdamW(model.parameters(), lr=1e-4, weight_decay=0.0, fused=on_gpu)
     losses: list[Tensor] = []
 
     def step() -> None:
-        with torch.autocast(batch["audio_features"].device.type, dtype=torch.bfloat16):
+        with torch.autocast(device.type, dtype=torch.bfloat16):
             loss = model(**batch)["loss"]
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -160,13 +175,12 @@ def step_case(
 
     model.train()
     seconds = timed(step, chosen.steps, on_gpu)
-    clips = len(batch["audio_features"])
     trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     language: Any = getattr(model, "language", None)
     frozen = sum(int(parameter.numel()) for parameter in language.model.parameters()) if language is not None else 0
     return {
         "seconds_a_step": seconds,
-        "clips_a_second": clips / seconds,
+        "clips_a_second": shapes.batch / seconds,
         "flop_a_step": work.flops,
         "utilisation": work.flops / seconds / peak if peak else None,
         "peak_memory_bytes": torch.cuda.max_memory_allocated() if on_gpu else None,
@@ -180,16 +194,19 @@ def step_case(
 
 def encoder_case(batch: int, chosen: argparse.Namespace, device: torch.device) -> dict[str, Any]:
     """Time and memory of encoding, as the feature cache does it, in float32 and under bf16 autocast."""
+    config = Data2VecAudioConfig(**TINY_DATA2VEC) if chosen.rehearse else data2vec_base()
     with torch.device(device):
         auto: Any = AutoModel
-        encoder = WaveformEncoder(auto.from_config(data2vec_base()), "random").to(device)
-    waveform = torch.randn(batch, round(16000 * chosen.seconds), device=device)
+        encoder = WaveformEncoder(auto.from_config(config), "random").to(device)
+    on_gpu = device.type == "cuda"
+    waveform = torch.randn(batch, round(16000 * (0.5 if chosen.rehearse else chosen.seconds)), device=device)
     lengths = torch.full((batch,), waveform.shape[1], device=device)
     case: dict[str, Any] = {}
     for name, enabled in (("float32", False), ("bf16", True)):
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled):
-            seconds = timed(lambda: encoder.encode(waveform, lengths), chosen.steps, True)
-        case[name] = {"clips_a_second": batch / seconds, "peak_memory_bytes": torch.cuda.max_memory_allocated()}
+            seconds = timed(lambda: encoder.encode(waveform, lengths), chosen.steps, on_gpu)
+        memory = torch.cuda.max_memory_allocated() if on_gpu else None
+        case[name] = {"clips_a_second": batch / seconds, "peak_memory_bytes": memory}
     return case
 
 
@@ -213,23 +230,39 @@ def timed(call: Callable[[], object], steps: int, on_gpu: bool) -> float:
 
 
 def agreement(stage: int, device: torch.device) -> dict[str, Any]:
-    """The loss of the same small model and batch: float32 on the CPU, bf16 on the device."""
+    """Losses and gradients of the same small model and padded batch, on the CPU and on the device."""
     torch.manual_seed(0)
     shapes = Shapes(batch=8, frames=50, text=12, prompt=9, answer=7)
     model: Any
     model, _ = build_stage1(shapes, True) if stage == 1 else build_stage2(shapes, True, torch.float32)
-    batch = batch_of(stage, shapes, model, "cpu")
+    batch = batch_of(stage, shapes, model, "cpu", padded=True)
     model.eval()
-    with torch.no_grad():
-        plain = {name: float(value) for name, value in model(**batch).items()}
-        moved = copy.deepcopy(model).to(device)
-        if stage == 2:
-            moved._language.held.model.to(device, torch.bfloat16)
-        on_device = {name: tensor.to(device) for name, tensor in batch.items()}
-        with torch.autocast(device.type, dtype=torch.bfloat16):
-            half = {name: float(value) for name, value in moved(**on_device).items()}
-    agrees = all(abs(half[name] - value) <= TOLERANCE * abs(value) for name, value in plain.items())
-    return {"stage": stage, "float32_on_cpu": plain, "bf16_on_device": half, "agrees": agrees}
+    plain, gradients = losses_and_gradients(model, batch)
+    moved = copy.deepcopy(model).to(device)
+    on_device = {name: tensor.to(device) for name, tensor in batch.items()}
+    if stage == 2:
+        moved.language.model.to(device)
+    same, moved_gradients = losses_and_gradients(moved, on_device)
+    if stage == 2:
+        moved.language.model.to(torch.bfloat16)
+    with torch.no_grad(), torch.autocast(device.type, dtype=torch.bfloat16):
+        half = {name: float(value) for name, value in moved(**on_device).items()}
+    differences = {
+        "float32": max(abs(same[name] - value) / abs(value) for name, value in plain.items()),
+        "gradients": float((moved_gradients - gradients).norm() / gradients.norm()),
+        "bf16": max(abs(half[name] - value) / abs(value) for name, value in plain.items()),
+    }
+    agrees = all(differences[name] <= tolerance for name, tolerance in TOLERANCES.items())
+    return {"stage": stage, "losses": plain, "relative_differences": differences, "agrees": agrees}
+
+
+def losses_and_gradients(model: nn.Module, batch: dict[str, Tensor]) -> tuple[dict[str, float], Tensor]:
+    """Losses by name, and the gradients of all weights as one vector on the CPU."""
+    model.zero_grad()
+    losses = model(**batch)
+    losses["loss"].backward()
+    gradients = [parameter.grad.flatten().cpu() for parameter in model.parameters() if parameter.grad is not None]
+    return {name: float(value) for name, value in losses.items()}, torch.cat(gradients)
 
 
 if __name__ == "__main__":

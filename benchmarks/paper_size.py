@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from transformers import Data2VecAudioConfig, T5Config
+import torch
+from transformers import AutoModelForSeq2SeqLM, Data2VecAudioConfig, T5Config
 
 from mint.training.estimate import BridgeSizes, LanguageSizes, Shapes
 
@@ -55,6 +56,14 @@ def flan_t5_xl() -> T5Config:
         "decoder_start_token_id": 0,
     }
     return T5Config(**sizes)
+
+
+def t5(config: T5Config, dtype: torch.dtype = torch.float32) -> Any:
+    """A T5 of a configuration, its head apart from its embeddings, as the checkpoints of FlanT5 have it."""
+    auto: Any = AutoModelForSeq2SeqLM
+    model = auto.from_config(config, dtype=dtype)
+    model.lm_head.weight = torch.nn.Parameter(model.lm_head.weight.detach().clone())
+    return model
 
 
 def shapes(batch: int = BATCH, frames: int = FRAMES, ranks: int = 1) -> Shapes:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModel, AutoModelForSeq2SeqLM
+from transformers import AutoModel
 
 from mint.encoders.waveform import WaveformEncoder
 from mint.language.seq2seq import Seq2SeqLanguageModel
@@ -46,6 +46,7 @@ from paper_size import (
     flan_t5_xl,
     language_sizes,
     shapes,
+    t5,
 )
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "scale.md"
@@ -76,7 +77,7 @@ def filled(page: str, made: Mapping[str, str]) -> str:
 def tables() -> dict[str, str]:
     """All tables by the names of their marks."""
     numbers = sizes_of_models()
-    frames, encoding = encode_one(WaveformEncoder(from_config(AutoModel, data2vec_base()), "random"), SECONDS)
+    frames, encoding = encode_one(WaveformEncoder(data2vec(), "random"), SECONDS)
     assert frames == FRAMES
     sizes = bridge_sizes()
     return {
@@ -90,15 +91,12 @@ def tables() -> dict[str, str]:
 
 def sizes_of_models() -> dict[str, int]:
     with torch.device("meta"):
-        language = from_config(AutoModelForSeq2SeqLM, flan_t5_xl())
-        language.lm_head.weight = torch.nn.Parameter(
-            torch.empty_like(language.lm_head.weight)
-        )  # apart in the checkpoint
+        language = t5(flan_t5_xl())
         frozen = count(language)
         freeze(language)
         stage1 = Stage1(bridge=BridgeNet(**BRIDGE), dec_token=1)
         stage2 = Stage2(bridge=BridgeNet(**BRIDGE), language=Seq2SeqLanguageModel(language, None, "random"))
-        encoder = count(from_config(AutoModel, data2vec_base()))
+        encoder = count(data2vec())
     return {
         "stage 1: Bridge-Net and its heads, trained": count(stage1),
         "stage 2: Bridge-Net and the projection, trained": count(stage2),
@@ -199,8 +197,9 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-def from_config(kind: Any, config: Any) -> Any:
-    return kind.from_config(config)
+def data2vec() -> Any:
+    auto: Any = AutoModel
+    return auto.from_config(data2vec_base())
 
 
 def count(module: torch.nn.Module) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 from importlib import import_module
@@ -52,6 +53,47 @@ def test_the_tables_of_the_page_on_scale_are_those_that_its_script_writes(benchm
     made = scale.tables()
     assert scale.filled(page, made) == page, "run `python benchmarks/scale_tables.py`"
     assert scale.filled(page, {**made, "steps": "| other |\n"}) != page
+
+
+def test_the_measurement_on_a_gpu_can_be_rehearsed(
+    benchmark: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gpu_scale = benchmark("gpu_scale")
+    path = tmp_path / "gpu_scale.json"
+    monkeypatch.setattr(sys, "argv", ["gpu_scale.py", "--rehearse", "--steps", "2", "--output", str(path)])
+    monkeypatch.setattr(gpu_scale, "PEAKS", {"cpu": 1e12})
+    assert gpu_scale.main() == 0
+    record = json.loads(path.read_text(encoding="utf-8"))
+    assert json.loads(capsys.readouterr().out) == record
+    assert set(record["cases"]) == {"encoder", "stage 1", "stage 2"}
+    assert all(record["cases"]["encoder"][name]["clips_a_second"] > 0 for name in ("float32", "bf16"))
+    for case in ("stage 1", "stage 2"):
+        step = record["cases"][case]
+        assert step["utilisation"] == pytest.approx(step["flop_a_step"] / step["seconds_a_step"] / 1e12)
+        assert math.isfinite(step["last_loss"])
+    for found in record["agreement"]:
+        assert found["agrees"]
+        assert found["relative_differences"]["float32"] == found["relative_differences"]["gradients"] == 0  # one device
+        assert found["relative_differences"]["bf16"] > 0
+
+
+def test_a_gpu_that_computes_something_else_fails_the_measurement(
+    benchmark: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gpu_scale = benchmark("gpu_scale")
+    device = torch.device("cpu")
+    assert gpu_scale.agreement(1, device)["agrees"]
+    honest = gpu_scale.losses_and_gradients
+    results: list[Any] = []
+
+    def other(*arguments: Any) -> Any:
+        """The second of two results is another."""
+        losses, gradients = honest(*arguments)
+        results.append(gradients)
+        return losses, gradients * (1.01 if len(results) == 2 else 1.0)
+
+    monkeypatch.setattr(gpu_scale, "losses_and_gradients", other)
+    assert not gpu_scale.agreement(1, device)["agrees"]
 
 
 @pytest.mark.slow

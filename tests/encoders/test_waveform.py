@@ -107,6 +107,15 @@ def test_frozen_and_the_same_every_time() -> None:
     assert torch.equal(first, encoder.encode(waveform, torch.tensor([900]))[0])
 
 
+def test_features_are_float32_under_autocast_too() -> None:
+    batch = pad(clips())
+    expected, _ = encoder_of("data2vec").encode(*batch)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        features, _ = encoder_of("data2vec").encode(*batch)
+    assert features.dtype == torch.float32
+    torch.testing.assert_close(features, expected, rtol=0, atol=0.05 * float(expected.abs().max()))
+
+
 def test_receptive_field_of_the_published_models() -> None:
     assert receptive_field([10, 3, 3, 3, 3, 2, 2], [5, 2, 2, 2, 2, 2, 2]) == 400
 

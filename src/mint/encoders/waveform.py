@@ -132,7 +132,7 @@ class WaveformEncoder(FrozenEncoder):
         )
         self.mask = None
         chosen: Tensor = output.last_hidden_state if self.layer is None else output.hidden_states[self.layer]
-        return chosen
+        return chosen.float()  # under autocast it is not
 
     def _frames(self, lengths: Tensor) -> Tensor:
         """Frames of clips of so many samples, [B]."""
