@@ -315,6 +315,8 @@ def test_the_plan(corpus: Path) -> None:
         "accumulate_negatives has no effect while training.gradient_accumulation_steps is 1",
         *plans[1, False].notes,
     ]
+    assert len(plans[4, True].notes) + 1 == len(plans[4, False].notes)
+    assert "each of the 4 micro-batches of a step is contrasted alone, with fewer negatives" in plans[4, False].notes[0]
     works = {key: made.costs.work for key, made in plans.items() if made.costs}
     assert works[1, True] == works[1, False] == works[4, False]
     assert works[4, True].forward > 1.2 * works[4, False].forward

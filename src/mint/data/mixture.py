@@ -200,7 +200,7 @@ class MixtureSampler(Sampler[Draw]):
         length: draws an epoch; None: the number of items.
         seed: of the order.
         sizes: about how long each item's text is; given, batches hold items of like size, which saves padding.
-        batch_size: of the global batch; read only with `sizes`.
+        batch_size: of the global batch of a step; read only with `sizes`.
 
     Raises:
         MintError: a weight names no task, or is negative, or nothing is left to draw, or the epoch is empty.

@@ -26,18 +26,20 @@ def world_size() -> int:
 def share(count: Tensor | int, device: torch.device) -> Tensor:
     """This rank's `count` over the mean count of the ranks: the weight of a mean over `count` terms. Scalar."""
     own = torch.as_tensor(count, device=device, dtype=torch.float32)
-    total = own.clone()
+    return own * world_size() / over_ranks(own)
+
+
+def over_ranks(counts: Tensor) -> Tensor:
+    """The sum of the ranks' counts, of any one shape; all ranks must ask."""
+    total = counts.clone()
     if world_size() > 1:
         distributed.all_reduce(total)
-    return own * world_size() / total
+    return total
 
 
 def any_rank(said: bool, device: torch.device) -> bool:
     """Whether some rank says so; all ranks must ask."""
-    count = torch.tensor(int(said), device=device)
-    if world_size() > 1:
-        distributed.all_reduce(count)
-    return bool(count)
+    return bool(over_ranks(torch.tensor(int(said), device=device)))
 
 
 def own_columns(rows: int, device: torch.device) -> Tensor:

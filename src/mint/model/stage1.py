@@ -142,6 +142,17 @@ class Stage1(nn.Module):
         assert output.lone_text is not None
         return self._shared_queries(output), self._shared_text(output.lone_text)
 
+    def terms(self, draws: Tensor, text_mask: Tensor, **_: Tensor) -> dict[str, Tensor]:
+        """By how much each loss of a batch, by name, counts beside those of other batches: its pairs, or its tokens.
+
+        Args:
+            draws: as in `forward`; so are the others.
+            text_mask: as in `forward`.
+        """
+        pairs, tokens = torch.tensor(len(draws), device=draws.device), text_mask[:, 1:].sum()
+        on = {"alc": (self.alc, pairs), "alm": (self.alm, pairs), "atg": (self.atg, tokens)}
+        return {name: count for name, (is_on, count) in on.items() if is_on}
+
     def embed_audio(self, audio_features: Tensor, audio_mask: Tensor) -> Tensor:
         """Clips in the shared space: [B, Q, E], L2-normalised."""
         audio = self.bridge.project_audio(audio_features, audio_mask)

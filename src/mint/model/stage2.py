@@ -78,6 +78,10 @@ class Stage2(nn.Module):
         weight = gather.share((labels != -100).sum(), labels.device)
         return {"loss": weight * self.language.loss(soft_prompt, prompt_ids, prompt_mask, labels)}
 
+    def terms(self, labels: Tensor, **_: Tensor) -> dict[str, Tensor]:
+        """By how much the loss of a batch counts beside those of other batches: the answers' tokens."""
+        return {"loss": (labels != -100).sum()}
+
     def soft_prompt(
         self, audio_features: Tensor, audio_mask: Tensor, instruction_ids: Tensor, instruction_mask: Tensor
     ) -> Tensor:

@@ -1,11 +1,16 @@
-"""Accumulated gradients whose contrast is that of the whole batch (ours; after GradCache, Gao et al. 2021).
+"""Accumulated gradients: those of the whole batch, and where asked its contrast too (after GradCache, Gao et al. 2021).
 
-By itself, accumulation contrasts each micro-batch alone: fewer negatives than the batch has. Here a step goes over its
-micro-batches twice. First without gradients: all clips and texts are embedded, ALC over all of them gives its gradient
-by each embedding, and ALM's negatives are drawn among all. Then each micro-batch runs as it would alone, with ALC tied
-to its embeddings by those gradients, and with its negatives' clips fetched: loss and gradients are those of the whole
-batch, and what is kept for the backward pass is one micro-batch's. Dropout draws the same in both passes. With several
-ranks the whole is that of all micro-batches of all ranks.
+The Trainer takes the plain mean over a step's micro-batches, whatever they hold. `weights_of` makes it a mean over what
+they hold, as `mint.model.gather` does over ranks: in stage 2 over the answers' tokens, in stage 1 over the texts' (ATG)
+and the pairs (ALC, ALM).
+
+ALC and ALM compare pairs, and by themselves do so within each micro-batch: fewer negatives than the batch has. With
+accumulated negatives (`parts_of`) a step goes over its micro-batches twice. First without gradients: all clips and
+texts are embedded, ALC over all of them gives its gradient by each embedding, and ALM's negatives are drawn among all.
+Then each micro-batch runs as it would alone, with ALC tied to its embeddings by those gradients, and with its
+negatives' clips fetched: loss and gradients are those of the whole batch, and what is kept for the backward pass is one
+micro-batch's. Dropout draws the same in both passes. With several ranks the whole is that of all micro-batches of all
+ranks.
 """
 
 from __future__ import annotations
@@ -13,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from itertools import accumulate, pairwise
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,7 +29,34 @@ from mint.model.parts import AlcPart, AlmPart, Part
 from mint.model.stage1 import Stage1
 
 Batch = Mapping[str, Tensor]
-"""The arguments of `Stage1.forward`."""
+"""The arguments of the stage's `forward`."""
+
+
+def weights_of(stage: Any, batches: Sequence[Batch]) -> list[dict[str, Tensor]]:
+    """What each micro-batch of a step counts for, by name of the loss.
+
+    The mean over all micro-batches and ranks of the losses, each times its weight, is then that over all terms. Empty
+    for a batch in one: there is nothing to weigh.
+
+    Args:
+        stage: the stage model.
+        batches: this rank's; all ranks have as many.
+    """
+    if len(batches) == 1:
+        return [{}]
+    terms = [stage.terms(**batch) for batch in batches]
+    own = torch.stack([torch.stack(list(one.values())) for one in terms])  # [parts, losses]
+    counts = gather.over_ranks(own.float())
+    weights = counts * len(batches) / counts.sum(dim=0)
+    return [dict(zip(one, row, strict=True)) for one, row in zip(terms, weights, strict=True)]
+
+
+def weighed(losses: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """The losses times their weights; `loss` is their sum."""
+    if not weights:
+        return losses
+    parts = {name: losses[name] * weight for name, weight in weights.items()}
+    return {"loss": torch.stack(list(parts.values())).sum(), **parts}
 
 
 def parts_of(

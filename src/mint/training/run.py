@@ -268,11 +268,17 @@ def plan(recipe: Recipe, examples: Sequence[Example], encoder: AudioEncoder) -> 
             frozen = sum(parameter.numel() for parameter in module.parameters() if not parameter.requires_grad)
             parameters.append((name, 0, frozen))
     steps, arguments = trainer.total_steps(), trainer.args
+    has_negatives = recipe.objectives is not None and (recipe.objectives.alc or recipe.objectives.alm)
     notes = []
     if arguments.get_warmup_steps(steps) >= steps:
         notes.append(f"the warm-up of {arguments.get_warmup_steps(steps):,} steps is as long as the run of {steps:,}")
     if recipe.accumulate_negatives and arguments.gradient_accumulation_steps == 1:
         notes.append("accumulate_negatives has no effect while training.gradient_accumulation_steps is 1")
+    if has_negatives and not recipe.accumulate_negatives and arguments.gradient_accumulation_steps > 1:
+        notes.append(
+            f"each of the {arguments.gradient_accumulation_steps} micro-batches of a step is contrasted alone, with "
+            "fewer negatives than the batch has; `accumulate_negatives: true` contrasts them all"
+        )
     if len(learnt) < arguments.train_batch_size * arguments.world_size:
         notes.append(f"the {len(learnt)} training examples do not fill one batch")
     on_device = sum(frozen for name, _, frozen in parameters if name != "audio encoder")  # its features are cached

@@ -27,7 +27,7 @@ from mint.config import Recipe
 from mint.data.mixture import Item, ItemDataset, MixtureSampler, RankBatches, groups_of, sizes_of
 from mint.model.bridge_net import BridgeNet
 from mint.model.parts import Part
-from mint.training.accumulation import parts_of, seeded
+from mint.training.accumulation import parts_of, seeded, weighed, weights_of
 from mint.training.validation import Validation
 from mint.types import MintError
 
@@ -73,7 +73,9 @@ class StageTrainer(Trainer):
         self.accumulate_negatives = accumulate_negatives
         self._step_batches: list[Any] = []
         self._step_parts: Iterator[tuple[Part, int]] = iter(())
+        self._step_weights: Iterator[dict[str, torch.Tensor]] = iter(())
         self._parts: dict[str, list[torch.Tensor]] = {}
+        self._steps_kept = 0
         self.remove_callback(ProgressCallback)
         self.remove_callback(PrinterCallback)
         self.add_callback(LossProgress())
@@ -104,8 +106,11 @@ class StageTrainer(Trainer):
         return int(self.set_initial_training_values(self.args, self.get_train_dataloader())[6])
 
     def get_batch_samples(self, *args: Any) -> Any:
-        """The Trainer's; the micro-batches of the step are kept in mind."""
+        """The Trainer's; the micro-batches of the step are kept in mind, and what each of them counts for."""
         self._step_batches, count = super().get_batch_samples(*args)
+        if not self.accumulate_negatives:
+            self._step_weights = iter(weights_of(self.model, self._step_batches))
+        self._steps_kept += 1
         return self._step_batches, count
 
     def training_step(self, model: Any, inputs: Any, *args: Any) -> torch.Tensor:
@@ -124,22 +129,22 @@ class StageTrainer(Trainer):
     def compute_loss(  # type: ignore[override]  # the Trainer gives a token count that the stage models do not need
         self, model: Any, inputs: Any, return_outputs: bool = False, **_: Any
     ) -> Any:
-        """The model's loss; its other outputs, and how much of each input is padding, are kept for the log."""
-        outputs = model(**inputs)
-        if model.training:
-            masks = {name.removesuffix("_mask"): mask for name, mask in inputs.items() if name.endswith("_mask")}
-            padding = {f"{PADDING}{name}": 1 - mask.float().mean() for name, mask in masks.items()}
-            for name, value in {**outputs, **padding}.items():
-                if name != "loss":
-                    self._parts.setdefault(name, []).append(value.detach())
+        """The model's loss as part of its step; its parts and the padding of each input are kept for the log."""
+        outputs = weighed(model(**inputs), next(self._step_weights, {}))
+        masks = {name.removesuffix("_mask"): mask for name, mask in inputs.items() if name.endswith("_mask")}
+        padding = {f"{PADDING}{name}": 1 - mask.float().mean() for name, mask in masks.items()}
+        for name, value in {**outputs, **padding}.items():
+            if name != "loss":
+                self._parts.setdefault(name, []).append(value.detach() / len(self._step_batches))
         return (outputs["loss"], outputs) if return_outputs else outputs["loss"]
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
-        """Add the means since the last record of the parts of the loss and of the padding, over all ranks."""
+        """Add the means over steps and ranks since the last record: of the parts of the loss, and of the padding."""
         if "loss" in logs:
-            means = {name: torch.stack(values).mean() for name, values in self._parts.items()}
+            means = {name: torch.stack(values).sum() / self._steps_kept for name, values in self._parts.items()}
             logs |= {name: float(self.accelerator.reduce(mean, reduction="mean")) for name, mean in means.items()}
             self._parts.clear()
+            self._steps_kept = 0
         super().log(logs, *args, **kwargs)
 
     def whole_weights(self) -> dict[str, torch.Tensor]:
@@ -313,7 +318,7 @@ def build_trainer(
         recipe.data.examples_per_epoch,
         recipe.seed,
         sizes=sizes_of(items) if recipe.data.group_by_length else None,
-        batch_size=arguments.train_batch_size * arguments.world_size,
+        batch_size=arguments.train_batch_size * arguments.world_size * arguments.gradient_accumulation_steps,
     )
     return StageTrainer(
         model=model,
