@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,10 +22,12 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from mint.config import Recipe, save_recipe
 from mint.training import run
-from mint.training.checkpoints import checkpoints
+from mint.training.checkpoints import SUMS, checkpoints
 from mint.training.stop import StopOnTerm
+from mint.training.trainer import StageTrainer
 from mint.types import MintError
-from tiny_runs import recipe, train_recipe
+from tiny_ranks import run_ranks
+from tiny_runs import recipe, train_recipe, write_corpus
 
 SLOW_CHILD = """
 import sys, time
@@ -153,6 +156,32 @@ def test_a_damaged_checkpoint(
     assert (tmp_path / "damaged-checkpoint-6").is_dir()
 
 
+@pytest.mark.parametrize("form", ["empty", "cut", "none"])
+def test_a_recipe_that_was_lost(
+    form: str, corpus: Path, whole: dict[int, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    """As a kill could leave it when it was written in place; the checkpoints are worth more."""
+    with pytest.raises(InterruptionError):
+        train_with(monkeypatch, AtStep(3, fall), eight_steps(1, corpus), tmp_path)
+    kept = tmp_path / "recipe.yaml"
+    text = kept.read_text()
+    kept.unlink() if form == "none" else kept.write_text({"empty": "", "cut": text[: text.index("stage") + 3]}[form])
+    train_recipe(eight_steps(1, corpus), tmp_path)
+    assert same_weights(tmp_path, whole[1])
+    assert kept.read_text() == text
+    assert form == "none" or "its checkpoints are taken to be of the recipe that is given" in capsys.readouterr().err
+
+
+def test_a_recipe_is_written_whole_or_not_at_all(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted, path = eight_steps(1, corpus), tmp_path / "recipe.yaml"
+    save_recipe(wanted, path)
+    before = path.read_text()
+    monkeypatch.setattr(Path, "replace", lambda *_: fall())
+    with pytest.raises(InterruptionError):
+        save_recipe(replace(wanted, seed=1), path)
+    assert path.read_text() == before
+
+
 def test_another_recipe_is_refused(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InterruptionError):
         train_with(monkeypatch, AtStep(3, fall), eight_steps(1, corpus), tmp_path)
@@ -217,6 +246,41 @@ def test_a_run_that_is_killed(corpus: Path, tmp_path: Path) -> None:
     assert not (output / "model.safetensors").exists()
     train_recipe(wanted, output)
     assert same_weights(output, tmp_path / "whole")
+
+
+def train_with_a_slow_rank(rank: int, folder: Path) -> None:
+    """What each of two processes does: the second is late with its part of a checkpoint."""
+    write, finish = StageTrainer._save_rng_state, TrainerState.save_to_json
+
+    def write_late(self: StageTrainer, output_dir: str) -> None:
+        time.sleep(rank)
+        write(self, output_dir)
+
+    def see(self: TrainerState, path: str) -> None:
+        there = {file.name for file in Path(path).parent.iterdir()}
+        assert {"rng_state_0.pth", "rng_state_1.pth", SUMS} <= there
+        assert "rng_state_1.pth" in (Path(path).parent / SUMS).read_text()
+        (folder / "seen").touch()
+        finish(self, path)
+
+    StageTrainer._save_rng_state = write_late  # type: ignore[method-assign]
+    TrainerState.save_to_json = see  # type: ignore[method-assign, assignment]
+    train_recipe(recipe(1, folder / "corpus.jsonl"), folder / "run")
+
+
+def test_a_checkpoint_is_finished_by_its_slowest_rank_and_gone_on_with_by_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.setenv("MINT_CACHE", str(tmp_path / "cache"))
+    write_corpus(tmp_path).rename(tmp_path / "corpus.jsonl")
+    run_ranks(train_with_a_slow_rank, tmp_path, 2)
+    assert (tmp_path / "seen").exists()
+    run = tmp_path / "run"
+    (run / "model.safetensors").unlink()
+    shutil.rmtree(run / "checkpoint-3")
+    train_recipe(recipe(1, tmp_path / "corpus.jsonl"), run)
+    assert "checkpoint-2 was written by 2 rank(s), and 1 go on: weights and optimiser" in capsys.readouterr().err
+    assert steps(run) == [1, 2, 3]
 
 
 @pytest.mark.slow

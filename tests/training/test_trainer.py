@@ -60,6 +60,13 @@ def test_a_value_that_the_trainer_refuses(corpus: Path, tmp_path: Path) -> None:
         training_arguments(recipe(1, corpus, save_strategy="sometimes"), tmp_path)
 
 
+def test_checkpoints_without_an_optimiser_are_refused(corpus: Path, tmp_path: Path) -> None:
+    with pytest.raises(
+        MintError, match=r"save_only_model is true, but from weights alone no run goes on; leave it out"
+    ):
+        training_arguments(recipe(1, corpus, save_only_model=True), tmp_path)
+
+
 def test_decay(corpus: Path, tmp_path: Path) -> None:
     prepared = prepare(recipe(1, corpus), tmp_path, read_examples([corpus]), [], no_features, Width())  # type: ignore[arg-type]
     decayed = set(prepared.trainer.get_decay_parameter_names(prepared.model))

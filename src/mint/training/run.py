@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import broadcast_object_list
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import TrainerState
@@ -35,12 +36,12 @@ from mint.builders import (
 from mint.config import Recipe, load_recipe, recipe_to_dict, save_recipe
 from mint.data.cache import write_skipped
 from mint.data.collate import Stage1Collator, Stage2Collator
-from mint.data.features import Features
+from mint.data.features import Features, launched_rank
 from mint.data.lines import of_splits
 from mint.data.mixture import caption_items, instruction_items
 from mint.model.convert import LoadReport
 from mint.model.freeze import count_by_module
-from mint.training.checkpoints import STATE, checkpoints, last_checkpoint
+from mint.training.checkpoints import STATE, checkpoints, last_checkpoint, ranks_of
 from mint.training.costs import Costs, estimate_costs
 from mint.training.start import align_start
 from mint.training.stop import EXIT_CODE, StopOnTerm
@@ -121,14 +122,7 @@ def train(recipe: Recipe, output: Path, examples: Sequence[Example], features: F
     record = _record(recipe, prepared, encoder)
     trainer, stop = prepared.trainer, StopOnTerm()
     trainer.add_callback(stop)
-    with trainer.args.main_process_first(local=False):
-        output.mkdir(parents=True, exist_ok=True)
-        checkpoint = last_checkpoint(output)
-        if checkpoint is not None:
-            _refuse_other_models(record["frozen"], output)
-        if trainer.is_world_process_zero():
-            save_recipe(recipe, output / "recipe.yaml")
-            (output / "run.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
+    checkpoint = _find_checkpoint(recipe, output, trainer, record)
     with stop.listening():
         if checkpoint is None and trainer.is_world_process_zero():
             print(describe_start(recipe, prepared.report), file=sys.stderr)
@@ -167,6 +161,28 @@ def describe_start(recipe: Recipe, report: LoadReport | None) -> str:
     """What Bridge-Net starts from, in one line."""
     given = f"{recipe.bridge.weights}: {report}" if report is not None else f"the stage 1 in {recipe.start}"
     return f"Bridge-Net starts from {given}"
+
+
+def _find_checkpoint(
+    recipe: Recipe, output: Path, trainer: StageTrainer, record: dict[str, Any]
+) -> Path | None:
+    """What to go on from, as rank 0 sees it; it prepares the folder too."""
+    found: list[Path | None] = [None]
+    if trainer.is_world_process_zero():
+        found = [last_checkpoint(output)]
+        if found[0] is not None:
+            _refuse_other_models(record["frozen"], output)
+        if found[0] is not None and (before := ranks_of(found[0])) != trainer.args.world_size:
+            print(
+                f"{found[0]} was written by {before} rank(s), and {trainer.args.world_size} go on: weights and "
+                "optimiser are as they were, but the global batch, where an epoch stands, and dropout are others",
+                file=sys.stderr,
+            )
+        output.mkdir(parents=True, exist_ok=True)
+        save_recipe(recipe, output / "recipe.yaml")
+        (output / "run.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
+    checkpoint: Path | None = broadcast_object_list(found)[0]
+    return checkpoint
 
 
 def padding_shares(run: Path) -> dict[str, float]:
@@ -336,7 +352,15 @@ def _refuse_other_recipe(recipe: Recipe, output: Path) -> None:
     path = output / "recipe.yaml"
     if not path.is_file():
         return
-    begun, wanted = _flat(recipe_to_dict(load_recipe(path))), _flat(recipe_to_dict(recipe))
+    try:
+        before = load_recipe(path)
+    except MintError as error:
+        if is_finished(output):
+            raise
+        if launched_rank()[0] == 0:  # the checkpoints are worth more than the proof that they are this recipe's
+            print(f"{error}; its checkpoints are taken to be of the recipe that is given", file=sys.stderr)
+        return
+    begun, wanted = _flat(recipe_to_dict(before)), _flat(recipe_to_dict(recipe))
     for key in [*wanted, *begun]:
         if begun.get(key) != wanted.get(key):
             raise MintError(

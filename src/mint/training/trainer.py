@@ -28,6 +28,7 @@ from mint.data.mixture import Item, ItemDataset, MixtureSampler, RankBatches, gr
 from mint.model.bridge_net import BridgeNet
 from mint.model.parts import Part
 from mint.training.accumulation import parts_of, seeded, weighed, weights_of
+from mint.training.checkpoints import seal
 from mint.training.validation import Validation
 from mint.types import MintError
 
@@ -147,6 +148,13 @@ class StageTrainer(Trainer):
             self._steps_kept = 0
         super().log(logs, *args, **kwargs)
 
+    def _save_rng_state(self, output_dir: str) -> None:
+        """The Trainer's, the last that each rank writes: the checkpoint is sealed before rank 0 writes its state."""
+        super()._save_rng_state(output_dir)
+        self.accelerator.wait_for_everyone()
+        if self.args.should_save:
+            seal(Path(output_dir))
+
     def whole_weights(self) -> dict[str, torch.Tensor]:
         """The trained weights on the CPU, by name; all ranks must ask, and FSDP and DeepSpeed may give rank 0 alone."""
         model = self.deepspeed if self.is_deepspeed_enabled and self.deepspeed is not None else self.model
@@ -262,6 +270,11 @@ def training_arguments(recipe: Recipe, output: Path) -> TrainingArguments:
     fixed = {"output_dir": str(output), "seed": recipe.seed, "remove_unused_columns": False}
     if not validates(recipe) and recipe.training.get("load_best_model_at_end"):
         raise MintError(f"recipe {recipe.name}: training.load_best_model_at_end needs an eval_strategy; set `steps`")
+    if recipe.training.get("save_only_model"):
+        raise MintError(
+            f"recipe {recipe.name}: training.save_only_model is true, but from weights alone no run goes on; leave it "
+            "out (a finished run holds its weights alone, and `save_strategy: no` writes no checkpoints)"
+        )
     try:
         return TrainingArguments(**{**DEFAULTS, **_ranks_of(recipe), **recipe.training, **fixed})
     except (TypeError, ValueError) as error:
