@@ -200,7 +200,8 @@ def test_seeds_and_axes_may_be_added_but_settings_may_not_change(tiny: Ablation)
         ({"seeds": ()}, "no seeds are given"),
         ({"overrides": ("objectives.alm=false",)}, "belongs to stage 1"),
         ({"overrides": ("stage1.objectives.alm=false",)}, "switch off an objective"),
-        ({"overrides": ("instruction_aware=false",)}, "switch off an objective or the instruction"),
+        ({"overrides": ("instruction_aware=false",)}, "belongs to stage 2"),
+        ({"overrides": ("stage2.instruction_aware=false",)}, "switch off an objective or the instruction"),
         ({"overrides": ("bridge.num_querys=3",)}, "did you mean 'num_queries'"),
     ],
 )

@@ -64,8 +64,14 @@ def bridge_sizes(config: BridgeConfig, audio_width: int, vocab_size: int) -> dic
     Raises:
         MintError: a checkpoint of another kind, or with other sizes than the recipe wants.
     """
+    start = _start_sizes(config)
+    if config.max_text_tokens > start["max_positions"]:
+        raise MintError(
+            f"bridge.max_text_tokens is {config.max_text_tokens}, but {config.weights} has "
+            f"{start['max_positions']} positions; choose as many or fewer"
+        )
     return {
-        **_start_sizes(config),
+        **start,
         "vocab_size": vocab_size + 1,
         "num_layers": config.num_layers,
         "audio_width": audio_width,

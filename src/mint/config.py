@@ -102,6 +102,8 @@ class ObjectivesConfig:
             raise ValueError("objectives: alc, alm and atg are all false; switch at least one on")
         if not 0.001 <= self.temperature <= 0.5:
             raise ValueError(f"objectives.temperature is {self.temperature}; it must lie in [0.001, 0.5]")
+        if not 0 <= self.label_smoothing < 1:
+            raise ValueError(f"objectives.label_smoothing is {self.label_smoothing}; it must lie in [0, 1)")
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -176,6 +178,13 @@ class DataConfig:
     max_seconds: float = 30.0
     """Longest window of audio (paper, section 3.2: 30)."""
 
+    def __post_init__(self) -> None:
+        """Refuse what leaves nothing to draw or to hear."""
+        if self.examples_per_epoch is not None and self.examples_per_epoch < 1:
+            raise ValueError(f"data.examples_per_epoch is {self.examples_per_epoch}; it must be at least 1")
+        if not self.max_seconds > 0:
+            raise ValueError(f"data.max_seconds is {self.max_seconds:g}; it must be above 0")
+
 
 @dataclass(frozen=True, config=STRICT)
 class Recipe:
@@ -216,22 +225,34 @@ class Recipe:
         """Fill the section of the stage and refuse the other stage's."""
         if not 0 <= self.bridge_lr_share <= 1:
             raise ValueError(f"bridge_lr_share is {self.bridge_lr_share}; it must lie in [0, 1]")
+        if not 0 <= self.seed < 1 << 32:
+            raise ValueError(f"seed is {self.seed}; it must lie in [0, 2^32)")
         if self.stage == 1:
-            if self.language is not None or self.start is not None:
-                raise ValueError("`language` and `start` belong to stage 2; remove them or set `stage: 2`")
-            if self.aligned_start or self.bridge_lr_share != 1.0:
-                raise ValueError("`aligned_start` and `bridge_lr_share` belong to stage 2; remove them")
-            objectives = self.objectives or ObjectivesConfig()
-            object.__setattr__(self, "objectives", objectives)
-            if self.accumulate_negatives and not (objectives.alc or objectives.alm):
-                raise ValueError("`accumulate_negatives` is true, but no objective has negatives; switch alc or alm on")
+            self._settle_stage1()
         else:
-            if self.objectives is not None:
-                raise ValueError("`objectives` belongs to stage 1; remove it or set `stage: 1`")
-            if self.accumulate_negatives:
-                raise ValueError("`accumulate_negatives` belongs to stage 1; remove it or set `stage: 1`")
-            if self.language is None:
-                object.__setattr__(self, "language", LanguageConfig())
+            self._settle_stage2()
+
+    def _settle_stage1(self) -> None:
+        if self.language is not None or self.start is not None:
+            raise ValueError("`language` and `start` belong to stage 2; remove them or set `stage: 2`")
+        if self.aligned_start or self.bridge_lr_share != 1.0:
+            raise ValueError("`aligned_start` and `bridge_lr_share` belong to stage 2; remove them")
+        if not self.instruction_aware:
+            raise ValueError("`instruction_aware` belongs to stage 2; remove it or set `stage: 2`")
+        objectives = self.objectives or ObjectivesConfig()
+        object.__setattr__(self, "objectives", objectives)
+        if self.accumulate_negatives and not (objectives.alc or objectives.alm):
+            raise ValueError("`accumulate_negatives` is true, but no objective has negatives; switch alc or alm on")
+
+    def _settle_stage2(self) -> None:
+        if self.objectives is not None:
+            raise ValueError("`objectives` belongs to stage 1; remove it or set `stage: 1`")
+        if self.accumulate_negatives:
+            raise ValueError("`accumulate_negatives` belongs to stage 1; remove it or set `stage: 1`")
+        language = self.language or LanguageConfig()
+        object.__setattr__(self, "language", language)
+        if language.family == "seq2seq" and (self.training.get("fp16") or self.training.get("fp16_full_eval")):
+            raise ValueError("training.fp16 is true, but T5 overflows in float16; set `bf16: true` in its place")
 
 
 def load_recipe(source: str | Path, overrides: typing.Sequence[str] = ()) -> Recipe:

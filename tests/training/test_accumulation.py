@@ -14,14 +14,13 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, distributed
 from torch.nn.parallel import DistributedDataParallel
-from transformers import Trainer
 
 from mint.builders import build_encoder
 from mint.config import Recipe, recipe_from_dict
 from mint.data.features import read_examples
 from mint.model.stage1 import Stage1
 from mint.training.accumulation import parts_of, seeded
-from mint.training.run import plan
+from mint.training.plan import plan
 from mint.types import MintError
 from tiny_models import DEC, randomise, tiny_batch, tiny_bridge
 from tiny_ranks import run_ranks
@@ -323,18 +322,9 @@ def test_the_plan(corpus: Path) -> None:
     assert works[4, True].backward < 1.2 * works[4, False].backward
 
 
-def test_mistakes(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mistakes(corpus: Path) -> None:
     with pytest.raises(MintError, match=r"`accumulate_negatives` belongs to stage 1; remove it or set `stage: 1`"):
         recipe_from_dict({**recipe_values(2, corpus), "accumulate_negatives": True})
     off = {"objectives": {"alc": False, "alm": False}}
     with pytest.raises(MintError, match=r"is true, but no objective has negatives; switch alc or alm on"):
         recipe_from_dict({**recipe_values(1, corpus), "accumulate_negatives": True, **off})
-    create = Trainer.create_accelerator_and_postprocess
-
-    def sharded(self: Any) -> None:
-        create(self)
-        self.is_fsdp_enabled = True
-
-    monkeypatch.setattr(Trainer, "create_accelerator_and_postprocess", sharded)
-    with pytest.raises(MintError, match=r"accumulate_negatives embeds with whole weights: no FSDP, no DeepSpeed; set"):
-        train_recipe(accumulation(corpus, 2, 2), tmp_path)

@@ -17,6 +17,7 @@ from mint.config import LanguageConfig, LoraConfig, Recipe, load_recipe
 from mint.data.features import read_examples
 from mint.language.causal import CausalLanguageModel
 from mint.training import run
+from mint.training.plan import plan
 from tiny_runs import recipe, train_recipe
 
 if TYPE_CHECKING:
@@ -121,7 +122,7 @@ def test_adapters_in_the_plan(corpus: Path) -> None:
     counts = {}
     for lora in (LORA, None):
         wanted = with_language(corpus, lora=lora)
-        planned = run.plan(wanted, read_examples([corpus]), build_encoder(wanted.encoder))
+        planned = plan(wanted, read_examples([corpus]), build_encoder(wanted.encoder))
         counts[lora] = {name: (trained, frozen) for name, trained, frozen in planned.parameters}
     assert counts[LORA].pop("lora") == (2 * 2 * (32 + 32) * LORA.rank, 0)
     assert counts[LORA] == counts[None]

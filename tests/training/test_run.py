@@ -15,12 +15,13 @@ from safetensors import safe_open
 from torch import nn
 
 from mint.builders import build_encoder, build_language, is_finished
-from mint.config import EncoderConfig, LanguageConfig, LoraConfig, load_recipe
+from mint.config import EncoderConfig, LanguageConfig, LoraConfig, ObjectivesConfig, load_recipe
 from mint.data.features import prepare_features, read_examples
 from mint.language.causal import CausalLanguageModel
 from mint.model.freeze import fingerprint
 from mint.training import run
-from mint.training.run import check, has_begun, plan, train
+from mint.training.plan import plan
+from mint.training.run import check, check_models, has_begun, train
 from mint.types import MintError
 from tiny_encoders import tiny_waveform_model, waveform_extractor
 from tiny_languages import tiny_language, tiny_seq2seq
@@ -137,11 +138,36 @@ def test_nothing_to_train_on(tmp_path: Path) -> None:
 
 
 def test_mistakes_are_found_before_the_features(corpus: Path, tmp_path: Path) -> None:
-    with pytest.raises(MintError, match=r"unknown key 'training.learning_rat'; did you mean 'learning_rate'\?"):
-        check(recipe(1, corpus, learning_rat=1), tmp_path)
     with pytest.raises(MintError, match="start: nowhere holds no finished run"):
         check(replace(recipe(2, corpus), start="nowhere"), tmp_path)
     check(recipe(2, corpus), tmp_path)
+    long = recipe(1, corpus)
+    with pytest.raises(MintError, match=r"max_text_tokens is 200, but tiny has 128 positions; choose as many or fewer"):
+        check_models(replace(long, bridge=replace(long.bridge, max_text_tokens=200)), build_encoder(long.encoder))
+
+
+def test_an_epoch_without_a_batch(corpus: Path, tmp_path: Path) -> None:
+    with pytest.raises(
+        MintError, match=r"an epoch of 9 draws has no batch of 16 to train on; set training.dataloader_"
+    ):
+        train_recipe(recipe(1, corpus, per_device_train_batch_size=16, dataloader_drop_last=True), tmp_path)
+
+
+def test_what_the_plan_notes(corpus: Path) -> None:
+    wanted = recipe(1, corpus)
+    odd = replace(
+        wanted,
+        objectives=ObjectivesConfig(alc=False),
+        data=replace(wanted.data, group_by_length=True),
+        training={**wanted.training, "gradient_accumulation_steps": 2},
+    )
+    notes = [plan(one, read_examples([corpus]), build_encoder(one.encoder)).notes for one in (wanted, odd)]
+    assert notes[0] == []
+    assert [note.split(":")[0].split(",")[0] for note in notes[1]] == [
+        "each of the 2 micro-batches of a step is contrasted alone",
+        "without alc nothing trains the similarities by which alm draws its negatives",
+        "data.group_by_length makes texts of like length each other's negatives; it is meant for stage 2",
+    ]
 
 
 @pytest.mark.parametrize("lora", [None, LoraConfig(rank=2)])

@@ -10,7 +10,6 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -19,7 +18,6 @@ from accelerate import state as accelerate_state
 from accelerate.utils import DistributedType
 from safetensors.torch import load_file
 from torch import distributed
-from transformers import Trainer
 
 from mint.config import LanguageConfig, LoraConfig
 from mint.language.shard import find_blocks, shard_blocks
@@ -173,18 +171,3 @@ def test_one_process_spreads_nothing() -> None:
 def test_a_model_that_does_not_name_its_blocks() -> None:
     with pytest.raises(MintError, match=r"language\.shard is true, but Linear does not name its blocks"):
         find_blocks(torch.nn.Linear(2, 2))
-
-
-def test_zero_of_stage_3_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    create = Trainer.create_accelerator_and_postprocess
-    plugin = property(lambda _: SimpleNamespace(zero_stage=3))
-
-    def with_deepspeed(self: Any) -> None:
-        create(self)
-        self.is_deepspeed_enabled = True
-        monkeypatch.setattr(accelerate_state.AcceleratorState, "deepspeed_plugin", plugin)
-
-    monkeypatch.setattr(Trainer, "create_accelerator_and_postprocess", with_deepspeed)
-    monkeypatch.setenv("MINT_CACHE", str(tmp_path / "cache"))
-    with pytest.raises(MintError, match="ZeRO stage 3 spreads the weights"):
-        train_recipe(recipe(1, write_corpus(tmp_path)), tmp_path / "run")

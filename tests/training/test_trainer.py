@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,12 +10,11 @@ import torch
 from safetensors.torch import load_file
 from transformers import TrainerControl, TrainerState
 
-from mint.config import ObjectivesConfig
 from mint.data.features import read_examples
 from mint.data.mixture import MixtureSampler
+from mint.training.arguments import training_arguments
 from mint.training.run import prepare
-from mint.training.trainer import EpochOfSampler, checkpoint_blocks, training_arguments
-from mint.types import MintError
+from mint.training.trainer import EpochOfSampler, checkpoint_blocks
 from tiny_models import tiny_bridge
 from tiny_runs import recipe, train_recipe
 
@@ -34,37 +32,6 @@ class Width:
 
 def no_features(example: Example, number: int) -> Tensor:
     raise AssertionError
-
-
-def test_recipe_over_defaults_and_seed_over_both(corpus: Path, tmp_path: Path) -> None:
-    arguments = training_arguments(recipe(1, corpus, warmup_steps=7), tmp_path)
-    assert arguments.warmup_steps == 7
-    assert arguments.lr_scheduler_type == "linear"
-    assert (arguments.output_dir, arguments.seed) == (str(tmp_path), 0)
-
-
-def test_unused_parameters_are_looked_for_without_alc_alone(corpus: Path, tmp_path: Path) -> None:
-    without = replace(recipe(1, corpus), objectives=ObjectivesConfig(alc=False))
-    looks = [training_arguments(wanted, tmp_path) for wanted in (recipe(1, corpus), recipe(2, corpus), without)]
-    assert [arguments.ddp_find_unused_parameters for arguments in looks] == [False, False, True]
-
-
-@pytest.mark.parametrize("key", ["seed", "output_dir"])
-def test_what_has_its_home_elsewhere_is_refused(key: str, corpus: Path, tmp_path: Path) -> None:
-    with pytest.raises(MintError, match=f"unknown key 'training.{key}'"):
-        training_arguments(recipe(1, corpus, **{key: 1}), tmp_path)
-
-
-def test_a_value_that_the_trainer_refuses(corpus: Path, tmp_path: Path) -> None:
-    with pytest.raises(MintError, match=r"recipe tiny-stage1: training: .*sometimes"):
-        training_arguments(recipe(1, corpus, save_strategy="sometimes"), tmp_path)
-
-
-def test_checkpoints_without_an_optimiser_are_refused(corpus: Path, tmp_path: Path) -> None:
-    with pytest.raises(
-        MintError, match=r"save_only_model is true, but from weights alone no run goes on; leave it out"
-    ):
-        training_arguments(recipe(1, corpus, save_only_model=True), tmp_path)
 
 
 def test_decay(corpus: Path, tmp_path: Path) -> None:

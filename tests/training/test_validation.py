@@ -118,17 +118,18 @@ def test_validation_leaves_the_training_as_it_is(held_out: Path, tmp_path: Path)
     assert all(torch.equal(tensor, without[name]) for name, tensor in with_it.items())
 
 
+@pytest.mark.parametrize(("metric", "step"), [("audio_to_text_recall@1", 2), ("alc", 4)])
 def test_the_best_checkpoint_is_what_a_run_ends_with(
-    held_out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    metric: str, step: int, held_out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     values = iter([0.9, 0.2, 0.4])
-    monkeypatch.setattr(Retrieval, "figures", lambda *_: {"recall": next(values)})
-    best = {"load_best_model_at_end": True, "metric_for_best_model": "recall", "save_steps": 2}
+    monkeypatch.setattr(Retrieval, "figures", lambda *_: {metric: next(values)})
+    best = {"load_best_model_at_end": True, "metric_for_best_model": metric, "save_steps": 2}
     train_recipe(recipe(1, held_out, **{**EVALUATION, **best, "max_steps": 6}), tmp_path)
     kept = sorted(path.name for path in tmp_path.glob("checkpoint-*"))
-    assert kept == ["checkpoint-2", "checkpoint-6"]
+    assert kept == [f"checkpoint-{step}", "checkpoint-6"]
     weights = load_file(tmp_path / "model.safetensors")
-    at_best = load_file(tmp_path / "checkpoint-2" / "model.safetensors")
+    at_best = load_file(tmp_path / f"checkpoint-{step}" / "model.safetensors")
     assert all(torch.equal(tensor, at_best[name]) for name, tensor in weights.items())
     last = load_file(tmp_path / "checkpoint-6" / "model.safetensors")
     assert not torch.equal(last["bridge.queries"], at_best["bridge.queries"])
@@ -192,8 +193,11 @@ def test_mistakes(corpus: Path, held_out: Path, tmp_path: Path, monkeypatch: pyt
         MintError, match=r"eval_strategy is 'steps', but the manifests have no example of the split 'val"
     ):
         train(wanted, tmp_path, examples, prepare_features(encoder, examples), encoder)
-    with pytest.raises(MintError, match=r"load_best_model_at_end needs an eval_strategy; set `steps`"):
-        train_recipe(recipe(1, corpus, load_best_model_at_end=True), tmp_path)
+    monkeypatch.setattr(validation, "CANDIDATES", 1)
+    with pytest.raises(
+        MintError, match=r"metric_for_best_model is 'accuracy', but no held-out task has so few answers"
+    ):
+        train_recipe(recipe(2, held_out, **EVALUATION, metric_for_best_model="accuracy"), tmp_path)
     monkeypatch.setattr(TrainingArguments, "world_size", 7)
     with pytest.raises(MintError, match=r"6 validation items cannot be shared by 7 ranks; hold more out, or use fewer"):
         train_recipe(recipe(1, held_out, **EVALUATION), tmp_path)

@@ -48,10 +48,11 @@ def run(arguments: Namespace) -> int:
 
     from mint.builders import build_encoder
     from mint.data.features import launched_rank, open_examples, prepare_features
-    from mint.training.run import padding_shares, train
+    from mint.training.run import check_models, padding_shares, train
 
     examples = open_examples(recipe.data.manifests, used_splits(recipe))
     encoder = build_encoder(recipe.encoder)
+    check_models(recipe, encoder)
     features = prepare_features(encoder, examples, recipe.data.max_seconds)
     train(recipe, output, examples, features, encoder)
     if launched_rank()[0] == 0:
@@ -70,7 +71,8 @@ def print_plan(recipe: Recipe) -> None:
     from mint.builders import build_encoder
     from mint.config import recipe_to_dict
     from mint.data.features import launched_rank, open_examples
-    from mint.training.run import check, plan
+    from mint.training.plan import plan
+    from mint.training.run import check
 
     check(recipe, Path("runs") / recipe.name)
     encoder = build_encoder(recipe.encoder, weightless=True)

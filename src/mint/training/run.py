@@ -13,7 +13,6 @@ import json
 import platform
 import statistics
 import sys
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import chain
@@ -23,7 +22,7 @@ from typing import Any
 import torch
 from accelerate.utils import broadcast_object_list
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import TrainerState
 
 import mint
@@ -38,15 +37,14 @@ from mint.data.cache import write_skipped
 from mint.data.collate import Stage1Collator, Stage2Collator
 from mint.data.features import Features, launched_rank
 from mint.data.lines import of_splits
-from mint.data.mixture import caption_items, instruction_items
+from mint.data.mixture import caption_items, instruction_items, tasks_of
 from mint.model.convert import LoadReport
-from mint.model.freeze import count_by_module
+from mint.training.arguments import training_arguments, validates
 from mint.training.checkpoints import STATE, checkpoints, last_checkpoint, ranks_of
-from mint.training.costs import Costs, estimate_costs
 from mint.training.start import align_start
 from mint.training.stop import EXIT_CODE, StopOnTerm
-from mint.training.trainer import PADDING, StageTrainer, build_trainer, training_arguments, validates
-from mint.training.validation import Accuracy, Measure, Retrieval, Validation
+from mint.training.trainer import PADDING, StageTrainer, build_trainer
+from mint.training.validation import CANDIDATES, Accuracy, Measure, Retrieval, Validation
 from mint.types import AudioEncoder, Example, LanguageModel, MintError
 
 
@@ -62,23 +60,6 @@ class Prepared:
     """What the checkpoint gave to Bridge-Net; None: it starts from a run of stage 1."""
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What a run would do."""
-
-    parameters: list[tuple[str, int, int]]
-    """Module, its trained and its frozen parameters."""
-    draws_per_epoch: int
-    steps_per_epoch: int
-    steps: int
-    start: str
-    """What Bridge-Net starts from."""
-    costs: Costs | None
-    """None: of a language model whose cost is not known."""
-    notes: list[str]
-    """What may not be as it was meant."""
-
-
 def has_begun(output: Path) -> bool:
     """Whether a folder holds a run, finished or interrupted."""
     return is_finished(output) or bool(checkpoints(output))
@@ -88,11 +69,20 @@ def check(recipe: Recipe, output: Path) -> None:
     """Refuse now what would otherwise be refused once the features are there, perhaps hours later.
 
     Raises:
-        MintError: an argument of training that there is not, or a stage 1 to start from that is not finished.
+        MintError: an argument of training that cannot be used, or a stage 1 to start from that is not finished.
     """
     training_arguments(recipe, output)
     if recipe.start is not None and not is_finished(Path(recipe.start)):
         raise MintError(f"start: {recipe.start} holds no finished run (no model.safetensors); train its stage 1 first")
+
+
+def check_models(recipe: Recipe, encoder: AudioEncoder) -> None:
+    """The same, of what the models' own configurations say.
+
+    Raises:
+        MintError: Bridge-Net cannot have the recipe's sizes.
+    """
+    bridge_sizes(recipe.bridge, encoder.width, vocab_size=0)
 
 
 def train(recipe: Recipe, output: Path, examples: Sequence[Example], features: Features, encoder: AudioEncoder) -> Path:
@@ -163,9 +153,7 @@ def describe_start(recipe: Recipe, report: LoadReport | None) -> str:
     return f"Bridge-Net starts from {given}"
 
 
-def _find_checkpoint(
-    recipe: Recipe, output: Path, trainer: StageTrainer, record: dict[str, Any]
-) -> Path | None:
+def _find_checkpoint(recipe: Recipe, output: Path, trainer: StageTrainer, record: dict[str, Any]) -> Path | None:
     """What to go on from, as rank 0 sees it; it prepares the folder too."""
     found: list[Path | None] = [None]
     if trainer.is_world_process_zero():
@@ -242,7 +230,9 @@ def prepare(
         model, report = build_stage2(recipe, encoder.width, len(tokenizer), language)
         items, held_items = instruction_items(learnt), instruction_items(held)
         collator = Stage2Collator(tokenizer, recipe.bridge.max_text_tokens, language)
-        measure = Accuracy(chain(items, held_items) if validates(recipe) else ())
+        measure = accuracy = Accuracy(chain(items, held_items) if validates(recipe) else ())
+        if held_items and not set(tasks_of(held_items)) & set(accuracy.candidates):
+            _refuse_accuracy(recipe, arguments.metric_for_best_model)
     validation = Validation(held_items, draw, collator, measure) if validates(recipe) else None
     trainer = build_trainer(recipe, arguments, model, items, draw, collator, validation)
     return Prepared(trainer, model, tokenizer, language, report)
@@ -253,62 +243,11 @@ def run_trainer(prepared: Prepared, checkpoint: Path | None) -> None:
     trainer = prepared.trainer
     if checkpoint is not None:
         state = TrainerState.load_from_json(str(checkpoint / STATE))
-        if state.global_step >= trainer.total_steps():  # the Trainer would train one more
+        if state.global_step >= trainer.steps()[1]:  # the Trainer would train one more
             prepared.model.load_state_dict(load_weights(checkpoint))
             trainer.state = state
             return
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-
-
-def plan(recipe: Recipe, examples: Sequence[Example], encoder: AudioEncoder) -> Plan:
-    """What training a recipe would do: builds its models, and trains nothing.
-
-    Of the language model sizes and tokenizer are read, not its weights; what Bridge-Net starts from is read.
-
-    Args:
-        recipe: the run.
-        examples: all examples.
-        encoder: the frozen encoder, which may be weightless.
-
-    Raises:
-        MintError: the recipe cannot be trained.
-    """
-    learnt, held = split(examples)
-    with tempfile.TemporaryDirectory() as folder:
-        prepared = prepare(recipe, Path(folder), learnt, held, _no_features, encoder, weightless=True)
-    trainer = prepared.trainer
-    parameters = list(count_by_module(prepared.model))
-    frozen_models = {"audio encoder": encoder, "language model": getattr(prepared.language, "model", None)}
-    for name, module in frozen_models.items():
-        if isinstance(module, nn.Module):
-            frozen = sum(parameter.numel() for parameter in module.parameters() if not parameter.requires_grad)
-            parameters.append((name, 0, frozen))
-    steps, arguments = trainer.total_steps(), trainer.args
-    has_negatives = recipe.objectives is not None and (recipe.objectives.alc or recipe.objectives.alm)
-    notes = []
-    if arguments.get_warmup_steps(steps) >= steps:
-        notes.append(f"the warm-up of {arguments.get_warmup_steps(steps):,} steps is as long as the run of {steps:,}")
-    if recipe.accumulate_negatives and arguments.gradient_accumulation_steps == 1:
-        notes.append("accumulate_negatives has no effect while training.gradient_accumulation_steps is 1")
-    if has_negatives and not recipe.accumulate_negatives and arguments.gradient_accumulation_steps > 1:
-        notes.append(
-            f"each of the {arguments.gradient_accumulation_steps} micro-batches of a step is contrasted alone, with "
-            "fewer negatives than the batch has; `accumulate_negatives: true` contrasts them all"
-        )
-    if len(learnt) < arguments.train_batch_size * arguments.world_size:
-        notes.append(f"the {len(learnt)} training examples do not fill one batch")
-    on_device = sum(frozen for name, _, frozen in parameters if name != "audio encoder")  # its features are cached
-    trained = sum(count for _, count, _ in parameters)
-    parts = (recipe, prepared.model, prepared.language, encoder, prepared.tokenizer)
-    costs = None
-    try:
-        costs = estimate_costs(*parts, arguments, trained, on_device)
-    except MintError as error:
-        notes.append(f"no costs: {error}")
-    if arguments.deepspeed:
-        notes.append("the memory is that without DeepSpeed, which spreads the moments and, in stage 2, the gradients")
-    draws, start = len(trainer.mixture_sampler), describe_start(recipe, prepared.report)
-    return Plan(parameters, draws, trainer.steps_per_epoch(), steps, start, costs, notes)
 
 
 def save_run(output: Path, prepared: Prepared, features: Features, weights: dict[str, Tensor]) -> None:
@@ -348,6 +287,15 @@ def _refuse_other_models(frozen: dict[str, str], output: Path) -> None:
             )
 
 
+def _refuse_accuracy(recipe: Recipe, metric: str | None) -> None:
+    """Refuse to choose by the accuracy where nothing that is held out is ranked."""
+    if validates(recipe) and metric in ("accuracy", "eval_accuracy"):
+        raise MintError(
+            f"recipe {recipe.name}: training.metric_for_best_model is {metric!r}, but no held-out task has so few "
+            f"answers ({CANDIDATES} at most) that they are ranked; choose 'loss'"
+        )
+
+
 def _refuse_other_recipe(recipe: Recipe, output: Path) -> None:
     path = output / "recipe.yaml"
     if not path.is_file():
@@ -375,7 +323,3 @@ def _flat(values: dict[str, Any], place: str = "") -> dict[str, Any]:
     for key, value in values.items():
         flat |= _flat(value, f"{place}{key}.") if isinstance(value, dict) else {f"{place}{key}": value}
     return flat
-
-
-def _no_features(example: Example, number: int) -> Tensor:
-    raise AssertionError("a plan reads no features")

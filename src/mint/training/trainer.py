@@ -7,8 +7,6 @@ clipping, accumulation, precision, distribution, checkpoints, resume) is the Tra
 
 from __future__ import annotations
 
-import dataclasses
-import difflib
 import sys
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -28,6 +26,7 @@ from mint.data.mixture import Item, ItemDataset, MixtureSampler, RankBatches, gr
 from mint.model.bridge_net import BridgeNet
 from mint.model.parts import Part
 from mint.training.accumulation import parts_of, seeded, weighed, weights_of
+from mint.training.arguments import validates
 from mint.training.checkpoints import seal
 from mint.training.validation import Validation
 from mint.types import MintError
@@ -37,17 +36,6 @@ NO_DECAY = ("bias", "norm", "queries", "temperature")
 
 PADDING = "padding_"
 """Opens the names under which the share of padding is logged: of `audio`, `text`, ..."""
-
-DEFAULTS: dict[str, Any] = {
-    "lr_scheduler_type": "linear",  # paper, section 3.2
-    "learning_rate": 1e-4,  # paper, section 3.2
-    "report_to": ["tensorboard"],
-    "logging_steps": 10,
-    "logging_nan_inf_filter": False,  # a loss that is not finite is to be seen
-    "save_total_limit": 2,
-    "dataloader_pin_memory": torch.cuda.is_available(),
-}
-"""Our defaults where `TrainingArguments` has others; a recipe overrides them."""
 
 
 class StageTrainer(Trainer):
@@ -70,7 +58,6 @@ class StageTrainer(Trainer):
         self.validation = validation
         self.bridge_lr_share = bridge_lr_share
         self.mixture_sampler = sampler
-        self._refuse_shards(accumulate_negatives)
         self.accumulate_negatives = accumulate_negatives
         self._step_batches: list[Any] = []
         self._step_parts: Iterator[tuple[Part, int]] = iter(())
@@ -82,29 +69,24 @@ class StageTrainer(Trainer):
         self.add_callback(LossProgress())
         self.add_callback(EpochOfSampler(sampler))
 
-    def _refuse_shards(self, accumulate_negatives: bool) -> None:
-        """Refuse what cannot be spread over ranks, before it fails in the first step."""
-        if accumulate_negatives and (self.is_fsdp_enabled or self.is_deepspeed_enabled):
-            raise MintError("accumulate_negatives embeds with whole weights: no FSDP, no DeepSpeed; set it to false")
-        state: Any = self.accelerator.state
-        if self.is_fsdp_enabled and (names := state.fsdp_plugin.transformer_cls_names_to_wrap):
-            raise MintError(
-                f"fsdp_config.transformer_layer_cls_to_wrap is {names}, but FSDP must gather Bridge-Net as a whole: "
-                "its passes share what a block computes; leave the key out"
-            )
-        if self.is_deepspeed_enabled and (stage := state.deepspeed_plugin.zero_stage) > 2:
-            raise MintError(
-                f"DeepSpeed's ZeRO stage {stage} spreads the weights, but Bridge-Net is run in several passes that "
-                "share them; choose stage 1 or 2, and `language.shard: true` for a large language model"
-            )
+    def steps(self) -> tuple[int, int]:
+        """Optimiser steps of an epoch, and of the whole run."""
+        batches: Any = self._batches()  # of a loader, its length is asked alone
+        values = self.set_initial_training_values(self.args, batches)
+        return int(values[1]), int(values[6])
 
-    def steps_per_epoch(self) -> int:
-        """Optimiser steps that an epoch has."""
-        return int(self.set_initial_training_values(self.args, self.get_train_dataloader())[1])
-
-    def total_steps(self) -> int:
-        """Optimiser steps that the whole run has."""
-        return int(self.set_initial_training_values(self.args, self.get_train_dataloader())[6])
+    def _batches(self) -> RankBatches:
+        """This rank's part of each batch of an epoch."""
+        ranks, batch_size = self.args.world_size, self._train_batch_size * self.args.world_size
+        batches = RankBatches(
+            self.mixture_sampler, batch_size, self.args.process_index, ranks, self.args.dataloader_drop_last
+        )
+        if not len(batches):
+            raise MintError(
+                f"an epoch of {len(self.mixture_sampler)} draws has no batch of {batch_size} to train on; set "
+                "training.dataloader_drop_last to false, or use fewer ranks"
+            )
+        return batches
 
     def get_batch_samples(self, *args: Any) -> Any:
         """The Trainer's; the micro-batches of the step are kept in mind, and what each of them counts for."""
@@ -192,13 +174,9 @@ class StageTrainer(Trainer):
     def get_train_dataloader(self) -> DataLoader[Any]:
         """This rank's part of each batch; the Trainer's own would fill an epoch's last one with clips twice."""
         args = self.args
-        ranks = args.world_size
-        batches = RankBatches(
-            self.mixture_sampler, self._train_batch_size * ranks, args.process_index, ranks, args.dataloader_drop_last
-        )
         loader = DataLoader(
             self.dataset,
-            batch_sampler=batches,
+            batch_sampler=self._batches(),
             collate_fn=self.data_collator,
             num_workers=args.dataloader_num_workers,
             pin_memory=args.dataloader_pin_memory,
@@ -255,32 +233,6 @@ class LossProgress(TrainerCallback):
             self.bar = None
 
 
-def training_arguments(recipe: Recipe, output: Path) -> TrainingArguments:
-    """The recipe's `training` section as `TrainingArguments`.
-
-    Raises:
-        MintError: a key that `TrainingArguments` does not have, or a value that it refuses.
-    """
-    known = {field.name for field in dataclasses.fields(TrainingArguments)} - {"output_dir", "seed"}
-    for key in recipe.training:
-        if key not in known:
-            near = difflib.get_close_matches(key, known, n=1)
-            cure = f"did you mean {near[0]!r}?" if near else "see transformers' TrainingArguments for what there is"
-            raise MintError(f"recipe {recipe.name}: unknown key 'training.{key}'; {cure}")
-    fixed = {"output_dir": str(output), "seed": recipe.seed, "remove_unused_columns": False}
-    if not validates(recipe) and recipe.training.get("load_best_model_at_end"):
-        raise MintError(f"recipe {recipe.name}: training.load_best_model_at_end needs an eval_strategy; set `steps`")
-    if recipe.training.get("save_only_model"):
-        raise MintError(
-            f"recipe {recipe.name}: training.save_only_model is true, but from weights alone no run goes on; leave it "
-            "out (a finished run holds its weights alone, and `save_strategy: no` writes no checkpoints)"
-        )
-    try:
-        return TrainingArguments(**{**DEFAULTS, **_ranks_of(recipe), **recipe.training, **fixed})
-    except (TypeError, ValueError) as error:
-        raise MintError(f"recipe {recipe.name}: training: {error}") from None
-
-
 def build_trainer(
     recipe: Recipe,
     arguments: TrainingArguments,
@@ -294,7 +246,7 @@ def build_trainer(
 
     Args:
         recipe: the run.
-        arguments: from `training_arguments`.
+        arguments: from `mint.training.arguments`.
         model: `Stage1` or `Stage2`.
         items: what is learnt.
         features: (example, draw number) to frozen features [T, D].
@@ -354,16 +306,6 @@ def checkpoint_blocks(bridge: BridgeNet) -> None:
 def is_checkpointed(bridge: BridgeNet) -> bool:
     """Whether `checkpoint_blocks` changed them."""
     return any("forward" in vars(block) for block in bridge.blocks)
-
-
-def validates(recipe: Recipe) -> bool:
-    """Whether a run looks at its held-out part."""
-    return recipe.training.get("eval_strategy", "no") not in ("no", False, None)  # YAML reads a bare no as false
-
-
-def _ranks_of(recipe: Recipe) -> dict[str, Any]:
-    """Without ALC some weights of the last block have no gradient; else DDP need not look for such in every step."""
-    return {"ddp_find_unused_parameters": recipe.objectives is not None and not recipe.objectives.alc}
 
 
 def _interval() -> float:

@@ -16,6 +16,7 @@ from typing import Any, Protocol, TypeVar
 import torch
 from torch import Tensor, distributed, nn
 
+from mint.config import Recipe
 from mint.data.mixture import Item
 from mint.model import gather
 from mint.model.objectives.alc import similarity
@@ -23,6 +24,8 @@ from mint.types import Example
 
 LIMIT = 1000
 """Held-out items that are looked at, at even distances: validation is to be short beside the steps between two."""
+WAYS = ("text_to_audio", "audio_to_text")
+"""What is looked for by what."""
 DEPTHS = (1, 5, 10)
 """k of recall@k."""
 TIE = 1e-5
@@ -31,6 +34,14 @@ CANDIDATES = 200
 """A task with more different answers is not ranked (captions)."""
 
 Part = TypeVar("Part")
+
+
+def figure_names(recipe: Recipe) -> list[str]:
+    """What validation of a recipe may give; the Trainer puts `eval_` before each."""
+    if recipe.objectives is None:
+        return ["loss", "accuracy"]
+    losses = [name for name in ("alc", "alm", "atg") if getattr(recipe.objectives, name)]
+    return ["loss", *losses, *(f"{way}_recall@{depth}" for way in WAYS for depth in DEPTHS)]
 
 
 class Measure(Protocol):
@@ -60,7 +71,7 @@ class Retrieval:
         scores = similarity(rows["clips"], rows["texts"])
         own = scores.diagonal()
         figures: dict[str, float] = {}
-        for way, table in (("text_to_audio", scores.T), ("audio_to_text", scores)):
+        for way, table in zip(WAYS, (scores.T, scores), strict=True):
             before = (table > own[:, None] - TIE).sum(dim=1) - 1
             figures |= {f"{way}_recall@{depth}": float((before < depth).float().mean()) for depth in DEPTHS}
         return figures
