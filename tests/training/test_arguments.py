@@ -10,14 +10,15 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import TrainingArguments
+from transformers import TrainerCallback, TrainingArguments
+from transformers.integrations import integration_utils
 
 from mint.config import ObjectivesConfig, recipe_from_dict
 from mint.training import run
 from mint.training.arguments import training_arguments
 from mint.training.run import check
 from mint.types import MintError
-from tiny_runs import recipe, recipe_values
+from tiny_runs import recipe, recipe_values, train_recipe
 
 VALIDATES = {"eval_strategy": "steps", "eval_steps": 2}
 
@@ -45,6 +46,44 @@ def test_of_losses_the_smaller_is_better(metric: str, greater: bool, corpus: Pat
     assert training_arguments(wanted, tmp_path).greater_is_better == greater
     asked = replace(wanted, training={**wanted.training, "greater_is_better": not greater})
     assert training_arguments(asked, tmp_path).greater_is_better != greater
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        ({}, ["tensorboard"]),
+        ({"report_to": []}, []),
+        ({"report_to": "none"}, []),
+        ({"report_to": None}, []),
+        ({"report_to": "tensorboard"}, ["tensorboard"]),
+        ({"report_to": "wandb"}, ["tensorboard", "wandb"]),
+        ({"report_to": ["wandb", "trackio"]}, ["tensorboard", "wandb", "trackio"]),
+    ],
+)
+def test_tensorboard_beside_what_is_named(
+    asked: dict[str, Any], expected: list[str], corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    callbacks = dict.fromkeys(("tensorboard", "wandb", "trackio"), TrainerCallback)
+    monkeypatch.setattr("transformers.integrations.integration_utils.INTEGRATION_TO_CALLBACK", callbacks)
+    values = recipe_values(1, corpus)
+    del values["training"]["report_to"]
+    wanted = recipe_from_dict({**values, "training": {**values["training"], **asked}})
+    assert training_arguments(wanted, tmp_path).report_to == expected
+
+
+def test_what_is_named_gets_the_losses(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a stand-in for the callback of Weights & Biases, which is not installed here; TensorBoard writes beside it."""
+    heard: list[dict[str, float]] = []
+
+    class Listener(TrainerCallback):
+        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+            heard.append(logs)
+
+    monkeypatch.setitem(integration_utils.INTEGRATION_TO_CALLBACK, "wandb", Listener)
+    monkeypatch.setenv("TENSORBOARD_LOGGING_DIR", str(tmp_path / "board"))
+    train_recipe(recipe(1, corpus, report_to="wandb"), tmp_path / "run")
+    assert [set(logs) >= {"loss", "alc", "alm", "atg", "grad_norm"} for logs in heard[:3]] == [True] * 3
+    assert list((tmp_path / "board").glob("events.*"))
 
 
 def test_the_backend_of_ranks_is_none_of_one_process(corpus: Path, tmp_path: Path) -> None:

@@ -142,11 +142,11 @@ def _derived(recipe: Recipe) -> dict[str, Any]:
 
 
 def _reports(asked: str | list[str] | None) -> list[str]:
-    """What the recipe names; nothing where it names nothing or `none`."""
+    """TensorBoard, and what the recipe names beside it; nothing where it names nothing or `none`."""
     names = [asked] if isinstance(asked, str) else list(asked or [])
     if names in ([], ["none"]):
         return []
-    return names
+    return names if {"all", "tensorboard"} & set(names) else ["tensorboard", *names]
 
 
 def _try_parts(arguments: TrainingArguments) -> None:
