@@ -8,6 +8,7 @@ puts them between their marks in that page; a test holds the page to them. Nothi
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -142,7 +143,7 @@ def runs(sizes: BridgeSizes) -> str:
     }
     rows = []
     for name, (clips, many, one) in cases.items():
-        number = clips // (BATCH * RANKS) * EPOCHS
+        number = math.ceil(clips / (BATCH * RANKS)) * EPOCHS
         hours = step_seconds(many, "A100") * number / 3600, step_seconds(one, "H100") * number / 3600
         rows.append((name, f"{number:,}", f"{hours[0]:.2f}", f"{hours[1]:.2f}"))
     return table(("run", "steps", "8 A100, h", "1 H100, h"), rows)

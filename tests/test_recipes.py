@@ -9,9 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
+from mint.builders import build_encoder
 from mint.config import LanguageConfig, Recipe, load_recipe, recipe_to_dict, shipped_recipes
+from mint.data.features import read_examples
+from mint.training.plan import plan, plannable
 from mint.training.run import check
 from tiny_encoders import tiny_waveform_model, waveform_extractor
 from tiny_languages import tiny_language, tiny_seq2seq
@@ -70,10 +74,27 @@ def test_two_steps(name: str, folder: Path, tmp_path: Path) -> None:
     assert all(math.isfinite(loss) for loss in losses)
 
 
+@pytest.mark.skipif(torch.accelerator.is_available(), reason="the recipes of the paper are for accelerators")
+@pytest.mark.parametrize("name", [name for name in RECIPES if name.startswith("paper/")])
+def test_a_plan_without_an_accelerator_and_before_stage_1(name: str, folder: Path, tmp_path: Path) -> None:
+    recipe = load_recipe(name)
+    made = stand_in(recipe, folder)
+    training = {key: value for key, value in made.training.items() if key != "use_cpu"}
+    here, notes = plannable(replace(made, start=recipe.start, training=training), 8)
+    assert notes[0] == "there is no accelerator here: planned on the CPU"
+    assert notes[1:] == (
+        [f"start: {recipe.start} holds no finished run yet; planned without it"] if recipe.start else []
+    )
+    check(here, tmp_path)
+    planned = plan(here, read_examples(here.data.manifests), build_encoder(here.encoder), 1)
+    assert planned.steps == 2
+    assert planned.costs is not None
+
+
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_recipe_resolves_and_is_complete(name: str, tmp_path: Path) -> None:
     recipe = load_recipe(name)
-    check(replace(recipe, start=None, training={**recipe.training, "bf16": False}), tmp_path)
+    check(plannable(recipe, 8)[0], tmp_path)
     written = yaml.safe_load(shipped_recipes()[name].read_text(encoding="utf-8"))
     resolved = recipe_to_dict(recipe)
     assert resolved.items() >= {key: resolved[key] for key in written}.items()

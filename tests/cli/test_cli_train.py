@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from mint.cli import main
@@ -161,6 +162,27 @@ def test_what_bridge_net_starts_from_is_told_once(
     assert main(["train", second, "--output", "run/stage2", "start=run/stage1", *start]) == 0
     assert "Bridge-Net starts from the stage 1 in run/stage1\n" in capsys.readouterr().err
     assert json.loads(Path("run/stage2/run.json").read_text())["bridge_start"] is None
+
+
+@pytest.mark.skipif(torch.accelerator.is_available(), reason="there is one")
+def test_a_dry_run_for_ranks_and_accelerators_that_are_not_here(
+    recipe: str, manifest: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    second = write_recipe(Path("second.yaml"), 2, manifest).name
+    far = ["start=nowhere", "training.use_cpu=false", "training.bf16=true", "training.fsdp=true"]
+    assert main(["train", second, "--dry-run", "--ranks", "2", *far]) == 0
+    out = capsys.readouterr().out
+    assert yaml.safe_load(out.split("\n\n")[0])["start"] == "nowhere"
+    assert "12 draws an epoch, 2 steps an epoch, 3 steps in all, on 2 ranks" in out
+    assert [line for line in out.splitlines() if line.startswith("note:")] == [
+        "note: there is no accelerator here: planned on the CPU",
+        "note: the memory is that of whole weights on each rank, without training.fsdp",
+        "note: start: nowhere holds no finished run yet; planned without it",
+        "note: the 6 training examples do not fill one batch",
+    ]
+    for mistake in (["--ranks", "2"], ["--ranks", "0", "--dry-run"]):
+        assert main(["train", recipe, *mistake]) == 2
+        assert "give a number from 1 on and --dry-run" in error(capsys)
 
 
 def test_sigterm(recipe: str) -> None:

@@ -309,7 +309,7 @@ def test_the_plan(corpus: Path) -> None:
     plans = {}
     for steps, negatives in ((1, True), (1, False), (4, True), (4, False)):
         wanted = accumulation(corpus, steps, 2, negatives)
-        plans[steps, negatives] = plan(wanted, read_examples([corpus]), build_encoder(wanted.encoder))
+        plans[steps, negatives] = plan(wanted, read_examples([corpus]), build_encoder(wanted.encoder), 1)
     assert plans[1, True].notes == [
         "accumulate_negatives has no effect while training.gradient_accumulation_steps is 1",
         *plans[1, False].notes,

@@ -16,7 +16,7 @@ from mint.data.features import read_examples
 from mint.language.shard import find_blocks
 from mint.training.costs import Costs, estimate_costs
 from mint.training.estimate import step_seconds
-from mint.training.run import Plan, plan
+from mint.training.plan import Plan, plan
 from tiny_languages import tiny_language
 from tiny_runs import recipe
 
@@ -75,10 +75,8 @@ def test_what_is_spread_over_ranks_is_divided_by_them(corpus: Path) -> None:
     blocks = [sum(parameter.numel() for parameter in block.parameters()) for block in find_blocks(model.model)]
 
     def memory(ranks: int, fsdp: bool) -> dict[str, int]:
-        arguments = SimpleNamespace(
-            train_batch_size=4, world_size=ranks, gradient_accumulation_steps=1, bf16=False, fsdp=fsdp
-        )
-        return estimate_costs(wanted, stage, language, encoder, tokenizer, arguments, 1000, frozen).memory
+        arguments = SimpleNamespace(train_batch_size=4, gradient_accumulation_steps=1, bf16=False, fsdp=fsdp)
+        return estimate_costs(wanted, stage, language, encoder, tokenizer, arguments, 1000, frozen, ranks).memory
 
     alone, four, spread = memory(1, False), memory(4, False), memory(4, True)
     assert alone["frozen weights"] == 4 * frozen

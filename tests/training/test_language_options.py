@@ -122,7 +122,7 @@ def test_adapters_in_the_plan(corpus: Path) -> None:
     counts = {}
     for lora in (LORA, None):
         wanted = with_language(corpus, lora=lora)
-        planned = plan(wanted, read_examples([corpus]), build_encoder(wanted.encoder))
+        planned = plan(wanted, read_examples([corpus]), build_encoder(wanted.encoder), 1)
         counts[lora] = {name: (trained, frozen) for name, trained, frozen in planned.parameters}
     assert counts[LORA].pop("lora") == (2 * 2 * (32 + 32) * LORA.rank, 0)
     assert counts[LORA] == counts[None]

@@ -153,6 +153,31 @@ def test_an_epoch_without_a_batch(corpus: Path, tmp_path: Path) -> None:
         train_recipe(recipe(1, corpus, per_device_train_batch_size=16, dataloader_drop_last=True), tmp_path)
 
 
+@pytest.mark.parametrize(("clips", "batch", "accumulation"), [(9, 2, 1), (9, 2, 2), (403_050, 64, 1)])
+@pytest.mark.parametrize("ranks", [1, 2, 8])
+def test_steps_of_ranks_that_are_not_there(
+    clips: int, batch: int, accumulation: int, ranks: int, corpus: Path, tmp_path: Path
+) -> None:
+    """As in `RankBatches`: the last batch counts if each rank has a clip of it."""
+    wanted = recipe(
+        1,
+        corpus,
+        max_steps=-1,
+        num_train_epochs=10,
+        per_device_train_batch_size=batch,
+        gradient_accumulation_steps=accumulation,
+    )
+    wanted = replace(wanted, data=replace(wanted.data, examples_per_epoch=clips))
+    encoder = build_encoder(wanted.encoder)
+    planned = plan(wanted, read_examples([corpus]), encoder, ranks)
+    batches = [min(batch * ranks, clips - first) for first in range(0, clips, batch * ranks)]
+    expected = math.ceil(sum(size >= ranks for size in batches) / accumulation)
+    assert (planned.steps_per_epoch, planned.steps) == (expected, 10 * expected)
+    assert expected == 788 or (clips, ranks) != (403_050, 8)
+    assert planned.costs is not None
+    assert planned.costs.shapes.ranks == ranks
+
+
 def test_what_the_plan_notes(corpus: Path) -> None:
     wanted = recipe(1, corpus)
     odd = replace(
@@ -161,7 +186,7 @@ def test_what_the_plan_notes(corpus: Path) -> None:
         data=replace(wanted.data, group_by_length=True),
         training={**wanted.training, "gradient_accumulation_steps": 2},
     )
-    notes = [plan(one, read_examples([corpus]), build_encoder(one.encoder)).notes for one in (wanted, odd)]
+    notes = [plan(one, read_examples([corpus]), build_encoder(one.encoder), 1).notes for one in (wanted, odd)]
     assert notes[0] == []
     assert [note.split(":")[0].split(",")[0] for note in notes[1]] == [
         "each of the 2 micro-batches of a step is contrasted alone",
@@ -220,7 +245,7 @@ def test_plan(
     stage: int, training: dict[str, Any], draws: int, steps_per_epoch: int, steps: int, corpus: Path, tmp_path: Path
 ) -> None:
     wanted = recipe(stage, corpus, **training)
-    planned = plan(wanted, read_examples([corpus]), build_encoder(wanted.encoder))
+    planned = plan(wanted, read_examples([corpus]), build_encoder(wanted.encoder), 1)
     assert (planned.draws_per_epoch, planned.steps_per_epoch, planned.steps) == (draws, steps_per_epoch, steps)
     train_recipe(wanted, tmp_path)
     assert losses(tmp_path)[-1]["step"] == steps

@@ -23,6 +23,7 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument("--output", type=Path, metavar="DIR", help="folder of the run (default: runs/NAME)")
     parser.add_argument("--resume", action="store_true", help="go on with the run that is in the folder, if any")
     parser.add_argument("--dry-run", action="store_true", help="print what would be trained, and train nothing")
+    parser.add_argument("--ranks", type=int, metavar="N", help="with --dry-run: plan for N ranks (default: one)")
     parser.set_defaults(run=run)
 
 
@@ -31,8 +32,12 @@ def run(arguments: Namespace) -> int:
     from mint.config import load_recipe
 
     recipe = load_recipe(arguments.recipe, arguments.overrides)
+    if arguments.ranks is not None and (not arguments.dry_run or arguments.ranks < 1):
+        raise MintError(
+            f"--ranks is {arguments.ranks}; give a number from 1 on and --dry-run (torchrun launches ranks)"
+        )
     if arguments.dry_run:
-        print_plan(recipe)
+        print_plan(recipe, arguments.ranks)
         return 0
     output = arguments.output or Path("runs") / recipe.name
 
@@ -61,22 +66,28 @@ def run(arguments: Namespace) -> int:
     return 0
 
 
-def print_plan(recipe: Recipe) -> None:
+def print_plan(recipe: Recipe, ranks: int | None = None) -> None:
     """Print the resolved recipe, the parameters of each module, the length of the training and the cost of a step.
 
-    Of several ranks, the first prints.
+    Of several launched ranks, the first prints.
+
+    Args:
+        recipe: as it would be trained.
+        ranks: by so many; None: as many as were launched.
     """
     import yaml
 
     from mint.builders import build_encoder
     from mint.config import recipe_to_dict
     from mint.data.features import launched_rank, open_examples
-    from mint.training.plan import plan
+    from mint.training.plan import plan, plannable
     from mint.training.run import check
 
-    check(recipe, Path("runs") / recipe.name)
+    ranks = ranks or launched_rank()[1]
+    here, notes = plannable(recipe, ranks)
+    check(here, Path("runs") / recipe.name)
     encoder = build_encoder(recipe.encoder, weightless=True)
-    planned = plan(recipe, open_examples(recipe.data.manifests), encoder)
+    planned = plan(here, open_examples(recipe.data.manifests), encoder, ranks)
     if launched_rank()[0] != 0:
         return
     trained_in_all = sum(trained for _, trained, _ in planned.parameters)
@@ -87,12 +98,12 @@ def print_plan(recipe: Recipe) -> None:
         print(f"{name:<20} {trained:>15,} {frozen:>15,}")
     print(
         f"\n{planned.draws_per_epoch:,} draws an epoch, {planned.steps_per_epoch:,} steps an epoch, "
-        f"{planned.steps:,} steps in all"
+        f"{planned.steps:,} steps in all" + (f", on {ranks} ranks" if ranks > 1 else "")
     )
     print(planned.start)
     if planned.costs is not None:
         print_costs(planned.costs)
-    for note in planned.notes:
+    for note in [*notes, *planned.notes]:
         print(f"note: {note}")
 
 

@@ -65,6 +65,7 @@ def estimate_costs(
     arguments: Any,
     trained: int,
     frozen: int,
+    ranks: int = 1,
 ) -> Costs:
     """Estimate the costs of a recipe.
 
@@ -77,6 +78,7 @@ def estimate_costs(
         arguments: `TrainingArguments`.
         trained: numbers.
         frozen: numbers that stand on the device; the encoder does not.
+        ranks: among which a global batch is shared.
 
     Raises:
         MintError: a language model whose cost is not known.
@@ -85,7 +87,7 @@ def estimate_costs(
     text = recipe.bridge.max_text_tokens
     framed = len(language.opening) + len(language.prompt_tokens("")) if isinstance(language, CausalLanguageModel) else 0
     prompt = text + framed  # a chat template writes around it
-    shapes = Shapes(arguments.train_batch_size, frames, text, prompt=prompt, answer=text, ranks=arguments.world_size)
+    shapes = Shapes(arguments.train_batch_size, frames, text, prompt=prompt, answer=text, ranks=ranks)
     parts, sizes = arguments.gradient_accumulation_steps, bridge_sizes(recipe.bridge, encoder.width, len(tokenizer))
     bridge = BridgeSizes.of(sizes, checkpointed=is_checkpointed(stage.bridge))
     joined = recipe.accumulate_negatives and parts > 1
@@ -97,14 +99,14 @@ def estimate_costs(
         adapters = adapters_of(stage)
         work = stage2_work(bridge, LanguageSizes.of(model.config), shapes, recipe.instruction_aware, adapters)
         if recipe.language is not None and recipe.language.shard:
-            frozen = sharded(model, frozen, arguments.world_size)
+            frozen = sharded(model, frozen, ranks)
     memory = memory_bytes(
         work,
         trained,
         frozen,
         mixed=bool(arguments.bf16),
         frozen_bytes=2 if recipe.language is not None and recipe.language.dtype == "bfloat16" else 4,
-        shards=arguments.world_size if arguments.fsdp else 1,
+        shards=ranks if arguments.fsdp else 1,
         features=2 * parts * shapes.batch * frames * encoder.width if joined else 0,
     )
     seconds = {device: step_seconds(work * parts, device) for device in PEAK_FLOPS}

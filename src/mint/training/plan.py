@@ -1,16 +1,23 @@
-"""What a recipe would do: `mint train --dry-run`. The models are built, and nothing is trained."""
+"""What a recipe would do: `mint train --dry-run`. The models are built, and nothing is trained.
+
+A plan may be made anywhere: without the accelerators and the other ranks that the recipe is for, and before its stage 1
+is trained.
+"""
 
 from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 from transformers import TrainingArguments
 
+from mint.builders import is_finished
 from mint.config import Recipe
+from mint.data.features import launched_rank
 from mint.model.freeze import count_by_module
 from mint.training.costs import Costs, estimate_costs
 from mint.training.run import describe_start, prepare, split
@@ -34,15 +41,37 @@ class Plan:
     """What may not be as it was meant."""
 
 
-def plan(recipe: Recipe, examples: Sequence[Example], encoder: AudioEncoder) -> Plan:
+def plannable(recipe: Recipe, ranks: int) -> tuple[Recipe, list[str]]:
+    """A recipe as it can be built here, and notes on what it is without.
+
+    Args:
+        recipe: as it would be trained.
+        ranks: by so many.
+    """
+    training, notes = dict(recipe.training), []
+    if not training.get("use_cpu") and not torch.accelerator.is_available():
+        training = {**training, "use_cpu": True, "tf32": None}
+        notes.append("there is no accelerator here: planned on the CPU")
+    for key in ("fsdp", "deepspeed"):
+        if ranks > launched_rank()[1] and training.pop(key, None):
+            notes.append(f"the memory is that of whole weights on each rank, without training.{key}")
+    start = recipe.start
+    if start is not None and not is_finished(Path(start)):
+        notes.append(f"start: {start} holds no finished run yet; planned without it")
+        start = None
+    return replace(recipe, training=training, start=start), notes
+
+
+def plan(recipe: Recipe, examples: Sequence[Example], encoder: AudioEncoder, ranks: int = 1) -> Plan:
     """What training a recipe would do.
 
     Of the language model sizes and tokenizer are read, not its weights; what Bridge-Net starts from is read.
 
     Args:
-        recipe: the run.
-        examples: all examples.
+        recipe: `plannable` here.
+        examples: all.
         encoder: the frozen encoder, which may be weightless.
+        ranks: how many would train it.
 
     Raises:
         MintError: the recipe cannot be trained.
@@ -57,14 +86,19 @@ def plan(recipe: Recipe, examples: Sequence[Example], encoder: AudioEncoder) -> 
         if isinstance(module, nn.Module):
             frozen = sum(parameter.numel() for parameter in module.parameters() if not parameter.requires_grad)
             parameters.append((name, 0, frozen))
-    steps_per_epoch, steps = trainer.steps()
+    steps_per_epoch, steps = trainer.steps(ranks)
     on_device = sum(frozen for name, _, frozen in parameters if name != "audio encoder")  # its features are cached
     trained = sum(count for _, count, _ in parameters)
     parts = (recipe, prepared.model, prepared.language, encoder, prepared.tokenizer)
-    notes = [*_notes_of_objectives(recipe, trainer.args), *_notes_of_length(trainer.args, len(learnt), steps)]
+    notes = _notes_of_objectives(recipe, trainer.args)
+    if trainer.args.get_warmup_steps(steps) >= steps:
+        warmup = trainer.args.get_warmup_steps(steps)
+        notes.append(f"the warm-up of {warmup:,} steps is as long as the run of {steps:,}")
+    if len(learnt) < trainer.args.train_batch_size * ranks:
+        notes.append(f"the {len(learnt)} training examples do not fill one batch")
     costs = None
     try:
-        costs = estimate_costs(*parts, trainer.args, trained, on_device)
+        costs = estimate_costs(*parts, trainer.args, trained, on_device, ranks)
     except MintError as error:
         notes.append(f"no costs: {error}")
     if trainer.args.deepspeed:
@@ -90,15 +124,6 @@ def _notes_of_objectives(recipe: Recipe, arguments: TrainingArguments) -> list[s
         )
     if on is not None and recipe.data.group_by_length:
         notes.append("data.group_by_length makes texts of like length each other's negatives; it is meant for stage 2")
-    return notes
-
-
-def _notes_of_length(arguments: TrainingArguments, examples: int, steps: int) -> list[str]:
-    notes = []
-    if arguments.get_warmup_steps(steps) >= steps:
-        notes.append(f"the warm-up of {arguments.get_warmup_steps(steps):,} steps is as long as the run of {steps:,}")
-    if examples < arguments.train_batch_size * arguments.world_size:
-        notes.append(f"the {examples} training examples do not fill one batch")
     return notes
 
 

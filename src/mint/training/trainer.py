@@ -69,15 +69,16 @@ class StageTrainer(Trainer):
         self.add_callback(LossProgress())
         self.add_callback(EpochOfSampler(sampler))
 
-    def steps(self) -> tuple[int, int]:
-        """Optimiser steps of an epoch, and of the whole run."""
-        batches: Any = self._batches()  # of a loader, its length is asked alone
+    def steps(self, ranks: int | None = None) -> tuple[int, int]:
+        """Optimiser steps of an epoch, and of the whole run; by so many ranks, None: by those that there are."""
+        batches: Any = self._batches(ranks)  # of a loader, its length is asked alone
         values = self.set_initial_training_values(self.args, batches)
         return int(values[1]), int(values[6])
 
-    def _batches(self) -> RankBatches:
+    def _batches(self, ranks: int | None = None) -> RankBatches:
         """This rank's part of each batch of an epoch."""
-        ranks, batch_size = self.args.world_size, self._train_batch_size * self.args.world_size
+        ranks = ranks or self.args.world_size
+        batch_size = self._train_batch_size * ranks
         batches = RankBatches(
             self.mixture_sampler, batch_size, self.args.process_index, ranks, self.args.dataloader_drop_last
         )
