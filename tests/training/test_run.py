@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -144,6 +146,64 @@ def test_mistakes_are_found_before_the_features(corpus: Path, tmp_path: Path) ->
     long = recipe(1, corpus)
     with pytest.raises(MintError, match=r"max_text_tokens is 200, but tiny has 128 positions; choose as many or fewer"):
         check_models(replace(long, bridge=replace(long.bridge, max_text_tokens=200)), build_encoder(long.encoder))
+
+
+@pytest.fixture(scope="module")
+def first(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished stage 1."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MINT_CACHE", str(corpus.parent / "cache"))
+        return train_recipe(recipe(1, corpus), tmp_path_factory.mktemp("first"))
+
+
+@pytest.mark.parametrize(
+    ("encoder", "message"),
+    [
+        (
+            {"family": "waveform"},
+            "was trained with encoder.family 'tiny', and this recipe has 'waveform'; give both the",
+        ),
+        ({"weights": "other"}, "was trained with encoder.weights 'asset:yamnet', and this recipe has 'other'; give"),
+    ],
+)
+def test_a_start_with_another_encoder(
+    encoder: dict[str, Any], message: str, first: Path, corpus: Path, tmp_path: Path
+) -> None:
+    wanted = replace(recipe(2, corpus), start=str(first))
+    check(wanted, tmp_path)
+    with pytest.raises(MintError, match=re.escape(message)):
+        check(replace(wanted, encoder=replace(wanted.encoder, **encoder)), tmp_path)
+    check(replace(wanted, encoder=replace(wanted.encoder, weights=str(tmp_path))), tmp_path)  # its content is compared
+
+
+def test_a_start_with_another_layer(first: Path, corpus: Path, tmp_path: Path) -> None:
+    shutil.copytree(first, tmp_path / "first")
+    kept = tmp_path / "first" / "recipe.yaml"
+    kept.write_text(kept.read_text().replace("family: tiny", "family: waveform", 1).replace("layer: null", "layer: 3"))
+    wanted = replace(recipe(2, corpus), start=str(tmp_path / "first"))
+    wanted = replace(wanted, encoder=replace(wanted.encoder, family="waveform"))
+    with pytest.raises(MintError, match=r"was trained with encoder.layer 3, and this recipe has None; give both the"):
+        check(wanted, tmp_path / "second")
+
+
+def test_a_start_whose_encoder_had_other_weights(first: Path, corpus: Path, tmp_path: Path) -> None:
+    """The same recipe, but the folder or branch that it names holds something else by now."""
+    wanted = replace(recipe(2, corpus), start=str(first))
+    encoder = build_encoder(wanted.encoder)
+    check_models(wanted, encoder)
+    encoder.identity = "tiny of a later day"
+    message = r"was trained with the encoder 'tiny: tanh .*, and this one is 'tiny of a later day'; give both the same"
+    with pytest.raises(MintError, match=message):
+        check_models(wanted, encoder)
+    examples = read_examples([corpus])
+    with pytest.raises(MintError, match=message):
+        train(wanted, tmp_path, examples, prepare_features(encoder, examples), encoder)
+
+
+def test_a_start_that_is_no_stage_1(first: Path, corpus: Path, tmp_path: Path) -> None:
+    second = train_recipe(replace(recipe(2, corpus), start=str(first)), tmp_path / "second")
+    with pytest.raises(MintError, match=r"second is a run of stage 2; give the folder of its stage 1"):
+        check(replace(recipe(2, corpus), start=str(second)), tmp_path / "third")
 
 
 def test_an_epoch_without_a_batch(corpus: Path, tmp_path: Path) -> None:

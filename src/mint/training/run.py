@@ -69,20 +69,40 @@ def check(recipe: Recipe, output: Path) -> None:
     """Refuse now what would otherwise be refused once the features are there, perhaps hours later.
 
     Raises:
-        MintError: an argument of training that cannot be used, or a stage 1 to start from that is not finished.
+        MintError: an argument of training that cannot be used, or a start that is no finished stage 1 of this encoder.
     """
     training_arguments(recipe, output)
-    if recipe.start is not None and not is_finished(Path(recipe.start)):
+    if recipe.start is None:
+        return
+    if not is_finished(Path(recipe.start)):
         raise MintError(f"start: {recipe.start} holds no finished run (no model.safetensors); train its stage 1 first")
+    before = load_recipe(Path(recipe.start) / "recipe.yaml")
+    if before.stage != 1:
+        raise MintError(f"start: {recipe.start} is a run of stage {before.stage}; give the folder of its stage 1")
+    for key in ("family", "weights", "layer"):
+        here, there = getattr(recipe.encoder, key), getattr(before.encoder, key)
+        moved = key == "weights" and Path(here).is_dir()  # `check_models` compares what is in the folders
+        if here != there and not moved:
+            raise MintError(
+                f"start: {recipe.start} was trained with encoder.{key} {there!r}, and this recipe has {here!r}; "
+                "give both the same encoder"
+            )
 
 
 def check_models(recipe: Recipe, encoder: AudioEncoder) -> None:
     """The same, of what the models' own configurations say.
 
     Raises:
-        MintError: Bridge-Net cannot have the recipe's sizes.
+        MintError: Bridge-Net cannot have the recipe's sizes, or its start has learnt from another encoder.
     """
     bridge_sizes(recipe.bridge, encoder.width, vocab_size=0)
+    if recipe.start is not None:
+        there = load_record(Path(recipe.start))["frozen"]["encoder"]
+        if there != encoder.identity:
+            raise MintError(
+                f"start: {recipe.start} was trained with the encoder {there!r}, and this one is {encoder.identity!r}; "
+                "give both the same weights (encoder.revision names them on the hub)"
+            )
 
 
 def train(recipe: Recipe, output: Path, examples: Sequence[Example], features: Features, encoder: AudioEncoder) -> Path:
@@ -214,6 +234,8 @@ def prepare(
         weightless: the language model has sizes and no weights: nothing can be trained.
     """
     arguments = training_arguments(recipe, output)
+    if not weightless:
+        check_models(recipe, encoder)
     tokenizer = build_tokenizer(recipe.bridge)
     language = None
     report: LoadReport | None
