@@ -22,8 +22,8 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from mint.config import Recipe, save_recipe
 from mint.training import run
-from mint.training.checkpoints import SUMS, checkpoints
-from mint.training.stop import StopOnTerm
+from mint.training.checkpoints import SUMS, checkpoints, is_whole, ranks_of
+from mint.training.stop import ECHO, StopOnTerm
 from mint.training.trainer import StageTrainer
 from mint.types import MintError
 from tiny_ranks import run_ranks
@@ -213,6 +213,9 @@ def test_the_second_sigterm_is_not_held_back() -> None:
             os.kill(os.getpid(), signal.SIGTERM)
             assert (stop.asked, heard) == (True, [])
             os.kill(os.getpid(), signal.SIGTERM)
+            assert heard == []  # the launcher passes on what the scheduler sent to all
+            stop.heard -= ECHO
+            os.kill(os.getpid(), signal.SIGTERM)
             assert heard == [signal.SIGTERM]
     finally:
         signal.signal(signal.SIGTERM, before)
@@ -281,6 +284,31 @@ def test_a_checkpoint_is_finished_by_its_slowest_rank_and_gone_on_with_by_others
     train_recipe(recipe(1, tmp_path / "corpus.jsonl"), run)
     assert "checkpoint-2 was written by 2 rank(s), and 1 go on: weights and optimiser" in capsys.readouterr().err
     assert steps(run) == [1, 2, 3]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("to", ["torchrun", "one rank", "all"])
+def test_sigterm_under_torchrun(to: str, corpus: Path, tmp_path: Path) -> None:
+    """Its exit code is 1, whatever that of its ranks; a checkpoint is there."""
+    save_recipe(recipe(1, corpus, max_steps=100000), tmp_path / "recipe.yaml")
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "mint"]
+    output = tmp_path / "out"
+    command = [*launch, "train", str(tmp_path / "recipe.yaml"), "--output", str(output)]
+    child = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    while not checkpoints(output):
+        assert child.poll() is None
+        time.sleep(0.01)
+    pgrep = subprocess.run(["pgrep", "--parent", str(child.pid)], capture_output=True, text=True, check=True)
+    ranks = [int(line) for line in pgrep.stdout.split()]
+    assert len(ranks) == 2
+    for process in {"torchrun": [child.pid], "one rank": ranks[1:], "all": [child.pid, *ranks]}[to]:
+        os.kill(process, signal.SIGTERM)
+    _, err = child.communicate(timeout=120)
+    assert child.returncode == 1
+    newest = checkpoints(output)[0]
+    assert f"SIGTERM: stopped at step {newest.name.partition('-')[2]} with a checkpoint in {output}" in err
+    assert is_whole(newest)
+    assert ranks_of(newest) == 2
 
 
 @pytest.mark.slow

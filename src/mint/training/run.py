@@ -144,7 +144,10 @@ def train(recipe: Recipe, output: Path, examples: Sequence[Example], features: F
     if finished and trainer.is_world_process_zero():
         save_run(output, prepared, features, weights)
     if stop.asked:
-        print(f"SIGTERM: stopped at step {trainer.state.global_step} with a checkpoint in {output}", file=sys.stderr)
+        if trainer.is_world_process_zero():
+            print(
+                f"SIGTERM: stopped at step {trainer.state.global_step} with a checkpoint in {output}", file=sys.stderr
+            )
         raise SystemExit(EXIT_CODE)
     return output
 

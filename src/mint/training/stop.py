@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -14,6 +15,9 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 EXIT_CODE = 128 + signal.SIGTERM
 """143, what a shell says of a process that SIGTERM has ended."""
+ECHO = 5.0
+"""Seconds after a signal in which another is the same one: schedulers send it to a launcher and to its ranks, and the
+launcher passes it on."""
 
 
 class StopOnTerm(TrainerCallback):
@@ -21,18 +25,25 @@ class StopOnTerm(TrainerCallback):
 
     def __init__(self) -> None:
         self.asked = False
+        self.heard = 0.0
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Heed SIGTERM; a second one ends the process at once. Python allows this in its main thread alone."""
+        """Heed SIGTERM; a second one ends the process at once. Python allows this in its main thread alone.
+
+        What comes within `ECHO` seconds is no second one.
+        """
         if threading.current_thread() is not threading.main_thread():
             yield
             return
         before = signal.getsignal(signal.SIGTERM) or signal.SIG_DFL
 
         def hear(*_: Any) -> None:
-            self.asked = True
-            signal.signal(signal.SIGTERM, before)
+            if not self.heard:
+                self.asked, self.heard = True, time.monotonic()
+            elif time.monotonic() - self.heard > ECHO:
+                signal.signal(signal.SIGTERM, before)
+                signal.raise_signal(signal.SIGTERM)
 
         signal.signal(signal.SIGTERM, hear)
         try:
