@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,6 +69,25 @@ def test_activation_checkpointing_gives_the_same_weights(stage: int, corpus: Pat
         weights.append(load_file(tmp_path / name / "model.safetensors"))
     assert weights[0].keys() == weights[1].keys()
     assert all(torch.equal(tensor, weights[1][key]) for key, tensor in weights[0].items())
+
+
+@pytest.mark.parametrize("stage", [pytest.param(1, marks=pytest.mark.slow), 2])
+def test_a_compiled_model_learns_the_same(stage: int, corpus: Path, tmp_path: Path) -> None:
+    """By a backend that traces and compiles nothing; clips and texts vary in length."""
+    compiled = {"torch_compile": True, "torch_compile_backend": "aot_eager"}
+    for name, training in (("compiled", compiled), ("eager", {})):
+        made = recipe(stage, corpus, max_steps=3, optim="sgd", learning_rate=0.05, **training)
+        made = replace(made, bridge=replace(made.bridge, dropout=0.0, num_layers=1))
+        train_recipe(made, tmp_path / name)
+    weights, expected = (load_file(tmp_path / name / "model.safetensors") for name in ("compiled", "eager"))
+    assert weights.keys() == expected.keys()
+    for name, tensor in expected.items():
+        torch.testing.assert_close(weights[name], tensor, rtol=1e-4, atol=1e-5, msg=name)
+    losses = [
+        [line["loss"] for line in json.loads((tmp_path / name / "history.json").read_text()) if "loss" in line]
+        for name in ("compiled", "eager")
+    ]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
 
 
 def test_activation_checkpointing_keeps_less() -> None:
