@@ -60,6 +60,30 @@ def test_the_trainer_draws_from_the_mixture(corpus: Path, tmp_path: Path) -> Non
     assert batches.sampler is prepared.trainer.mixture_sampler
 
 
+@pytest.mark.parametrize("micro_batches", [1, 2])
+def test_gradients_are_clipped_to_their_norm(micro_batches: int, corpus: Path, tmp_path: Path) -> None:
+    """One plain step, against the norm of the whole step's gradients as a step without clipping shows them."""
+
+    def step(rate: float, limit: float) -> tuple[dict[str, Tensor], float]:
+        output = tmp_path / f"{rate}-{limit}"
+        accumulation = {"per_device_train_batch_size": 4 // micro_batches, "gradient_accumulation_steps": micro_batches}
+        made = recipe(2, corpus, max_steps=1, optim="sgd", learning_rate=rate, max_grad_norm=limit, **accumulation)
+        train_recipe(made, output)
+        weights = {name: tensor.double() for name, tensor in load_file(output / "model.safetensors").items()}
+        return weights, json.loads((output / "history.json").read_text())[0]["grad_norm"]
+
+    start, free = step(0.0, 0.0)[0], step(1.0, 0.0)[0]
+    gradients = {name: start[name] - free[name] for name in start}
+    norm = float(torch.stack([gradient.square().sum() for gradient in gradients.values()]).sum().sqrt())
+    for limit in (0.5, 2 * norm):
+        clipped, logged = step(1.0, limit)
+        assert logged == pytest.approx(norm, rel=1e-4)
+        for name, gradient in gradients.items():
+            expected = start[name] - gradient * min(1.0, limit / norm)
+            torch.testing.assert_close(clipped[name], expected, rtol=1e-4, atol=1e-6, msg=name)
+    assert norm > 1
+
+
 @pytest.mark.parametrize("stage", [1, 2])
 def test_activation_checkpointing_gives_the_same_weights(stage: int, corpus: Path, tmp_path: Path) -> None:
     """Bit for bit, dropout included."""
