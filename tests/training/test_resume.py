@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -15,6 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -30,17 +32,22 @@ from tiny_ranks import run_ranks
 from tiny_runs import recipe, train_recipe, write_corpus
 
 SLOW_CHILD = """
-import sys, time
+import os, signal, sys, time
 from pathlib import Path
 from mint.config import load_recipe
-from mint.training.trainer import LossProgress
+from mint.training.trainer import LossProgress, StageTrainer
 sys.path.insert(0, sys.argv[1])
 from tiny_runs import train_recipe
-advance = LossProgress.on_step_end
+advance, write = LossProgress.on_step_end, StageTrainer._save_rng_state
+def write_or_die(self, folder):
+    if os.environ.get("DIES_AT") == str(self.state.global_step):
+        os.kill(os.getpid(), signal.SIGKILL)
+    write(self, folder)
+StageTrainer._save_rng_state = write_or_die
 LossProgress.on_step_end = lambda *args, **kwargs: (time.sleep(0.05), advance(*args, **kwargs))[1]
 train_recipe(load_recipe(sys.argv[2]), Path(sys.argv[3]))
 """
-"""Trains a recipe with a pause in each step."""
+"""Trains a recipe with a pause in each step; may die before its part of a checkpoint."""
 
 
 class InterruptionError(Exception):
@@ -229,6 +236,19 @@ def test_training_in_a_thread(corpus: Path, tmp_path: Path) -> None:
     assert (tmp_path / "model.safetensors").is_file()
 
 
+def start(path: Path, output: Path, **environment: str) -> subprocess.Popen[bytes]:
+    """Train a recipe in a process of its own."""
+    command = [sys.executable, "-c", SLOW_CHILD, str(Path(__file__).parent.parent), str(path), str(output)]
+    return subprocess.Popen(command, stderr=subprocess.DEVNULL, env={**os.environ, **environment})
+
+
+def wait_for(reached: int, output: Path, *children: subprocess.Popen[bytes]) -> None:
+    """Until a checkpoint of that step is begun."""
+    while not (checkpoints(output) and int(checkpoints(output)[0].name.partition("-")[2]) >= reached):
+        assert all(child.poll() is None for child in children)
+        time.sleep(0.001)
+
+
 def test_a_run_that_is_killed(corpus: Path, tmp_path: Path) -> None:
     """Killed at any moment, also while it writes a checkpoint, twice over."""
     wanted = recipe(1, corpus, max_steps=16, save_steps=1)
@@ -236,19 +256,52 @@ def test_a_run_that_is_killed(corpus: Path, tmp_path: Path) -> None:
     train_recipe(wanted, tmp_path / "whole")
     output = tmp_path / "killed"
     for reached in (3, 9):
-        here = str(Path(__file__).parent.parent)
-        child = subprocess.Popen(
-            [sys.executable, "-c", SLOW_CHILD, here, str(tmp_path / "recipe.yaml"), str(output)],
-            stderr=subprocess.DEVNULL,
-        )
-        while not (checkpoints(output) and int(checkpoints(output)[0].name.partition("-")[2]) >= reached):
-            assert child.poll() is None
-            time.sleep(0.001)
+        child = start(tmp_path / "recipe.yaml", output)
+        wait_for(reached, output, child)
         child.kill()
         child.wait()
     assert not (output / "model.safetensors").exists()
     train_recipe(wanted, output)
     assert same_weights(output, tmp_path / "whole")
+
+
+def start_ranks(path: Path, output: Path, dies_at: str = "") -> list[subprocess.Popen[bytes]]:
+    """Two ranks; the second may die before its part of a checkpoint."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = str(free.getsockname()[1])
+    here = {"MASTER_ADDR": "localhost", "MASTER_PORT": port, "GLOO_SOCKET_IFNAME": "lo", "WORLD_SIZE": "2"}
+    ranks = ({"RANK": "0", "LOCAL_RANK": "0"}, {"RANK": "1", "LOCAL_RANK": "1", "DIES_AT": dies_at})
+    return [start(path, output, **here, **rank) for rank in ranks]
+
+
+def kill(children: list[subprocess.Popen[bytes]]) -> None:
+    for child in children:
+        child.kill()
+    for child in children:
+        child.wait()
+
+
+@pytest.mark.slow
+def test_two_ranks_that_are_killed(corpus: Path, tmp_path: Path) -> None:
+    """At moments of any kind, most of them in the midst of a checkpoint; once, one rank before its part of it."""
+    path, output = tmp_path / "recipe.yaml", tmp_path / "killed"
+    save_recipe(recipe(1, corpus, max_steps=20, save_steps=1, per_device_train_batch_size=2), path)
+    assert [child.wait(timeout=120) for child in start_ranks(path, tmp_path / "whole")] == [0, 0]
+    pause = np.random.default_rng()
+    for reached in (2, 6, 11):
+        children = start_ranks(path, output)
+        wait_for(reached, output, *children)
+        time.sleep(pause.uniform(0, 0.3))
+        kill(children)
+    children = start_ranks(path, output, dies_at="15")
+    assert children[1].wait(timeout=120) == -signal.SIGKILL
+    kill(children)
+    assert not is_whole(output / "checkpoint-15")
+    assert not (output / "model.safetensors").exists()
+    assert [child.wait(timeout=120) for child in start_ranks(path, output)] == [0, 0]
+    assert same_weights(output, tmp_path / "whole")
+    assert steps(output) == list(range(1, 21))
 
 
 def train_with_a_slow_rank(rank: int, folder: Path) -> None:
