@@ -108,9 +108,10 @@ def test_parts_of_one_file_are_different_clips(cache: FeatureCache, clips: list[
 def test_parts_below_a_millisecond_are_different_clips(cache: FeatureCache, clips: list[Example]) -> None:
     parts = [replace(clips[0], id=str(start), start=start, duration=0.1) for start in (0.0501, 0.0504)]
     assert fill(cache, parts).encoded == 2
-    for part in parts:
-        expected = encode_samples(TinyEncoder(), load_audio(part.audio, RATE, part.start, part.duration))
-        assert equal(cache.read(clip_key(part)), [expected])
+    expected = [encode_samples(TinyEncoder(), load_audio(part.audio, RATE, part.start, 0.1)) for part in parts]
+    assert not torch.allclose(expected[0], expected[1], atol=0.1)
+    for part, features in zip(parts, expected, strict=True):  # encoded alone: but for the last digit of float16
+        torch.testing.assert_close(cache.read(clip_key(part))[0], features, rtol=1e-3, atol=1e-5)
 
 
 @pytest.mark.parametrize(

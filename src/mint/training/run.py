@@ -14,6 +14,7 @@ import platform
 import statistics
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -159,7 +160,10 @@ def pinned(recipe: Recipe, output: Path) -> Recipe:
     branch's. A tag or branch that the recipe names stays as it is.
     """
     folders = [output, *([Path(recipe.start)] if recipe.start is not None else [])]
-    before = [load_recipe(path) for folder in folders if (path := folder / "recipe.yaml").is_file()]
+    before = []
+    for folder in folders:
+        with suppress(MintError):  # none yet, or a damaged one: `train` says so
+            before.append(load_recipe(folder / "recipe.yaml"))
     parts = {}
     for name in ("encoder", "bridge", "language"):
         part = getattr(recipe, name)
