@@ -148,7 +148,7 @@ def test_scores_equal_one_candidate_at_a_time(family: CausalLanguageModel) -> No
     assert sums.std() > 1
 
 
-@pytest.mark.parametrize("max_nodes", [1, 7, 40, 512])
+@pytest.mark.parametrize("max_nodes", [pytest.param(1, marks=pytest.mark.slow), 7, 40, 512])
 def test_hundreds_of_candidates_in_trees_of_any_size(
     language: CausalLanguageModel, monkeypatch: pytest.MonkeyPatch, max_nodes: int
 ) -> None:

@@ -265,8 +265,10 @@ def test_a_plan_needs_no_weights_of_frozen_models(
         pytest.importorskip("peft")
     language: Any = tiny_seq2seq(family) if family in ("flan", "t5") else tiny_language(family)
     save_models(tmp_path, tiny_waveform_model("data2vec"), waveform_extractor(), language)
+    wanted = recipe(2, corpus)
     wanted = replace(
-        recipe(2, corpus),
+        wanted,
+        data=replace(wanted.data, max_seconds=1.0),
         encoder=EncoderConfig(family="waveform", weights=str(tmp_path / "encoder")),
         language=LanguageConfig(
             family="seq2seq" if family in ("flan", "t5") else "causal",
