@@ -191,7 +191,7 @@ def _size(case: str) -> float:
 
 
 def draw(rows: Sequence[Row], path: Path) -> None:
-    """One panel for each size that is varied: time, and memory where it was measured, on logarithmic scales."""
+    """One panel for each size that is varied: time, and memory where it was measured."""
     import matplotlib
 
     matplotlib.use("svg")
@@ -211,26 +211,27 @@ def draw(rows: Sequence[Row], path: Path) -> None:
 
 
 def _panel(axis: Any, name: str, members: Sequence[Row]) -> None:
-    """Time on the left axis, memory on the right one; what is extrapolated is hollow."""
+    """Time on the left axis, memory on the right one, from 0; what is extrapolated is hollow, on logarithmic scales."""
     series = {
         measure: sorted((_size(row.case), row.ours) for row in members if row.measure == measure and row.ours)
         for measure in ("time", "time, extrapolated", "peak memory")
     }
-    axis.loglog(*zip(*series["time"], strict=True), "o-", color="tab:blue")
+    axis.plot(*zip(*series["time"], strict=True), "o-", color="tab:blue")
+    axis.set_ylabel("seconds", color="tab:blue")
+    title, _, varied = name.rpartition(", ")
+    axis.set(title=title, xlabel=varied)
     if series["time, extrapolated"]:
         ends = [series["time"][-1], *series["time, extrapolated"]]
         axis.loglog(*zip(*ends, strict=True), "o--", mfc="none", color="tab:blue")
-    axis.set_ylabel("seconds", color="tab:blue")
+        return
+    axis.set_ylim(bottom=0)
+    axis.xaxis.get_major_locator().set_params(integer=True)
     if series["peak memory"]:
         other = axis.twinx()
         sizes, peaks = zip(*series["peak memory"], strict=True)
-        other.loglog(sizes, [peak / 2**20 for peak in peaks], "s-", color="tab:red")
+        other.plot(sizes, [peak / 2**20 for peak in peaks], "s-", color="tab:red")
         other.set_ylabel("MiB", color="tab:red")
-    title, _, varied = name.rpartition(", ")
-    axis.set(title=title, xlabel=varied)
-    if not series["time, extrapolated"]:
-        axis.set_xticks([x for x, _ in series["time"]], [f"{x:g}" for x, _ in series["time"]])
-        axis.set_xticks([], minor=True)
+        other.set_ylim(bottom=0)
 
 
 if __name__ == "__main__":
