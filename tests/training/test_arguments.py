@@ -30,6 +30,11 @@ def test_recipe_over_defaults_and_seed_over_both(corpus: Path, tmp_path: Path) -
     assert (arguments.output_dir, arguments.seed) == (str(tmp_path), 0)
 
 
+@pytest.mark.parametrize("key", ["save_strategy", "eval_strategy", "logging_strategy"])
+def test_a_bare_no_of_yaml(key: str, corpus: Path, tmp_path: Path) -> None:
+    assert getattr(training_arguments(recipe(1, corpus, **{key: False}), tmp_path), key) == "no"
+
+
 def test_unused_parameters_are_looked_for_without_alc_alone(corpus: Path, tmp_path: Path) -> None:
     without = replace(recipe(1, corpus), objectives=ObjectivesConfig(alc=False))
     asked = replace(without, training={**without.training, "ddp_find_unused_parameters": False})

@@ -130,6 +130,7 @@ def _derived(recipe: Recipe) -> dict[str, Any]:
     """Arguments that follow from others of the recipe, or from how the run was launched."""
     given = recipe.training
     derived: dict[str, Any] = {"report_to": _reports(given.get("report_to", ["tensorboard"]))}
+    derived |= {key: "no" for key in given if key.endswith("_strategy") and given[key] is False}  # YAML's bare no
     if launched_rank()[1] == 1:
         derived["ddp_backend"] = None  # of ranks, and a recipe may be run with and without
     if "ddp_find_unused_parameters" not in given:

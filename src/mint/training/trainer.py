@@ -257,27 +257,11 @@ def build_trainer(
     Raises:
         MintError: there are no items, or nothing is held out to validate on, or the mixture does not fit them.
     """
-    if not items:
-        raise MintError(f"recipe {recipe.name}: nothing to train on; the manifests have no usable training example")
+    _refuse_too_few(recipe, arguments.world_size, items, validation)
     if arguments.activation_checkpointing:
         checkpoint_blocks(model.bridge)
         # The Trainer's own way is for transformers' models.
         arguments.activation_checkpointing = arguments.gradient_checkpointing = False
-    if validates(recipe) and (validation is None or not validation.items):
-        raise MintError(
-            f"recipe {recipe.name}: training.eval_strategy is {recipe.training['eval_strategy']!r}, but the manifests "
-            "have no example of the split 'validation'; leave it out, or hold some out"
-        )
-    if validation is not None and len(validation.items) < arguments.world_size:
-        raise MintError(
-            f"recipe {recipe.name}: {len(validation.items)} validation items cannot be shared by "
-            f"{arguments.world_size} ranks; hold more out, or use fewer ranks"
-        )
-    if len(items) < arguments.world_size:
-        raise MintError(
-            f"recipe {recipe.name}: {len(items)} training items cannot be shared by {arguments.world_size} ranks; use "
-            "fewer ranks"
-        )
     sampler = MixtureSampler(
         groups_of(items, recipe.data.mixture),
         recipe.data.mixture,
@@ -296,6 +280,25 @@ def build_trainer(
         args=arguments,
         data_collator=collator,
     )
+
+
+def _refuse_too_few(recipe: Recipe, ranks: int, items: Sequence[Item], validation: Validation | None) -> None:
+    if not items:
+        raise MintError(f"recipe {recipe.name}: nothing to train on; the manifests have no usable training example")
+    if validates(recipe) and (validation is None or not validation.items):
+        raise MintError(
+            f"recipe {recipe.name}: training.eval_strategy is {recipe.training['eval_strategy']!r}, but the manifests "
+            "have no example of the split 'validation'; leave it out, or hold some out"
+        )
+    if validation is not None and len(validation.items) < ranks:
+        raise MintError(
+            f"recipe {recipe.name}: {len(validation.items)} validation items cannot be shared by "
+            f"{ranks} ranks; hold more out, or use fewer ranks"
+        )
+    if len(items) < ranks:
+        raise MintError(
+            f"recipe {recipe.name}: {len(items)} training items cannot be shared by {ranks} ranks; use fewer ranks"
+        )
 
 
 def checkpoint_blocks(bridge: BridgeNet) -> None:
