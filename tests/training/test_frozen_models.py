@@ -132,6 +132,6 @@ def test_a_run_does_not_go_on_with_another_language_model(
         train_recipe(local, tmp_path / "run")
     change_weights(tmp_path / "language")
     with pytest.raises(
-        MintError, match=r"holds a run with the language model 'sha256:\w+', but here is 'sha256:\w+'; res"
+        MintError, match=r"was trained with the language model 'sha256:\w+', but here is 'sha256:\w+'; res"
     ):
         train_recipe(local, tmp_path / "run")

@@ -192,7 +192,10 @@ def test_a_start_whose_encoder_had_other_weights(first: Path, corpus: Path, tmp_
     encoder = build_encoder(wanted.encoder)
     check_models(wanted, encoder)
     encoder.identity = "tiny of a later day"
-    message = r"was trained with the encoder 'tiny: tanh .*, and this one is 'tiny of a later day'; give both the same"
+    message = (
+        r"was trained with the encoder 'tiny: tanh .*', but here is 'tiny of a later day'; "
+        "restore its weights, or train again"
+    )
     with pytest.raises(MintError, match=message):
         check_models(wanted, encoder)
     examples = read_examples([corpus])

@@ -29,7 +29,7 @@ from transformers import TrainerState
 import mint
 from mint.assets.pretrained import pin
 from mint.bridge import TINY, bridge_sizes, build_tokenizer
-from mint.builders import build_language, build_stage1, build_stage2, load_record, load_weights
+from mint.builders import build_language, build_stage1, build_stage2, check_frozen, load_weights
 from mint.builders import (
     is_finished as is_finished,
 )
@@ -98,12 +98,7 @@ def check_models(recipe: Recipe, encoder: AudioEncoder) -> None:
     """
     bridge_sizes(recipe.bridge, encoder.width, vocab_size=0)
     if recipe.start is not None:
-        there = load_record(Path(recipe.start))["frozen"]["encoder"]
-        if there != encoder.identity:
-            raise MintError(
-                f"start: {recipe.start} was trained with the encoder {there!r}, and this one is {encoder.identity!r}; "
-                "give both the same weights (encoder.revision names them on the hub)"
-            )
+        check_frozen(Path(recipe.start), "encoder", encoder.identity)
 
 
 def train(recipe: Recipe, output: Path, examples: Sequence[Example], features: Features, encoder: AudioEncoder) -> Path:
@@ -185,8 +180,9 @@ def _find_checkpoint(recipe: Recipe, output: Path, trainer: StageTrainer, record
     found: list[Path | None] = [None]
     if trainer.is_world_process_zero():
         found = [last_checkpoint(output)]
-        if found[0] is not None:
-            _refuse_other_models(record["frozen"], output)
+        if found[0] is not None and (output / "run.json").is_file():
+            for part, identity in record["frozen"].items():
+                check_frozen(output, part, identity)
         if found[0] is not None and (before := ranks_of(found[0])) != trainer.args.world_size:
             print(
                 f"{found[0]} was written by {before} rank(s), and {trainer.args.world_size} go on: weights and "
@@ -302,18 +298,6 @@ def _record(recipe: Recipe, prepared: Prepared, encoder: AudioEncoder) -> dict[s
         "python": platform.python_version(),
         "torch": torch.__version__,
     }
-
-
-def _refuse_other_models(frozen: dict[str, str], output: Path) -> None:
-    if not (output / "run.json").is_file():
-        return
-    begun = load_record(output)["frozen"]
-    for name, identity in frozen.items():
-        if begun.get(name) != identity:
-            raise MintError(
-                f"{output} holds a run with the {name} model {begun.get(name)!r}, but here is {identity!r}; restore "
-                "its weights, or choose another folder"
-            )
 
 
 def _refuse_accuracy(recipe: Recipe, metric: str | None) -> None:
