@@ -26,7 +26,7 @@ import numpy as np
 import soundfile
 
 from common import Row, alternate, compare, parser, report
-from mint.data.audio import load_audio
+from mint.data.audio.decode import load_audio
 
 RATE, STEREO_RATE = 16000, 48000
 FORMATS = {
@@ -38,7 +38,7 @@ FORMATS = {
 }
 OURS, THEIRS = "mint", "librosa"
 FIRST = {
-    OURS: f"import sys; from mint.data.audio import load_audio; load_audio(sys.argv[1], {RATE})",
+    OURS: f"import sys; from mint.data.audio.decode import load_audio; load_audio(sys.argv[1], {RATE})",
     THEIRS: f"import sys; import librosa; librosa.load(sys.argv[1], sr={RATE}, mono=True)",
 }
 TOLERANCE = 1e-3

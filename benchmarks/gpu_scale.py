@@ -3,8 +3,9 @@
     python benchmarks/gpu_scale.py [--batch 64] [--seconds 10] [--steps 10] [--output FILE]
 
 Batches of 64 clips of 10 s by default, bf16 autocast, AdamW, FlanT5-XL's configuration in bf16. Utilisation is the
-FLOPs that `mint.training.estimate` counts, over time and the maker's dense bf16 peak. Losses and gradients of the same
-small models on padded batches are compared: on the CPU in float32 with the GPU in float32, the losses with its bf16.
+FLOPs that `mint.training.dry_run.estimate` counts, over time and the maker's dense bf16 peak. Losses and gradients of
+the same small models on padded batches are compared: on the CPU in float32 with the GPU in float32, the losses with its
+bf16.
 What does not fit into memory is named, and stops nothing else. Without a GPU it says so and measures nothing;
 `--rehearse` runs all of it on the CPU with tiny sizes, to see that it works.
 """
@@ -32,7 +33,7 @@ from mint.model.bridge_net import BridgeNet
 from mint.model.freeze import freeze
 from mint.model.stage1 import Stage1
 from mint.model.stage2 import Stage2
-from mint.training.estimate import (
+from mint.training.dry_run.estimate import (
     PEAK_FLOPS,
     BridgeSizes,
     LanguageSizes,

@@ -29,10 +29,10 @@ from torch.nn import functional
 from torch.nn.parallel import DistributedDataParallel
 
 from common import Row, alternate, in_child, parser, peak_memory, report
-from mint.builders import build_language
+from mint.builders.language import build_language
 from mint.config import LanguageConfig
-from mint.evaluation.retrieval import retrieve
-from mint.evaluation.similarity import maximum
+from mint.evaluation.metrics.retrieval import retrieve
+from mint.evaluation.metrics.similarity import maximum
 from ranking import PROMPT, QUERIES, audioset_labels, soft_prompts
 from shapes import QUICKSTART, TINY, Shape, on_device
 from stage1_step import OURS, make_step

@@ -26,11 +26,11 @@ import soundfile
 
 from common import Row, alternate, compare, in_child, parser, report, stopwatch
 from mint import Mint
-from mint.builders import build_encoder
+from mint.builders.encoder import build_encoder
 from mint.config import Recipe, load_recipe, recipe_from_dict
-from mint.data.cache import FeatureCache, fill_cache
-from mint.data.features import Features
-from mint.training.run import train
+from mint.data.features.cache import FeatureCache, fill_cache
+from mint.data.features.prepare import Features
+from mint.training.train import train
 from mint.types import CAPTION_PROMPT, Example
 
 RATE, SECONDS, FILES = 44100, 10.0, 16

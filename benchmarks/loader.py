@@ -22,12 +22,12 @@ import torch
 
 from common import Row, alternate, compare, parser, report
 from inference import TINY, write_clips
-from mint.builders import build_encoder
+from mint.builders.encoder import build_encoder
 from mint.config import Recipe, load_recipe, recipe_from_dict
-from mint.data.audio import load_audio
-from mint.data.cache import FeatureCache, encode_batch, fill_cache
-from mint.data.features import Features
-from mint.training.run import prepare
+from mint.data.audio.decode import load_audio
+from mint.data.features.cache import FeatureCache, encode_batch, fill_cache
+from mint.data.features.prepare import Features
+from mint.training.train import prepare
 from mint.types import AudioEncoder, Example
 
 RATE, SECONDS, CLIPS, AT_ONCE = 48000, 4.0, 60, 15

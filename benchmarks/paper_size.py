@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from transformers import AutoModelForSeq2SeqLM, Data2VecAudioConfig, T5Config
 
-from mint.training.estimate import BridgeSizes, LanguageSizes, Shapes
+from mint.training.dry_run.estimate import BridgeSizes, LanguageSizes, Shapes
 
 BERT_VOCABULARY = 30522
 BRIDGE: dict[str, Any] = {

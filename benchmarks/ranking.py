@@ -25,7 +25,7 @@ from torch import Tensor
 
 from common import Row, add_device, alternate, compare, parser, report
 from mint.assets import resolve
-from mint.builders import build_language
+from mint.builders.language import build_language
 from mint.config import LanguageConfig
 from mint.language.causal import CausalLanguageModel
 from mint.types import CAPTION_PROMPT

@@ -3,7 +3,7 @@
     python benchmarks/scale_tables.py
 
 puts them between their marks in that page; a test holds the page to them. Nothing is measured; the counts are those of
-`mint.training.estimate`, and of torch's counter for the audio encoder.
+`mint.training.dry_run.estimate`, and of torch's counter for the audio encoder.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from mint.model.bridge_net import BridgeNet
 from mint.model.freeze import freeze
 from mint.model.stage1 import Stage1
 from mint.model.stage2 import Stage2
-from mint.training.costs import encode_one
-from mint.training.estimate import (
+from mint.training.dry_run.costs import encode_one
+from mint.training.dry_run.estimate import (
     PEAK_FLOPS,
     UTILISATION,
     BridgeSizes,

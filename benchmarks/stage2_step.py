@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mint.builders import build_language
+from mint.builders.language import build_language
 from mint.config import LanguageConfig
 from mint.language.causal import CausalLanguageModel
 from mint.model.stage2 import Stage2

@@ -130,8 +130,8 @@ def make_manifest(folder: Path, lines: int) -> None:
 
 def make_features(folder: Path) -> None:
     """Features of all clips, one moment each, under the keys that the clips have."""
-    from mint.data.cache import FeatureCache, part_key
-    from mint.data.features import open_cache
+    from mint.data.features.cache import FeatureCache, part_key
+    from mint.data.features.prepare import open_cache
     from mint.encoders.tiny import TinyEncoder
 
     cache: FeatureCache = open_cache(TinyEncoder(), 30.0)
@@ -151,10 +151,10 @@ def make_features(folder: Path) -> None:
 
 def start(folder: Path, stage: int) -> Found:
     """A start of training to its first batch."""
-    from mint.builders import build_encoder
+    from mint.builders.encoder import build_encoder
     from mint.config import recipe_from_dict
-    from mint.data.features import open_examples, prepare_features
-    from mint.training.run import prepare, split, used_splits
+    from mint.data.features.prepare import open_examples, prepare_features
+    from mint.training.train import prepare, split, used_splits
 
     values: dict[str, Any] = {"name": "tiny", "stage": stage, **RECIPE}
     if stage == 2:
@@ -209,7 +209,7 @@ def timed(call: Callable[[], object]) -> Found:
 
 
 def digests(folder: Path) -> Found:
-    from mint.data.digests import Digests
+    from mint.data.features.file_digests import Digests
 
     kept = Digests(folder / "cache" / "features" / "digests")
 
@@ -222,7 +222,7 @@ def digests(folder: Path) -> Found:
 
 
 def validation(folder: Path) -> Found:
-    from mint.data.validate import validate
+    from mint.data.manifests.validate import validate
 
     return timed(lambda: validate([folder / "clips.jsonl"], audio="none"))
 
@@ -231,8 +231,8 @@ def leakage(folder: Path) -> Found:
     """All lines against some of them, taken as a test split with files of its own."""
     from itertools import islice
 
-    from mint.data.leakage import find_leakage
-    from mint.data.manifest import read_manifest
+    from mint.data.manifests.leakage import find_leakage
+    from mint.data.manifests.manifest import read_manifest
 
     def tests() -> Iterator[Any]:
         for example in islice(read_manifest(folder / "clips.jsonl"), TESTS):

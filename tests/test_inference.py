@@ -15,12 +15,14 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional
 
-from mint import Mint, builders, inference
-from mint.builders import build_encoder, build_language, load_stage2, load_tokenizer
+from mint import Mint, builders, inference, predict
+from mint.builders.encoder import build_encoder
+from mint.builders.language import build_language
+from mint.builders.stages import load_stage2
 from mint.config import LanguageConfig, load_recipe
-from mint.data.features import prepare_features, read_examples
-from mint.evaluation import predict
+from mint.data.features.prepare import prepare_features, read_examples
 from mint.inference import Method
+from mint.run_folder import load_tokenizer
 from mint.types import Clip, MintError
 from tiny_runs import LABELS, RATE, train_both, train_recipe, write_corpus
 
@@ -243,7 +245,7 @@ def test_prior_compares_the_clips(mint: Mint, paths: list[Path]) -> None:
 @pytest.mark.slow
 def test_the_models_of_the_quickstart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Genuine weights, two steps a stage: everything fits together, and a run needs no look at its BERT."""
-    monkeypatch.setattr("mint.data.features.cache_folder", lambda: tmp_path / "cache")
+    monkeypatch.setattr("mint.data.features.prepare.cache_folder", lambda: tmp_path / "cache")
     manifest = write_corpus(tmp_path, clips=3, seconds=1.0)
     changes = [f"data.manifests=[{manifest}]", "data.mixture={}", "training.max_steps=2"]
     changes += ["training.per_device_train_batch_size=4", "training.report_to=[]", "training.warmup_steps=0"]

@@ -12,11 +12,11 @@ import pytest
 import torch
 import yaml
 
-from mint.builders import build_encoder
+from mint.builders.encoder import build_encoder
 from mint.config import LanguageConfig, Recipe, load_recipe, recipe_to_dict, shipped_recipes
-from mint.data.features import read_examples
-from mint.training.plan import plan, plannable
-from mint.training.run import check
+from mint.data.features.prepare import read_examples
+from mint.training.dry_run.plan import plan, plannable
+from mint.training.train import check
 from tiny_encoders import tiny_waveform_model, waveform_extractor
 from tiny_languages import tiny_language, tiny_seq2seq
 from tiny_runs import train_recipe, write_corpus

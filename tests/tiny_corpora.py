@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from mint.data.corpora.distribution import ignore
-from mint.data.corpora.folder import SUFFIXES, read_skipped
-from mint.data.corpora.public import prepare_public
-from mint.data.manifest import read_manifest
+from mint.data.corpora.own.folder import SUFFIXES, read_skipped
+from mint.data.corpora.public.prepare import prepare_public
+from mint.data.corpora.public.reading import ignore
+from mint.data.manifests.manifest import read_manifest
 from mint.types import Example
 
 

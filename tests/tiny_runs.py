@@ -11,10 +11,10 @@ import numpy as np
 import soundfile
 import yaml
 
-from mint.builders import build_encoder
+from mint.builders.encoder import build_encoder
 from mint.config import Recipe, recipe_from_dict
-from mint.data.features import prepare_features, read_examples
-from mint.training.run import train
+from mint.data.features.prepare import prepare_features, read_examples
+from mint.training.train import train
 
 RATE = 16000
 LABELS = {"low": 220.0, "middle": 880.0, "high": 3520.0}

@@ -16,25 +16,20 @@ import torch
 from huggingface_hub import snapshot_download
 from torch import Tensor, nn
 
-from mint.builders import (
-    build_encoder,
-    build_language,
-    check_frozen,
-    find_stages,
-    load_stage1,
-    load_stage2,
-    load_tokenizer,
-)
+from mint import hub as share
+from mint import predict
+from mint.builders.encoder import build_encoder
+from mint.builders.language import build_language
+from mint.builders.stages import load_stage1, load_stage2
 from mint.config import Recipe, load_recipe
-from mint.data.audio import AudioSource, load_windows
-from mint.data.cache import encode_samples
-from mint.data.templates import SOUND_PROMPT
-from mint.evaluation import predict
-from mint.evaluation.similarity import similarity
-from mint.evaluation.vocabulary import Scoring, finish_scores
+from mint.data.audio.decode import AudioSource, load_windows
+from mint.data.features.cache import encode_samples
+from mint.data.manifests.prompts import SOUND_PROMPT
+from mint.evaluation.metrics.similarity import similarity
 from mint.model.stage1 import Stage1
 from mint.model.stage2 import Stage2
-from mint.training import share
+from mint.predict import Scoring, finish_scores
+from mint.run_folder import check_frozen, find_stages, load_tokenizer
 from mint.types import CAPTION_PROMPT, AudioEncoder, MintError
 
 Method = Literal["auto", "vocabulary", "similarity"]

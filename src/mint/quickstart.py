@@ -19,16 +19,18 @@ import transformers
 
 import mint
 from mint.assets import fetch
-from mint.builders import build_encoder
+from mint.builders.encoder import build_encoder
 from mint.config import Recipe, load_recipe
-from mint.data.corpora.folder import read_skipped, read_source
-from mint.data.corpora.quickstart import prepare_quickstart
-from mint.data.features import Features, prepare_features, read_examples
-from mint.data.leakage import leakage_record
-from mint.evaluation.compare import record_predictions
-from mint.evaluation.report import Skipped, write_report
-from mint.evaluation.report_of_run import report_of_run
-from mint.evaluation.results import (
+from mint.data.corpora.own.folder import read_skipped, read_source
+from mint.data.corpora.rendered.quickstart import prepare_quickstart
+from mint.data.features.prepare import Features, prepare_features, read_examples
+from mint.data.manifests.leakage import leakage_record
+from mint.evaluation.evaluate import evaluate
+from mint.evaluation.evaluate_run import load_trained
+from mint.evaluation.report.collect import report_of_run
+from mint.evaluation.report.page import Skipped, write_report
+from mint.evaluation.results.compare import record_predictions
+from mint.evaluation.results.file import (
     Results,
     git_commit,
     markdown_table,
@@ -36,10 +38,8 @@ from mint.evaluation.results import (
     read_results,
     write_results,
 )
-from mint.evaluation.run import load_trained
-from mint.evaluation.runner import evaluate
 from mint.evaluation.settings import QUICK
-from mint.training.run import is_finished, train
+from mint.training.train import is_finished, train
 from mint.types import Example, MintError
 
 SMOKE_SCALE = 0.25

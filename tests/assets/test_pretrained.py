@@ -18,8 +18,9 @@ from transformers import BertConfig, BertForMaskedLM, Wav2Vec2ForCTC, WhisperFor
 
 from mint.assets import pretrained
 from mint.assets.pretrained import identify, pin
-from mint.bridge import build_bridge
-from mint.builders import build_encoder, build_language
+from mint.builders.bridge import build_bridge
+from mint.builders.encoder import build_encoder
+from mint.builders.language import build_language
 from mint.config import BridgeConfig, EncoderConfig, LanguageConfig
 from mint.types import MintError
 from tiny_encoders import tiny_spectrogram_model, tiny_waveform_model, waveform_extractor

@@ -13,8 +13,8 @@ import soundfile
 from mint.cli import main
 from mint.data import corpora
 from mint.data.corpora import CORPORA, Corpus, Request
-from mint.data.manifest import read_manifest
-from mint.data.validate import Problem, find_problems
+from mint.data.manifests.manifest import read_manifest
+from mint.data.manifests.validate import Problem, find_problems
 from mint.types import MintError
 
 

@@ -20,11 +20,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import tiny_video
-from mint.data.audio import as_clip, check_audio, load_audio, load_windows, probe
-from mint.data.cache import FeatureCache, fill_cache
-from mint.data.manifest import read_manifest, write_manifest
-from mint.data.shards import write_shards
-from mint.data.validate import find_problems
+from mint.data.audio.decode import as_clip, check_audio, load_audio, load_windows, probe
+from mint.data.features.cache import FeatureCache, fill_cache
+from mint.data.manifests.manifest import read_manifest, write_manifest
+from mint.data.manifests.tar_shards import write_shards
+from mint.data.manifests.validate import find_problems
 from mint.encoders.tiny import TinyEncoder
 from mint.types import Example, MintError
 

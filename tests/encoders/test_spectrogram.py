@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from mint.builders import build_encoder
+from mint.builders.encoder import build_encoder
 from mint.config import EncoderConfig
 from mint.encoders.spectrogram import SpectrogramEncoder, audio_part
 from mint.types import MintError

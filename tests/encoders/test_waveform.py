@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from transformers import WhisperConfig
 
-from mint.builders import build_encoder
+from mint.builders.encoder import build_encoder
 from mint.config import EncoderConfig
 from mint.encoders.waveform import WaveformEncoder, receptive_field
 from mint.types import MintError

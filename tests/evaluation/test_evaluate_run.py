@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mint.config import load_recipe, save_recipe
-from mint.evaluation.run import evaluate_run
+from mint.evaluation.evaluate_run import evaluate_run
 from tiny_runs import train_both
 
 

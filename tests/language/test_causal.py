@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from transformers import AutoConfig
 
-from mint.builders import build_language
+from mint.builders.language import build_language
 from mint.config import LanguageConfig
 from mint.language import causal
 from mint.language.candidates import grow_trees

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from mint.assets import resolve
-from mint.builders import build_language
+from mint.builders.language import build_language
 from mint.config import LanguageConfig, recipe_from_dict
 from mint.language.causal import IGNORED, CausalLanguageModel
 from mint.language.chat import frame_message

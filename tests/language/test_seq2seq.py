@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from mint.builders import build_language
+from mint.builders.language import build_language
 from mint.config import LanguageConfig, recipe_from_dict
 from mint.language import seq2seq
 from mint.language.seq2seq import IGNORED, Seq2SeqLanguageModel, pack_candidates

@@ -15,12 +15,12 @@ from safetensors.torch import load_file
 from torch import Tensor, distributed
 from torch.nn.parallel import DistributedDataParallel
 
-from mint.builders import build_encoder
+from mint.builders.encoder import build_encoder
 from mint.config import Recipe, recipe_from_dict
-from mint.data.features import read_examples
+from mint.data.features.prepare import read_examples
 from mint.model.stage1 import Stage1
 from mint.training.accumulation import parts_of, seeded
-from mint.training.plan import plan
+from mint.training.dry_run.plan import plan
 from mint.types import MintError
 from tiny_models import DEC, randomise, tiny_batch, tiny_bridge
 from tiny_ranks import run_ranks

@@ -14,9 +14,9 @@ from transformers import TrainerCallback, TrainingArguments
 from transformers.integrations import integration_utils
 
 from mint.config import ObjectivesConfig, recipe_from_dict
-from mint.training import run
+from mint.training import train as run
 from mint.training.arguments import training_arguments
-from mint.training.run import check
+from mint.training.train import check
 from mint.types import MintError
 from tiny_runs import recipe, recipe_values, train_recipe
 

@@ -13,8 +13,8 @@ from safetensors.torch import load_file, save_file
 from mint import Mint
 from mint.cli import main
 from mint.config import EncoderConfig, LanguageConfig, Recipe, load_recipe
-from mint.evaluation.run import evaluate_run
-from mint.training import run
+from mint.evaluation.evaluate_run import evaluate_run
+from mint.training import train as run
 from mint.types import MintError
 from tiny_encoders import tiny_waveform_model, waveform_extractor
 from tiny_hub import TinyHub

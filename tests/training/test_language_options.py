@@ -12,13 +12,14 @@ import torch
 from safetensors.torch import load_file
 
 from mint import Mint
-from mint.builders import build_encoder, build_language
+from mint.builders.encoder import build_encoder
+from mint.builders.language import build_language
 from mint.cli import main
 from mint.config import LanguageConfig, LoraConfig, Recipe, load_recipe
-from mint.data.features import read_examples
+from mint.data.features.prepare import read_examples
 from mint.language.causal import CausalLanguageModel
-from mint.training import run
-from mint.training.plan import plan
+from mint.training import train as run
+from mint.training.dry_run.plan import plan
 from tiny_runs import recipe, train_recipe
 
 if TYPE_CHECKING:

@@ -23,9 +23,9 @@ from safetensors.torch import load_file
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from mint.config import Recipe, save_recipe
-from mint.training import run
+from mint.training import train as run
 from mint.training.checkpoints import SUMS, checkpoints, is_whole, ranks_of
-from mint.training.stop import ECHO, StopOnTerm
+from mint.training.sigterm import ECHO, StopOnTerm
 from mint.training.trainer import StageTrainer
 from mint.types import MintError
 from tiny_ranks import run_ranks

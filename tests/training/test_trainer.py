@@ -12,10 +12,10 @@ import torch
 from safetensors.torch import load_file
 from transformers import TrainerControl, TrainerState
 
-from mint.data.features import read_examples
-from mint.data.mixture import MixtureSampler
+from mint.data.batches.mixture import MixtureSampler
+from mint.data.features.prepare import read_examples
 from mint.training.arguments import training_arguments
-from mint.training.run import prepare
+from mint.training.train import prepare
 from mint.training.trainer import EpochOfSampler, checkpoint_blocks
 from tiny_models import tiny_bridge
 from tiny_runs import recipe, train_recipe

@@ -13,14 +13,16 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import TrainingArguments
 
-from mint.builders import build_encoder, build_language, load_stage1, load_stage2
+from mint.builders.encoder import build_encoder
+from mint.builders.language import build_language
+from mint.builders.stages import load_stage1, load_stage2
 from mint.config import LanguageConfig, Recipe
-from mint.data.collate import Stage1Collator, Stage2Collator
-from mint.data.features import Features, prepare_features, read_examples
-from mint.data.mixture import Item, caption_items, instruction_items
+from mint.data.batches.collate import Stage1Collator, Stage2Collator
+from mint.data.batches.mixture import Item, caption_items, instruction_items
+from mint.data.features.prepare import Features, prepare_features, read_examples
 from mint.language.tiny import tiny_bert_tokenizer
 from mint.training import validation
-from mint.training.run import train, used_splits
+from mint.training.train import train, used_splits
 from mint.training.validation import Accuracy, Retrieval, Validation
 from mint.types import MintError
 from tiny_runs import recipe, train_recipe

@@ -95,7 +95,7 @@ def audio_below(paths: Iterable[str]) -> list[str]:
     Raises:
         MintError: a folder without any.
     """
-    from mint.data.corpora.folder import SUFFIXES
+    from mint.data.corpora.own.folder import SUFFIXES
 
     files: dict[str, None] = {}
     for path in paths:

@@ -42,8 +42,8 @@ def add_parser(subparsers: Subparsers) -> None:
 
 def run(arguments: Namespace) -> int:
     """Run what is missing and print the tables."""
-    from mint.ablation import AXIS_NAMES, TASKS, Ablation, describe, missing
-    from mint.ablation import run as run_ablation
+    from mint.ablation.cells import AXIS_NAMES, TASKS, Ablation, describe, missing
+    from mint.ablation.cells import run as run_ablation
 
     ablation = Ablation(
         arguments.output,

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mint.cli import Subparsers
-    from mint.data.cache import FeatureCache, Skipped
+    from mint.data.features.cache import FeatureCache, Skipped
     from mint.types import AudioEncoder, Example
 
 SHOWN = 10
@@ -39,10 +39,10 @@ def run(arguments: Namespace) -> int:
     """Fill the cache, or look after it, and print what that came to."""
     import torch
 
-    from mint.builders import build_encoder
+    from mint.builders.encoder import build_encoder
     from mint.config import load_recipe
-    from mint.data.cache import fill_cache
-    from mint.data.features import launched_rank, open_cache, open_examples, own_part, progress
+    from mint.data.features.cache import fill_cache
+    from mint.data.features.prepare import launched_rank, open_cache, open_examples, own_part, progress
 
     recipe = load_recipe(arguments.recipe, arguments.overrides)
     examples = open_examples(recipe.data.manifests)
@@ -65,7 +65,7 @@ def run(arguments: Namespace) -> int:
 
 def list_skipped(skipped: Sequence[Skipped], place: Path) -> None:
     """Print the first clips that could not be used, and list all of them in a file."""
-    from mint.data.cache import write_skipped
+    from mint.data.features.cache import write_skipped
 
     print_some("skipped", [f"{one.id}: {one.reason}" for one in skipped])
     try:
@@ -79,7 +79,7 @@ def list_skipped(skipped: Sequence[Skipped], place: Path) -> None:
 
 def verify(cache: FeatureCache, encoder: AudioEncoder, examples: Sequence[Example], max_seconds: float) -> int:
     """Print what is wrong with the cache; exit code 1 if anything is."""
-    from mint.data.cache_care import verify_cache
+    from mint.data.features.upkeep import verify_cache
 
     found = verify_cache(cache, encoder, examples, max_seconds)
     print_some("damaged", found.damaged)
@@ -93,7 +93,7 @@ def verify(cache: FeatureCache, encoder: AudioEncoder, examples: Sequence[Exampl
 
 def prune(cache: FeatureCache, examples: Sequence[Example]) -> int:
     """Print what was removed."""
-    from mint.data.cache_care import prune_cache
+    from mint.data.features.upkeep import prune_cache
 
     done = prune_cache(cache, examples)
     print(f"{done.removed} clips removed, {done.kept} kept, {done.freed_bytes / 1e6:.1f} MB freed: {cache.folder}")

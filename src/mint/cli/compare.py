@@ -25,8 +25,8 @@ def add_parser(subparsers: Subparsers) -> None:
 
 def run(arguments: Namespace) -> int:
     """Print the differences."""
-    from mint.evaluation.compare import compare, comparison_table
-    from mint.evaluation.results import read_results
+    from mint.evaluation.results.compare import compare, comparison_table
+    from mint.evaluation.results.file import read_results
 
     paths = (arguments.first, arguments.second)
     found = compare(*(read_results(path) for path in paths))

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mint.cli import Subparsers
-    from mint.data.validate import Report
+    from mint.data.manifests.validate import Report
 
 SHOWN = 10
 """Lines of a list that are printed."""
@@ -100,8 +100,8 @@ def run_prepare(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from mint.data.corpora import Request, prepare
-    from mint.data.corpora.folder import read_skipped, skipped_file
-    from mint.data.manifest import read_manifest
+    from mint.data.corpora.own.folder import read_skipped, skipped_file
+    from mint.data.manifests.manifest import read_manifest
 
     request = Request(
         args.source,
@@ -126,8 +126,8 @@ def run_leakage(args: argparse.Namespace) -> int:
     """Print what training and test clips share."""
     from dataclasses import asdict
 
-    from mint.data.leakage import find_leakage
-    from mint.data.manifest import read_manifest
+    from mint.data.manifests.leakage import find_leakage
+    from mint.data.manifests.manifest import read_manifest
 
     training, tests = (
         (example for manifest in manifests for example in read_manifest(manifest))
@@ -158,7 +158,7 @@ def run_leakage(args: argparse.Namespace) -> int:
 
 def run_shard(args: argparse.Namespace) -> int:
     """Write the shards and print what they hold."""
-    from mint.data.shards import write_shards
+    from mint.data.manifests.tar_shards import write_shards
 
     result = write_shards(args.manifest, args.output, round(args.megabytes * 1e6))
     skipped = len(result.skipped)
@@ -174,7 +174,7 @@ def run_validate(args: argparse.Namespace) -> int:
     """Print what manifests hold and what is wrong with them."""
     from dataclasses import asdict
 
-    from mint.data.validate import validate
+    from mint.data.manifests.validate import validate
 
     audio = int(args.audio) if args.audio.isdecimal() else args.audio
     if audio not in ("all", "headers", "none") and not isinstance(audio, int):
@@ -195,7 +195,7 @@ def run_validate(args: argparse.Namespace) -> int:
 
 def print_report(report: Report) -> None:
     """Print the table of what manifests hold, the first problems and how many there are of each kind."""
-    from mint.data.validate import count_kinds
+    from mint.data.manifests.validate import count_kinds
 
     rows = [
         [

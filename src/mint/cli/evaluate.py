@@ -45,8 +45,8 @@ def add_parser(subparsers: Subparsers) -> None:
 
 def run(arguments: Namespace) -> int:
     """Evaluate, write the results file, print its table."""
-    from mint.evaluation.results import markdown_table
-    from mint.evaluation.run import evaluate_run
+    from mint.evaluation.evaluate_run import evaluate_run
+    from mint.evaluation.results.file import markdown_table
     from mint.evaluation.settings import Settings
 
     settings = Settings(

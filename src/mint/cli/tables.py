@@ -26,8 +26,8 @@ def add_parser(subparsers: Subparsers) -> None:
 
 def run(arguments: Namespace) -> int:
     """Write the tables and print them."""
-    from mint.evaluation.table_files import markdown, write_tables
-    from mint.evaluation.tables import tables_of
+    from mint.evaluation.results.paper_tables import tables_of
+    from mint.evaluation.results.render import markdown, write_tables
 
     tables = tables_of(arguments.results)
     written = write_tables(tables, arguments.output)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from mint.cli import Subparsers
     from mint.config import Recipe
-    from mint.training.costs import Costs
+    from mint.training.dry_run.costs import Costs
 
 
 def add_parser(subparsers: Subparsers) -> None:
@@ -41,7 +41,7 @@ def run(arguments: Namespace) -> int:
         return 0
     output = arguments.output or Path("runs") / recipe.name
 
-    from mint.training.run import check, has_begun, is_finished, pinned, used_splits
+    from mint.training.train import check, has_begun, is_finished, pinned, used_splits
 
     if is_finished(output) and arguments.resume:
         print(f"{output}: finished already")
@@ -51,9 +51,9 @@ def run(arguments: Namespace) -> int:
     check(recipe, output)
     recipe = pinned(recipe, output)
 
-    from mint.builders import build_encoder
-    from mint.data.features import launched_rank, open_examples, prepare_features
-    from mint.training.run import check_models, padding_shares, train
+    from mint.builders.encoder import build_encoder
+    from mint.data.features.prepare import launched_rank, open_examples, prepare_features
+    from mint.training.train import check_models, padding_shares, train
 
     examples = open_examples(recipe.data.manifests, used_splits(recipe))
     encoder = build_encoder(recipe.encoder)
@@ -77,11 +77,11 @@ def print_plan(recipe: Recipe, ranks: int | None = None) -> None:
     """
     import yaml
 
-    from mint.builders import build_encoder
+    from mint.builders.encoder import build_encoder
     from mint.config import recipe_to_dict
-    from mint.data.features import launched_rank, open_examples
-    from mint.training.plan import plan, plannable
-    from mint.training.run import check
+    from mint.data.features.prepare import launched_rank, open_examples
+    from mint.training.dry_run.plan import plan, plannable
+    from mint.training.train import check
 
     ranks = ranks or launched_rank()[1]
     here, notes = plannable(recipe, ranks)
@@ -109,7 +109,7 @@ def print_plan(recipe: Recipe, ranks: int | None = None) -> None:
 
 def print_costs(costs: Costs) -> None:
     """Print what a step costs one device."""
-    from mint.training.estimate import UTILISATION
+    from mint.training.dry_run.estimate import UTILISATION
 
     shapes, memory = costs.shapes, costs.memory
     of_parts = f"{costs.parts} micro-batches of " if costs.parts > 1 else ""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from mint.types import MintError
 
 if TYPE_CHECKING:
-    from mint.evaluation.vocabulary import Scoring
+    from mint.predict import Scoring
 
 Strategy = Literal["greedy", "beam", "nucleus"]
 

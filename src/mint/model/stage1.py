@@ -18,12 +18,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mint.model import gather, masks
+from mint.model.accumulated import Negatives, Part
 from mint.model.attention import AudioKeysValues
 from mint.model.bridge_net import BridgeNet
 from mint.model.objectives.alc import alc_loss, similarity
 from mint.model.objectives.alm import MATCHED, alm_loss, draw_negatives, pair_noise, same_caption
 from mint.model.objectives.atg import LanguageHead, atg_loss, decoder_input
-from mint.model.parts import Negatives, Part
 from mint.types import BridgeOutput
 
 TEMPERATURE_RANGE = (0.001, 0.5)

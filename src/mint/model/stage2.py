@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 from torch import Tensor, nn
 
 from mint.model import gather
-from mint.model.align import WhitenedLinear
 from mint.model.bridge_net import Block, BridgeNet
 from mint.model.freeze import Frozen
+from mint.model.projection import WhitenedLinear
 
 if TYPE_CHECKING:
     from mint.types import LanguageModel
@@ -28,7 +28,7 @@ class Stage2(nn.Module):
         bridge: the stack, from stage 1.
         language: the frozen language model; it is held, not owned: its weights are neither trained nor saved.
         instruction_aware: Bridge-Net reads the instruction too.
-        whitened: the layer learns in coordinates that `mint.model.align` gives it.
+        whitened: the layer learns in coordinates that `mint.model.projection` gives it.
     """
 
     accepts_loss_kwargs = False  # the Trainer must not rescale the loss by a token count

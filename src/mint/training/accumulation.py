@@ -25,7 +25,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from mint.model import gather
-from mint.model.parts import AlcPart, AlmPart, Part
+from mint.model.accumulated import AlcPart, AlmPart, Part
 from mint.model.stage1 import Stage1
 
 Batch = Mapping[str, Tensor]

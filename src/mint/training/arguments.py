@@ -19,7 +19,7 @@ from transformers import Trainer, TrainingArguments, get_scheduler
 from transformers.integrations.integration_utils import get_reporting_integration_callbacks
 
 from mint.config import Recipe
-from mint.data.features import launched_rank
+from mint.data.features.prepare import launched_rank
 from mint.training.validation import figure_names
 from mint.types import MintError
 

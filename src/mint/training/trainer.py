@@ -22,9 +22,9 @@ from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState,
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from mint.config import Recipe
-from mint.data.mixture import Item, ItemDataset, MixtureSampler, RankBatches, groups_of, sizes_of
+from mint.data.batches.mixture import Item, ItemDataset, MixtureSampler, RankBatches, groups_of, sizes_of
+from mint.model.accumulated import Part
 from mint.model.bridge_net import BridgeNet
-from mint.model.parts import Part
 from mint.training.accumulation import parts_of, seeded, weighed, weights_of
 from mint.training.arguments import validates
 from mint.training.checkpoints import seal

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, distributed, nn
 
 from mint.config import Recipe
-from mint.data.mixture import Item
+from mint.data.batches.mixture import Item
 from mint.model import gather
 from mint.model.objectives.alc import similarity
 from mint.types import Example

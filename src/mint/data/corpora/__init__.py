@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from mint.data.corpora.catalogue import CATALOGUE, Entry
+from mint.data.corpora.public.catalogue import CATALOGUE, Entry
 from mint.types import MintError
 
 
@@ -62,8 +62,8 @@ def prepare(name: str, request: Request) -> list[Path]:
 
 def _quickstart(request: Request) -> list[Path]:
     from mint.assets import fetch
-    from mint.data.corpora.folder import OTHER_FILES
-    from mint.data.corpora.quickstart import prepare_quickstart
+    from mint.data.corpora.own.folder import OTHER_FILES
+    from mint.data.corpora.rendered.quickstart import prepare_quickstart
 
     if request.output.suffix.lower() in (".jsonl", *OTHER_FILES) and not request.output.is_dir():
         raise MintError(f"{request.output}: each of the quickstart's corpora has its own manifest; give a folder")
@@ -71,14 +71,14 @@ def _quickstart(request: Request) -> list[Path]:
 
 
 def _folder(request: Request) -> list[Path]:
-    from mint.data.corpora.folder import read_source
+    from mint.data.corpora.own.folder import read_source
 
     assert request.source is not None
     return [read_source(request.source, request.output, request.seed)]
 
 
 def _csv(request: Request) -> list[Path]:
-    from mint.data.corpora.public import prepare_table
+    from mint.data.corpora.public.prepare import prepare_table
 
     assert request.source is not None
     wanted = (request.audio, request.metadata_only, request.note)
@@ -86,7 +86,7 @@ def _csv(request: Request) -> list[Path]:
 
 
 def _public(name: str, request: Request) -> list[Path]:
-    from mint.data.corpora.public import prepare_public
+    from mint.data.corpora.public.prepare import prepare_public
 
     assert request.source is not None
     wanted = (request.audio, request.metadata_only, request.note)

@@ -1,0 +1,1 @@
+"""Ablations of the quickstart: which cells are trained (Tables 5 and 6), and their plot."""

@@ -1,0 +1,1 @@
+"""Recipe to objects: encoder, Bridge-Net, language model, the two stages."""

@@ -1,0 +1,69 @@
+"""The frozen audio encoder from a recipe. Imports are late, so that parts load alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from mint.assets import resolve
+from mint.assets.pretrained import check_kind, identify, load_pretrained, load_weights_of
+from mint.builders.bridge import TINY
+from mint.config import EncoderConfig
+from mint.types import AudioEncoder
+
+if TYPE_CHECKING:
+    from mint.encoders.spectrogram import SpectrogramEncoder
+    from mint.encoders.tiny import TinyEncoder
+    from mint.encoders.waveform import WaveformEncoder
+    from mint.encoders.yamnet import YamNet
+
+
+def build_encoder(config: EncoderConfig, device: torch.device | str = "cpu", weightless: bool = False) -> AudioEncoder:
+    """The frozen audio encoder, on its device.
+
+    Args:
+        config: its recipe.
+        device: where it runs.
+        weightless: one of transformers has random weights; of its files the configurations are needed alone.
+    """
+    encoder = _plain_encoder(config, weightless).to(device)
+    if config.cache_dtype == "bfloat16":
+        encoder.cache_dtype = torch.bfloat16
+        encoder.identity += "; features in bfloat16"
+    return encoder
+
+
+def _plain_encoder(
+    config: EncoderConfig, weightless: bool
+) -> TinyEncoder | YamNet | WaveformEncoder | SpectrogramEncoder:
+    if config.family == TINY:
+        from mint.encoders.tiny import TinyEncoder
+
+        return TinyEncoder()
+    if config.family == "yamnet":
+        from mint.encoders.yamnet import YamNet
+
+        return YamNet.from_folder(Path(resolve(config.weights)))
+    return _transformers_encoder(config, resolve(config.weights), weightless)
+
+
+def _transformers_encoder(config: EncoderConfig, source: str, weightless: bool) -> WaveformEncoder | SpectrogramEncoder:
+    from transformers import AutoConfig, AutoFeatureExtractor, AutoModel
+
+    from mint.encoders import spectrogram, waveform
+
+    adapter: Any = spectrogram if config.family == "spectrogram" else waveform
+    sizes = load_pretrained(AutoConfig, source, config.revision)
+    check_kind(sizes, adapter.MODELS, adapter.READER)
+    if weightless:
+        auto: Any = AutoModel
+        model, identity = auto.from_config(sizes), f"{source} without its weights"
+    else:
+        model = load_weights_of(AutoModel, source, config.revision, adapter.UNUSED, dtype=torch.float32)
+        identity = identify(source, config.revision)
+    extractor = load_pretrained(AutoFeatureExtractor, source, config.revision)
+    if config.family == "spectrogram":
+        return spectrogram.SpectrogramEncoder(model, extractor, identity, config.layer)
+    return waveform.WaveformEncoder(model, identity, config.layer, extractor.do_normalize, extractor.sampling_rate)

@@ -1,0 +1,129 @@
+"""From recipes to objects, and from finished runs back: the only place that maps names to classes.
+
+Imports are late, so that parts load alone.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import torch
+from torch import nn
+
+from mint.builders.bridge import bridge_sizes, build_bridge
+from mint.config import Recipe, load_recipe
+from mint.model.bridge_net import BridgeNet
+from mint.model.convert import LoadReport
+from mint.run_folder import check_frozen, load_record, load_weights
+from mint.types import LanguageModel, MintError
+
+if TYPE_CHECKING:
+    from mint.model.stage1 import Stage1
+    from mint.model.stage2 import Stage2
+
+Stage = TypeVar("Stage", bound=nn.Module)
+
+
+def build_stage1(recipe: Recipe, audio_width: int, vocab_size: int) -> tuple[Stage1, LoadReport]:
+    """Stage 1's model, its new weights drawn by the recipe's seed, and what the checkpoint gave to Bridge-Net."""
+    torch.manual_seed(recipe.seed)
+    bridge, report = build_bridge(recipe.bridge, audio_width, vocab_size)
+    return _stage1(recipe, bridge), report
+
+
+def build_stage2(
+    recipe: Recipe, audio_width: int, vocab_size: int, language: LanguageModel
+) -> tuple[Stage2, LoadReport | None]:
+    """Stage 2's model; Bridge-Net from the stage-1 run that the recipe names, else from its checkpoint.
+
+    Returns:
+        The model, and what the checkpoint gave to Bridge-Net, where it starts from one.
+
+    Raises:
+        MintError: the stage-1 run is not finished, or its Bridge-Net has other sizes than the recipe's.
+    """
+    torch.manual_seed(recipe.seed)
+    report = None
+    if recipe.start is None:
+        bridge, report = build_bridge(recipe.bridge, audio_width, vocab_size)
+    else:
+        bridge = BridgeNet(**bridge_sizes(recipe.bridge, audio_width, vocab_size))
+        weights = load_weights(Path(recipe.start))
+        inner = {name.removeprefix("bridge."): weight for name, weight in weights.items() if name.startswith("bridge.")}
+        _load(bridge, inner, f"start: {recipe.start}")
+    return _stage2(recipe, bridge, language), report
+
+
+def load_stage1(run: Path) -> Stage1:
+    """The model of a finished stage-1 run, without a look at the BERT that it started from.
+
+    Raises:
+        MintError: the run is not finished, or its files do not fit together.
+    """
+    return _load_run(run, _stage1)
+
+
+def load_stage2(run: Path, language: LanguageModel) -> Stage2:
+    """The model of a finished stage-2 run before its language model.
+
+    Raises:
+        MintError: as `load_stage1`, or it is another language model than the run was trained with.
+    """
+    check_frozen(run, "language", language.identity)
+    return _load_run(run, lambda recipe, bridge: _stage2(recipe, bridge, language))
+
+
+def _stage1(recipe: Recipe, bridge: BridgeNet) -> Stage1:
+    from mint.model.stage1 import Stage1
+
+    assert recipe.objectives is not None
+    return Stage1(
+        bridge=bridge,
+        dec_token=bridge.word_embeddings.num_embeddings - 1,
+        shared_width=recipe.objectives.shared_width,
+        temperature=recipe.objectives.temperature,
+        label_smoothing=recipe.objectives.label_smoothing,
+        alc=recipe.objectives.alc,
+        alm=recipe.objectives.alm,
+        atg=recipe.objectives.atg,
+    )
+
+
+def _stage2(recipe: Recipe, bridge: BridgeNet, language: LanguageModel) -> Stage2:
+    from mint.model.stage2 import Stage2
+
+    stage = Stage2(
+        bridge=bridge,
+        language=language,
+        instruction_aware=recipe.instruction_aware,
+        whitened=recipe.aligned_start,
+    )
+    assert recipe.language is not None
+    if recipe.language.lora is not None:
+        from mint.language.lora import attach_lora
+
+        model = language.model  # type: ignore[attr-defined]  # every adapter holds its model
+        stage.add_module("lora", attach_lora(model, **dataclasses.asdict(recipe.language.lora)))
+    return stage
+
+
+def _load_run(run: Path, make: Callable[[Recipe, BridgeNet], Stage]) -> Stage:
+    weights = load_weights(run)
+    with torch.device("meta"):  # no time is spent on random weights: the run's own take their place
+        model = make(load_recipe(run / "recipe.yaml"), BridgeNet(**load_record(run)["bridge"]))
+    _load(model, weights, str(run), assign=True)
+    return model.eval()
+
+
+def _load(module: nn.Module, weights: dict[str, torch.Tensor], source: str, assign: bool = False) -> None:
+    """Load weights that must be exactly the module's."""
+    try:
+        module.load_state_dict(weights, assign=assign)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split("\n\t", maxsplit=1)[-1].splitlines()[0].split()).rstrip(".")
+        raise MintError(
+            f"{source} does not fit the recipe: {reason}; give the bridge section of its own recipe"
+        ) from None

@@ -1,0 +1,1 @@
+"""Bytes to samples: files, members of tar shards, sound inside video."""

@@ -1,0 +1,1 @@
+"""Clips to batches: the mixture of corpora, and padding."""

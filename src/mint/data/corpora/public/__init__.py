@@ -1,0 +1,1 @@
+"""Readers of public corpora in their official layouts."""

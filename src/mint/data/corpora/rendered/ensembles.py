@@ -1,0 +1,174 @@
+"""*ensembles*: one to three instruments in a short phrase, several labels a clip, after OpenMIC-2018 (Humphrey et al.).
+
+The vocabulary is sixteen of OpenMIC's twenty instruments, in its order. A phrase has a key, a tempo and a chord every
+two beats; each instrument takes the part that suits it: a line, chords, the bass or the drums.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+from mint.data.corpora.rendered import wording
+from mint.data.corpora.rendered.plan import Plan, scaled
+from mint.data.corpora.rendered.soundfont import Note
+from mint.data.manifests.prompts import INSTRUMENTS_PROMPT
+
+
+@dataclass(frozen=True)
+class Instrument:
+    """One entry of the vocabulary."""
+
+    name: str
+    part: str
+    """`line`, `chords`, `bass` or `drums`."""
+    programs: tuple[int, ...]
+    low: int
+    """Lowest pitch it plays here."""
+    high: int
+
+
+INSTRUMENTS = (
+    Instrument("accordion", "chords", (21,), 53, 79),
+    Instrument("banjo", "chords", (105,), 50, 76),
+    Instrument("bass", "bass", (32, 33, 36), 28, 45),
+    Instrument("cello", "line", (42,), 40, 64),
+    Instrument("clarinet", "line", (71,), 53, 79),
+    Instrument("drums", "drums", (0, 8, 16), 0, 0),
+    Instrument("flute", "line", (73,), 64, 91),
+    Instrument("guitar", "chords", (24, 25, 27), 45, 72),
+    Instrument("mallet percussion", "line", (11, 12), 57, 84),
+    Instrument("organ", "chords", (16, 17, 19), 48, 79),
+    Instrument("piano", "chords", (0, 1), 48, 84),
+    Instrument("saxophone", "line", (64,), 56, 80),
+    Instrument("synthesizer", "line", (80, 81), 52, 79),
+    Instrument("trumpet", "line", (56,), 56, 80),
+    Instrument("violin", "line", (40,), 60, 88),
+    Instrument("voice", "line", (52, 54), 55, 76),
+)
+
+PROMPT = INSTRUMENTS_PROMPT
+VOCABULARY = tuple(instrument.name for instrument in INSTRUMENTS)
+SIZES = {"train": 500, "validation": 60, "test": 150}
+"""Clips in all."""
+SECONDS = 4.0
+LOUDEST = (55, 80, 100)
+"""Velocity of a soft, a medium loud and a loud clip."""
+MAJOR = (0, 2, 4, 5, 7, 9, 11)
+DEGREES = (0, 3, 4, 5)
+"""Steps of the scale that carry a chord: I, IV, V and vi."""
+
+SOLO_TEMPLATES = (
+    "{names} alone, playing {a_tempo}, {loudness} phrase",
+    "{a_tempo} solo for {names}, {loudness}",
+    "solo {names}: {a_loudness}, {tempo} tune",
+)
+TEMPLATES = (
+    "{names} playing together, {tempo} and {loudness}",
+    "{a_tempo}, {loudness} {size} of {names}",
+    "{a_loudness}, {tempo} phrase played by {names}",
+    "{names} in {a_tempo}, {loudness} {size}",
+)
+
+
+def plan(seed: int, scale: float) -> list[Plan]:
+    """Decide on every phrase; all instruments are used equally often."""
+    rng = random.Random(f"ensembles {seed}")
+    plans = []
+    for split, size in SIZES.items():
+        deck: list[Instrument] = []
+        for index in range(scaled(size, scale)):
+            count = rng.choice((1, 2, 2, 3, 3))
+            players: list[Instrument] = []
+            while len(players) < count:
+                deck = deck or rng.sample(INSTRUMENTS, len(INSTRUMENTS))
+                fresh = [instrument for instrument in deck if instrument not in players]
+                players.append(fresh[-1] if fresh else rng.choice([one for one in INSTRUMENTS if one not in players]))
+                deck = [instrument for instrument in deck if instrument is not players[-1]]
+            plans.append(_phrase(rng, f"ensembles-{split}-{index:04d}", split, players))
+    return plans
+
+
+def _phrase(rng: random.Random, name: str, split: str, players: list[Instrument]) -> Plan:
+    players.sort(key=INSTRUMENTS.index)
+    beats_a_minute = rng.randint(75, 160)
+    beat = 60 / beats_a_minute
+    tonic = rng.randrange(12)
+    beats = int((SECONDS - 0.3) / beat)
+    chords = [0] + [rng.choice(DEGREES) for _ in range(beats // 2)]
+    loudest = rng.choice(LOUDEST)
+    notes: list[Note] = []
+    for player in players:
+        program = rng.choice(player.programs)
+        part = PARTS[player.part](rng, player, tonic, chords, beats)
+        for start, length, pitch in part:
+            velocity = loudest + rng.randint(-8, 8)
+            drum = player.part == "drums"
+            notes.append(Note(round(start * beat, 3), round(length * beat, 3), pitch, velocity, program, drum))
+    captions = wording.captions(
+        rng,
+        TEMPLATES if len(players) > 1 else SOLO_TEMPLATES,
+        names=wording.enumeration([player.name for player in players]),
+        size={1: "solo", 2: "duet", 3: "trio"}[len(players)],
+        tempo=wording.tempo(beats_a_minute),
+        loudness=wording.loudness(loudest),
+    )
+    return Plan(
+        id=name,
+        split=split,
+        seconds=SECONDS,
+        notes=tuple(notes),
+        labels=tuple(player.name for player in players),
+        captions=captions,
+        metadata={
+            "programs": sorted({note.program for note in notes if not note.drum}),
+            "beats_a_minute": beats_a_minute,
+        },
+    )
+
+
+Part = list[tuple[float, float, int]]
+"""(start, length, pitch) of each note; times in beats."""
+
+
+def _line(rng: random.Random, player: Instrument, tonic: int, chords: list[int], beats: int) -> Part:
+    """A melody that moves by small steps of the scale."""
+    scale = [pitch for pitch in range(player.low, player.high + 1) if (pitch - tonic) % 12 in MAJOR]
+    place, now, part = rng.randrange(len(scale)), 0.0, []
+    while now < beats:
+        length = min(rng.choice((0.5, 1, 1, 2)), beats - now)
+        part.append((now, 0.9 * length, scale[place]))
+        place = min(max(place + rng.randint(-2, 2), 0), len(scale) - 1)
+        now += length
+    return part
+
+
+def _chords(rng: random.Random, player: Instrument, tonic: int, chords: list[int], beats: int) -> Part:
+    """The chords, struck every one or two beats, or broken in half beats."""
+    base = player.low + (tonic - player.low) % 12
+    step, broken = rng.choice((1, 2)), rng.random() < 0.5
+    part: Part = []
+    for now in range(0, beats, step):
+        degree = chords[now // 2]
+        triad = [base + MAJOR[(degree + third) % 7] for third in (0, 2, 4)]
+        if broken:
+            part += [(now + half / 2, 0.45, triad[half % 3]) for half in range(2 * min(step, beats - now))]
+        else:
+            part += [(now, 0.9 * step, pitch) for pitch in triad]
+    return part
+
+
+def _bass(rng: random.Random, player: Instrument, tonic: int, chords: list[int], beats: int) -> Part:
+    """The roots of the chords, a note a beat."""
+    base = player.low + (tonic - player.low) % 12
+    return [(now, 0.8, base + MAJOR[chords[now // 2]] - rng.choice((0, 0, 5))) for now in range(beats)]
+
+
+def _drums(rng: random.Random, player: Instrument, tonic: int, chords: list[int], beats: int) -> Part:
+    """Bass drum and snare drum in turn, over a closed hi-hat."""
+    hats = rng.choice((1, 2, 4))
+    strokes = [(now, 0.2, 36 if now % 2 == 0 else 38) for now in range(beats)]
+    return strokes + [(index / hats, 0.1, 42) for index in range(beats * hats)]
+
+
+PARTS = {"line": _line, "chords": _chords, "bass": _bass, "drums": _drums}

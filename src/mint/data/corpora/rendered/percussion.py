@@ -1,0 +1,145 @@
+"""*percussion*: sound events, single or repeated: the drums of General MIDI's kits and its sound effects, 32 classes.
+
+After the sound-event corpora of the paper's Table 1 (AudioSet, VGGSound, FSD50K), whose prompt it shares. The test
+split holds other renderings (loudness, rate, kit, pitch) of the same classes.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+from mint.data.corpora.rendered import wording
+from mint.data.corpora.rendered.general_midi import DRUM_KITS
+from mint.data.corpora.rendered.plan import Plan, scaled
+from mint.data.corpora.rendered.soundfont import Note
+from mint.data.manifests.prompts import SOUND_PROMPT
+
+
+@dataclass(frozen=True)
+class Sound:
+    """One class: either keys of the drum kits or a program with a range of pitches."""
+
+    label: str
+    keys: tuple[int, ...]
+    """Drum keys, or the pitches of the program."""
+    program: int | None = None
+    """None: a drum."""
+    once: bool = False
+    """Goes on by itself (waves, applause): played once, for most of the clip."""
+
+
+DRUMS = (
+    Sound("bass drum", (35, 36)),
+    Sound("snare drum", (38, 40)),
+    Sound("side stick", (37,)),
+    Sound("hand clap", (39,)),
+    Sound("tom-tom", (41, 43, 45, 47, 48, 50)),
+    Sound("hi-hat", (42, 44, 46)),
+    Sound("crash cymbal", (49, 57)),
+    Sound("ride cymbal", (51, 59)),
+    Sound("tambourine", (54,)),
+    Sound("cowbell", (56,)),
+    Sound("vibraslap", (58,)),
+    Sound("bongo", (60, 61)),
+    Sound("conga", (62, 63, 64)),
+    Sound("timbale", (65, 66)),
+    Sound("agogo bell", (67, 68)),
+    Sound("cabasa", (69,)),
+    Sound("maracas", (70,)),
+    Sound("samba whistle", (71, 72)),
+    Sound("guiro", (73, 74)),
+    Sound("claves", (75,)),
+    Sound("wood block", (76, 77)),
+    Sound("cuica", (78, 79)),
+    Sound("triangle", (80, 81)),
+)
+EFFECTS = (
+    Sound("taiko drum", tuple(range(48, 67)), 116),
+    Sound("timpani", tuple(range(36, 58)), 47),
+    Sound("reversed cymbal", tuple(range(55, 68)), 119, once=True),
+    Sound("sea waves", tuple(range(48, 73)), 122, once=True),
+    Sound("bird song", tuple(range(42, 54)), 123, once=True),
+    Sound("telephone ring", tuple(range(48, 73)), 124),
+    Sound("helicopter", tuple(range(48, 73)), 125, once=True),
+    Sound("applause", tuple(range(48, 73)), 126, once=True),
+    Sound("gunshot", tuple(range(48, 73)), 127),
+)
+SOUNDS = DRUMS + EFFECTS
+
+PROMPT = SOUND_PROMPT
+VOCABULARY = tuple(sound.label for sound in SOUNDS)
+SIZES = {"train": 14, "validation": 2, "test": 5}
+"""Clips of each class."""
+SECONDS = 3.0
+COUNTS = {1: "one", 2: "two", 3: "three", 4: "four", 5: "five", 6: "six"}
+
+ONCE_TEMPLATES = (
+    "this is {a_loudness} sound of {label}",
+    "the {loudness} sound of {label}",
+    "{label}, {loudness}",
+    "{loudness} {label} can be heard",
+)
+SINGLE_TEMPLATES = (
+    "a single {loudness} {label} sound",
+    "{a_label} sounds once, {loudness}",
+    "one {loudness} sound of {a_label}",
+    "this is a sound of {label}, heard once",
+)
+REPEATED_TEMPLATES = (
+    "{count} {rate} {label} sounds, {loudness}",
+    "{a_label} sounds {count} times, {rate} and {loudness}",
+    "{loudness} {label} repeated {count} times at {a_rate} pace",
+    "this is a sound of {label}, {count} times, {rate}",
+)
+
+
+def plan(seed: int, scale: float) -> list[Plan]:
+    """Decide on every clip."""
+    rng = random.Random(f"percussion {seed}")
+    return [
+        _clip(rng, split, sound, index)
+        for split, size in SIZES.items()
+        for sound in SOUNDS
+        for index in range(scaled(size, scale))
+    ]
+
+
+def _clip(rng: random.Random, split: str, sound: Sound, index: int) -> Plan:
+    velocity = rng.randint(45, 127)
+    count = 1 if sound.once else rng.choice((1, 1, 2, 3, 4, 5, 6))
+    interval = round(rng.uniform(0.15, 2.6 / count if count > 2 else 0.8), 3)
+    key = rng.choice(sound.keys)
+    kit = rng.choice(tuple(DRUM_KITS))
+    start = round(rng.uniform(0, 0.2), 3)
+    length = 2.5 if sound.once else min(interval, 1.2) if count > 1 else 1.2
+    notes = tuple(
+        Note(
+            start=round(start + number * interval, 3),
+            length=length,
+            pitch=key,
+            velocity=velocity,
+            program=kit if sound.program is None else sound.program,
+            drum=sound.program is None,
+        )
+        for number in range(count)
+    )
+    templates = ONCE_TEMPLATES if sound.once else REPEATED_TEMPLATES if count > 1 else SINGLE_TEMPLATES
+    captions = wording.captions(
+        rng,
+        templates,
+        label=sound.label,
+        count=COUNTS[count],
+        rate="fast" if interval < 0.3 else "slow" if interval > 0.5 else "steady",
+        loudness=wording.loudness(velocity),
+    )
+    source = {"kit": DRUM_KITS[kit]} if sound.program is None else {"program": sound.program}
+    return Plan(
+        id=f"percussion-{split}-{sound.label.replace(' ', '_')}-{index:03d}",
+        split=split,
+        seconds=SECONDS,
+        notes=notes,
+        labels=(sound.label,),
+        captions=captions,
+        metadata={**source, "key": key, "velocity": velocity, "hits": count},
+    )

@@ -1,0 +1,27 @@
+"""What is decided about a clip before a sound is made: the rendered corpora are lists of such plans."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from mint.data.corpora.rendered.soundfont import Note
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One clip to render."""
+
+    id: str
+    split: str
+    seconds: float
+    notes: tuple[Note, ...]
+    labels: tuple[str, ...]
+    """In the corpus's label order."""
+    captions: tuple[str, ...]
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+
+def scaled(size: int, scale: float) -> int:
+    """A number of clips, scaled, at least one."""
+    return max(1, round(size * scale))

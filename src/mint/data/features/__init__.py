@@ -1,0 +1,1 @@
+"""Features of the frozen encoder: computed once, kept on disk, looked up by clip."""

@@ -1,0 +1,73 @@
+"""Sentence similarity of captions: the mean cosine of a caption with its references, as a sentence encoder hears them.
+
+The form is that of FENSE's first term (Zhou et al. 2022), and its number is not FENSE's: the encoder is
+all-MiniLM-L6-v2, which lies among the offline assets, not paraphrase-TinyBERT-L6-v2, and nothing is taken off for
+sentences that are not fluent. The embedding is sentence-transformers': the mean over tokens, of length 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+from transformers import AutoTokenizer, BertModel
+
+from mint.assets.pretrained import load_pretrained, load_weights_of
+from mint.assets.store import fetched_folder
+
+if TYPE_CHECKING:
+    from mint.evaluation.metrics.classification import Floats
+
+ASSET = "minilm"
+NOT_FETCHED = "the sentence encoder is not here; `mint assets fetch minilm`"
+MAX_TOKENS = 256
+"""Of the encoder, as it was trained."""
+BATCH = 64
+
+
+def missing() -> str | None:
+    """Why it cannot be computed here, or None."""
+    return None if fetched_folder(ASSET).is_dir() else NOT_FETCHED
+
+
+def sentence_similarity(generated: Sequence[str], references: Sequence[Sequence[str]]) -> Floats:
+    """Mean cosine of each generated caption with its references [N].
+
+    Raises:
+        MintError: the encoder cannot be loaded.
+    """
+    folder = str(fetched_folder(ASSET))
+    tokenizer = load_pretrained(AutoTokenizer, folder, None)
+    model = load_weights_of(BertModel, folder, None, add_pooling_layer=False).eval()
+    texts = list(dict.fromkeys([*generated, *(text for several in references for text in several)]))
+    place = {text: row for row, text in enumerate(texts)}
+    embedded = embed(model, tokenizer, texts)
+    means = [
+        embedded[[place[text] for text in several]].mean(dim=0) @ embedded[place[caption]]
+        for caption, several in zip(generated, references, strict=True)
+    ]
+    return np.array([float(mean) for mean in means], dtype=np.float64)
+
+
+@torch.no_grad()
+def embed(model: Any, tokenizer: Any, texts: Sequence[str]) -> Tensor:
+    """Sentence embeddings [N, D], of length 1."""
+    rows: list[Tensor] = []
+    order = sorted(range(len(texts)), key=lambda row: len(texts[row]))
+    for first in range(0, len(order), BATCH):
+        part = tokenizer(
+            [texts[row] for row in order[first : first + BATCH]],
+            padding=True,
+            truncation=True,
+            max_length=MAX_TOKENS,
+            return_tensors="pt",
+        )
+        hidden = model(**part).last_hidden_state
+        real = part["attention_mask"][..., None].to(hidden.dtype)
+        rows.append(functional.normalize((hidden * real).sum(dim=1) / real.sum(dim=1), dim=-1))
+    found = torch.cat(rows)
+    return found[torch.argsort(torch.tensor(order))]

@@ -1,0 +1,143 @@
+"""Figures of the report as inline SVG: no drawing library, readable in light and dark, sharp at any width.
+
+Colours come from the page's style sheet (classes `s0` to `s5`), so that a figure follows the reader's colour scheme.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from markupsafe import Markup, escape
+
+from mint.evaluation.results.file import NOT_SHARES
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from mint.evaluation.metrics.calibration import Calibration
+    from mint.evaluation.results.file import Row
+
+NOT_LOSSES = ("step", "epoch", "learning_rate", "grad_norm", "total_flos", "seconds")
+"""Keys of a log record that are no loss."""
+WIDTH, HEIGHT = 480, 260
+LEFT, RIGHT, TOP, BOTTOM = 46, 18, 10, 40
+COLOURS = 6
+SIDE_LEFT, SIDE_TOP = 50, 12
+"""Corner of a square figure of 200."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of a figure, for its legend."""
+
+    name: str
+    colour: int
+    first: float
+    last: float
+
+
+def loss_lines(records: Sequence[Mapping[str, float]]) -> list[Line]:
+    """The losses that the records hold, in the order in which they appear."""
+    series = _series(records)
+    return [
+        Line(name, place % COLOURS, points[0][1], points[-1][1]) for place, (name, points) in enumerate(series.items())
+    ]
+
+
+def loss_figure(title: str, records: Sequence[Mapping[str, float]]) -> Markup:
+    """Losses over steps; empty where no record holds one."""
+    series = _series(records)
+    if not series:
+        return Markup("")
+    steps = [step for points in series.values() for step, _ in points]
+    across = _ticks(min(0.0, *steps), max(*steps, 1.0))
+    up = _ticks(0.0, max(max(value for _, value in points) for points in series.values()) or 1.0)
+
+    def place(step: float, value: float) -> tuple[float, float]:
+        x = LEFT + (step - across[0]) / (across[-1] - across[0]) * (WIDTH - LEFT - RIGHT)
+        return x, HEIGHT - BOTTOM - (value - up[0]) / (up[-1] - up[0]) * (HEIGHT - TOP - BOTTOM)
+
+    parts = []
+    for value in up:
+        _, y = place(across[0], value)
+        parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
+        parts.append(f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{value:g}</text>')
+    for step in across:
+        x, y = place(step, up[0])
+        parts.append(f'<text x="{x:.1f}" y="{y + 17:.1f}" text-anchor="middle">{step:g}</text>')
+    parts.append(f'<text x="{(LEFT + WIDTH - RIGHT) / 2:.0f}" y="{HEIGHT - 5}" text-anchor="middle">step</text>')
+    for number, points in enumerate(series.values()):
+        corners = " ".join(f"{x:.1f},{y:.1f}" for x, y in (place(*point) for point in points))
+        parts.append(f'<polyline class="s{number % COLOURS} dash{number // COLOURS}" points="{corners}"/>')
+    summary = "; ".join(f"{line.name} from {line.first:.3g} to {line.last:.3g}" for line in loss_lines(records))
+    label = escape(f"{title}, losses over {max(steps):g} steps: {summary}")
+    return Markup(
+        f'<svg class="plot" role="img" aria-label="{label}" viewBox="0 0 {WIDTH} {HEIGHT}">{"".join(parts)}</svg>'
+    )
+
+
+def interval_figure(cells: Mapping[str, Row], colours: Mapping[str, int]) -> Markup:
+    """The values of one table line on a scale from 0 to 100 %, each with its interval; empty for other units."""
+    rows = list(cells.values())
+    if any(row.metric in NOT_SHARES for row in rows):
+        return Markup("")
+    parts = [f'<line class="grid" x1="{4 + 24 * part}" x2="{4 + 24 * part}" y1="0" y2="100%"/>' for part in range(5)]
+    for place, row in enumerate(rows):
+        y = 5 + 8 * place
+        low, high = (row.value if end is None else end for end in (row.low, row.high))
+        colour = f"s{colours[row.method]}"
+        parts.append(f'<line class="{colour}" x1="{4 + 96 * low:.1f}" x2="{4 + 96 * high:.1f}" y1="{y}" y2="{y}"/>')
+        parts.append(f'<circle class="{colour}" cx="{4 + 96 * row.value:.1f}" cy="{y}" r="3"/>')
+    height = 2 + 8 * len(rows)
+    return Markup(
+        f'<svg class="dots" aria-hidden="true" width="104" height="{height}" viewBox="0 0 104 {height}">'
+        f"{''.join(parts)}</svg>"
+    )
+
+
+def calibration_figure(title: str, found: Calibration) -> Markup:
+    """A reliability diagram: accuracy over confidence, a circle for each bin with an area like its clips."""
+    most = max(found.clips)
+
+    def place(confidence: float, right: float) -> tuple[float, float]:
+        return SIDE_LEFT + 200 * confidence, SIDE_TOP + 200 * (1 - right)
+
+    (left, bottom), (end, top) = place(0, 0), place(1, 1)
+    parts = []
+    for tick in (0.0, 0.25, 0.5, 0.75, 1.0):
+        x, y = place(tick, tick)
+        parts.append(f'<line class="grid" x1="{left}" x2="{end}" y1="{y:.1f}" y2="{y:.1f}"/>')
+        parts.append(f'<text x="{left - 6}" y="{y + 4:.1f}" text-anchor="end">{100 * tick:g}</text>')
+        parts.append(f'<text x="{x:.1f}" y="{bottom + 17}" text-anchor="middle">{100 * tick:g}</text>')
+    x, y = place(0.5, 0.5)
+    parts.append(f'<text x="{x}" y="{bottom + 36}" text-anchor="middle">confidence (%)</text>')
+    parts.append(f'<text x="12" y="{y}" text-anchor="middle" transform="rotate(-90 12 {y})">accuracy (%)</text>')
+    parts.append(f'<line class="ideal" x1="{left}" y1="{bottom}" x2="{end}" y2="{top}"/>')
+    for confidence, right, clips in zip(found.confidence, found.accuracy, found.clips, strict=True):
+        (x, y), (_, ideal) = place(confidence, right), place(confidence, confidence)
+        parts.append(f'<line class="s0" x1="{x:.1f}" x2="{x:.1f}" y1="{y:.1f}" y2="{ideal:.1f}"/>')
+        parts.append(f'<circle class="s0" cx="{x:.1f}" cy="{y:.1f}" r="{2.5 + 5.5 * math.sqrt(clips / most):.1f}"/>')
+    label = escape(f"{title}: reliability diagram, expected calibration error {100 * found.error:.1f} %")
+    return Markup(
+        f'<svg class="plot square" role="img" aria-label="{label}" viewBox="0 0 270 255">{"".join(parts)}</svg>'
+    )
+
+
+def _series(records: Sequence[Mapping[str, float]]) -> dict[str, list[tuple[float, float]]]:
+    series: dict[str, list[tuple[float, float]]] = {}
+    for record in records:
+        for name, value in record.items():
+            if name not in NOT_LOSSES and isinstance(value, int | float) and math.isfinite(value):
+                series.setdefault(name, []).append((record["step"], value))
+    return series
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    """Four to seven round numbers from at most `low` to at least `high`."""
+    rough = (high - low) / 5
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = power * next(factor for factor in (1, 2, 5, 10) if factor * power >= rough * 0.999)
+    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    return [round(number * step, 12) for number in range(first, last + 1)]

@@ -1,0 +1,286 @@
+"""The HTML report of a run: one self-contained file that opens offline.
+
+Everything is inside: style, script, figures as SVG, audio as FLAC in data URIs (a policy in the page forbids the
+browser to fetch anything else). The caller fills `ReportData`; numbers come from the results as they stand in the JSON.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from dataclasses import dataclass, field
+from importlib import resources
+from typing import TYPE_CHECKING, Any
+
+import jinja2
+import numpy as np
+import soundfile
+import soxr
+
+from mint.evaluation.report import figures
+from mint.evaluation.report.attention_figure import attention_figure
+from mint.evaluation.results.file import arrange, best_methods, readable_title, show, show_interval
+from mint.evaluation.results.seeds import describe_leakage, shared_clips
+from mint.evaluation.settings import describe_settings
+from mint.types import MintError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from datetime import datetime
+    from pathlib import Path
+
+    from numpy.typing import ArrayLike
+
+    from mint.evaluation.metrics.calibration import Calibration
+    from mint.evaluation.results.file import Results, Row
+    from mint.types import Clip
+
+RATE = 16_000
+"""Hz of the players' audio."""
+MOST_SECONDS = 8.0
+"""Longer clips are cut in the report (not in the evaluation): it bounds the file's size."""
+MOST_PLAYERS = 12
+"""Clips shown in each section."""
+MOST_CLASSES = 60
+"""With more classes a confusion matrix is listed, not drawn."""
+MOST_WIDE_CLASSES = 24
+"""With more classes the cells are small."""
+MOST_CONFUSIONS = 8
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Training log of one stage."""
+
+    title: str
+    records: Sequence[Mapping[str, float]]
+    """Each `{"step": ..., "loss": ..., other losses}`; a key that is no loss (`learning_rate`, ...) is not drawn."""
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """How the labels of one task are confused."""
+
+    title: str
+    labels: Sequence[str]
+    counts: ArrayLike
+    """[C, C] int; row: true label, column: predicted label."""
+
+
+@dataclass(frozen=True)
+class SimilarityMap:
+    """Similarities of some clips and captions."""
+
+    title: str
+    clips: Sequence[str]
+    """Short names, N."""
+    captions: Sequence[str]
+    """M."""
+    scores: ArrayLike
+    """[N, M]."""
+    owner: Sequence[int]
+    """For each caption the index of its clip."""
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """Whether the confidence of one task's predictions is what it should be."""
+
+    title: str
+    calibration: Calibration
+
+
+@dataclass(frozen=True)
+class AttentionMap:
+    """Where the queries look in one clip."""
+
+    title: str
+    clip: Clip
+    attention: ArrayLike
+    """[Q, steps]; see `attention.clip_attention` and `over_time`."""
+    step_seconds: float
+    """Audio of one step."""
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One clip to listen to."""
+
+    title: str
+    clip: Clip | None
+    """None where the audio cannot be shown."""
+    predicted: str | None = None
+    truth: str | None = None
+    generated: str | None = None
+    """Caption of the model."""
+    references: Sequence[str] = ()
+    """True captions."""
+    note: str | None = None
+
+    @property
+    def right(self) -> bool | None:
+        """Whether the prediction is right; None where there is none."""
+        return None if self.predicted is None or self.truth is None else self.predicted == self.truth
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A clip that could not be used."""
+
+    clip: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class ReportData:
+    """All that a report shows."""
+
+    title: str
+    results: Results
+    date: datetime
+    machine: str
+    curves: Sequence[Curve] = ()
+    confusions: Sequence[Confusion] = ()
+    similarities: Sequence[SimilarityMap] = ()
+    calibrations: Sequence[Reliability] = ()
+    attentions: Sequence[AttentionMap] = ()
+    samples: Sequence[Sample] = ()
+    """Held-out clips chosen without looking at the result, the first `MOST_PLAYERS` of them shown."""
+    mistakes: Sequence[Sample] = ()
+    """The worst first."""
+    skipped: Sequence[Skipped] = ()
+    not_computed: Mapping[str, str] = field(default_factory=dict)
+    """Metric -> why it is not in the table, and the cure."""
+    method: Sequence[str] = ()
+    """Paragraphs for "How this was computed", before those that hold for every run."""
+    commands: Sequence[str] = ()
+    """Command lines to go on with."""
+
+
+def write_report(path: Path, data: ReportData) -> None:
+    """Write the report, whole or not at all.
+
+    Raises:
+        MintError: a matrix that does not fit its labels.
+    """
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {"duration": _duration, "gibibytes": _gibibytes, "player": _player}
+    template = environment.from_string((resources.files("mint.evaluation.report") / "report.html").read_text("utf-8"))
+    settings = data.results.extra.get("settings")
+    page = template.render(
+        data=data,
+        table=_table(data.results.rows),
+        curves=[
+            (curve, figures.loss_figure(curve.title, curve.records), figures.loss_lines(curve.records))
+            for curve in data.curves
+        ],
+        confusions=[_confusion(confusion) for confusion in data.confusions],
+        similarities=[_similarity(similarity) for similarity in data.similarities],
+        calibrations=[(one, figures.calibration_figure(one.title, one.calibration)) for one in data.calibrations],
+        attentions=[
+            (one, attention_figure(one.title, one.clip, one.attention, one.step_seconds)) for one in data.attentions
+        ],
+        not_computed=_not_computed(data.not_computed),
+        settings=sorted(set(describe_settings(settings).values())) if settings else [],
+        leakage=describe_leakage(data.results.extra.get("leakage")),
+        shared=shared_clips(data.results.extra.get("leakage")),
+        most_players=MOST_PLAYERS,
+        most_seconds=MOST_SECONDS,
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(page, encoding="utf-8")
+    partial.replace(path)
+
+
+def _table(rows: Sequence[Row]) -> dict[str, Any]:
+    lines, methods = arrange(rows)
+    colours = {method: place % figures.COLOURS for place, method in enumerate(methods)}
+    body = []
+    for (task, split, metric), cells in lines.items():
+        best = best_methods(cells)
+        values = [
+            (method, show(metric, cells[method].value), show_interval(cells[method]), method in best)
+            if method in cells
+            else None
+            for method in methods
+        ]
+        ordered = {method: cells[method] for method in methods if method in cells}
+        body.append({
+            "task": task, "split": split, "metric": readable_title(metric), "key": metric, "values": values,
+            "n": max(row.n for row in cells.values()), "figure": figures.interval_figure(ordered, colours),
+        })  # fmt: skip
+    return {"methods": methods, "colours": colours, "lines": body}
+
+
+def _not_computed(reasons: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Metrics that lack the same thing, together, and what they lack."""
+    groups: dict[str, list[str]] = {}
+    for metric, reason in reasons.items():
+        groups.setdefault(reason, []).append(readable_title(metric).removesuffix(" (%)"))
+    return [(", ".join(names), reason) for reason, names in groups.items()]
+
+
+def _confusion(confusion: Confusion) -> dict[str, Any]:
+    counts = np.asarray(confusion.counts)
+    labels = list(confusion.labels)
+    if counts.shape != (len(labels), len(labels)):
+        raise MintError(f"confusion {confusion.title!r} has shape {counts.shape} for {len(labels)} labels")
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    wrong = np.where(np.eye(len(labels), dtype=bool), 0, counts)
+    order = np.argsort(-wrong, axis=None, kind="stable")[:MOST_CONFUSIONS]
+    pairs = [(int(place) // len(labels), int(place) % len(labels)) for place in order]
+    return {
+        "title": confusion.title,
+        "labels": labels,
+        "rows": [
+            list(zip(map(int, row), map(float, share), strict=True)) for row, share in zip(counts, shares, strict=True)
+        ],
+        "dense": len(labels) > MOST_WIDE_CLASSES,
+        "drawn": len(labels) <= MOST_CLASSES,
+        "worst": [(labels[true], labels[said], int(wrong[true, said])) for true, said in pairs if wrong[true, said]],
+        "right": int(np.trace(counts)),
+        "all": int(counts.sum()),
+    }
+
+
+def _similarity(similarity: SimilarityMap) -> dict[str, Any]:
+    scores = np.asarray(similarity.scores, dtype=np.float64)
+    if scores.shape != (len(similarity.clips), len(similarity.captions)) or len(similarity.owner) != scores.shape[1]:
+        raise MintError(
+            f"similarity {similarity.title!r} has shape {scores.shape} for {len(similarity.clips)} clips, "
+            f"{len(similarity.captions)} captions and {len(similarity.owner)} owners"
+        )
+    low, high = (float(scores.min()), float(scores.max())) if scores.size else (0.0, 1.0)
+    shades = (scores - low) / max(high - low, 1e-9)
+    return {
+        "title": similarity.title,
+        "clips": list(similarity.clips),
+        "rows": [
+            (caption, owner, list(zip(map(float, scores[:, place]), map(float, shades[:, place]), strict=True)))
+            for place, (caption, owner) in enumerate(zip(similarity.captions, similarity.owner, strict=True))
+        ],
+    }
+
+
+def _player(clip: Clip) -> str:
+    """A clip as a data URI: FLAC, mono, 16 bits, at most `MOST_SECONDS`."""
+    samples = np.asarray(clip.samples, dtype=np.float32)[: int(MOST_SECONDS * clip.rate)]
+    if clip.rate != RATE:
+        samples = soxr.resample(samples, clip.rate, RATE)
+    buffer = io.BytesIO()
+    soundfile.write(buffer, np.clip(samples, -1, 1), RATE, format="FLAC", subtype="PCM_16")
+    return f"data:audio/flac;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def _duration(seconds: float) -> str:
+    whole = round(seconds)
+    hours, minutes = whole // 3600, whole // 60 % 60
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {whole % 60} s" if minutes else f"{whole} s"
+
+
+def _gibibytes(size: int) -> str:
+    return f"{size / 2**30:.2f} GiB"

@@ -1,0 +1,131 @@
+"""What a recipe would do: `mint train --dry-run`. The models are built, and nothing is trained.
+
+A plan may be made anywhere: without the accelerators and the other ranks that the recipe is for, and before its stage 1
+is trained.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from transformers import TrainingArguments
+
+from mint.config import Recipe
+from mint.data.features.prepare import launched_rank
+from mint.model.freeze import count_by_module
+from mint.run_folder import is_finished
+from mint.training.dry_run.costs import Costs, estimate_costs
+from mint.training.train import describe_start, prepare, split
+from mint.types import AudioEncoder, Example, MintError
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run would do."""
+
+    parameters: list[tuple[str, int, int]]
+    """Module, its trained and its frozen parameters."""
+    draws_per_epoch: int
+    steps_per_epoch: int
+    steps: int
+    start: str
+    """What Bridge-Net starts from."""
+    costs: Costs | None
+    """None: of a language model whose cost is not known."""
+    notes: list[str]
+    """What may not be as it was meant."""
+
+
+def plannable(recipe: Recipe, ranks: int) -> tuple[Recipe, list[str]]:
+    """A recipe as it can be built here, and notes on what it is without.
+
+    Args:
+        recipe: as it would be trained.
+        ranks: by so many.
+    """
+    training, notes = dict(recipe.training), []
+    if not training.get("use_cpu") and not torch.accelerator.is_available():
+        training = {**training, "use_cpu": True, "tf32": None}
+        notes.append("there is no accelerator here: planned on the CPU")
+    for key in ("fsdp", "deepspeed"):
+        if ranks > launched_rank()[1] and training.pop(key, None):
+            notes.append(f"the memory is that of whole weights on each rank, without training.{key}")
+    start = recipe.start
+    if start is not None and not is_finished(Path(start)):
+        notes.append(f"start: {start} holds no finished run yet; planned without it")
+        start = None
+    return replace(recipe, training=training, start=start), notes
+
+
+def plan(recipe: Recipe, examples: Sequence[Example], encoder: AudioEncoder, ranks: int = 1) -> Plan:
+    """What training a recipe would do.
+
+    Of the language model sizes and tokenizer are read, not its weights; what Bridge-Net starts from is read.
+
+    Args:
+        recipe: `plannable` here.
+        examples: all.
+        encoder: the frozen encoder, which may be weightless.
+        ranks: how many would train it.
+
+    Raises:
+        MintError: the recipe cannot be trained.
+    """
+    learnt, held = split(examples)
+    with tempfile.TemporaryDirectory() as folder:
+        prepared = prepare(recipe, Path(folder), learnt, held, _no_features, encoder, weightless=True)
+    trainer = prepared.trainer
+    parameters = list(count_by_module(prepared.model))
+    frozen_models = {"audio encoder": encoder, "language model": getattr(prepared.language, "model", None)}
+    for name, module in frozen_models.items():
+        if isinstance(module, nn.Module):
+            frozen = sum(parameter.numel() for parameter in module.parameters() if not parameter.requires_grad)
+            parameters.append((name, 0, frozen))
+    steps_per_epoch, steps = trainer.steps(ranks)
+    on_device = sum(frozen for name, _, frozen in parameters if name != "audio encoder")  # its features are cached
+    trained = sum(count for _, count, _ in parameters)
+    parts = (recipe, prepared.model, prepared.language, encoder, prepared.tokenizer)
+    notes = _notes_of_objectives(recipe, trainer.args)
+    if trainer.args.get_warmup_steps(steps) >= steps:
+        warmup = trainer.args.get_warmup_steps(steps)
+        notes.append(f"the warm-up of {warmup:,} steps is as long as the run of {steps:,}")
+    if len(learnt) < trainer.args.train_batch_size * ranks:
+        notes.append(f"the {len(learnt)} training examples do not fill one batch")
+    costs = None
+    try:
+        costs = estimate_costs(*parts, trainer.args, trained, on_device, ranks)
+    except MintError as error:
+        notes.append(f"no costs: {error}")
+    if trainer.args.deepspeed:
+        notes.append("the memory is that without DeepSpeed, which spreads the moments and, in stage 2, the gradients")
+    draws, start = len(trainer.mixture_sampler), describe_start(recipe, prepared.report)
+    return Plan(parameters, draws, steps_per_epoch, steps, start, costs, notes)
+
+
+def _notes_of_objectives(recipe: Recipe, arguments: TrainingArguments) -> list[str]:
+    on, parts = recipe.objectives, arguments.gradient_accumulation_steps
+    notes = []
+    if recipe.accumulate_negatives and parts == 1:
+        notes.append("accumulate_negatives has no effect while training.gradient_accumulation_steps is 1")
+    if on is not None and (on.alc or on.alm) and parts > 1 and not recipe.accumulate_negatives:
+        notes.append(
+            f"each of the {parts} micro-batches of a step is contrasted alone, with fewer negatives than the batch "
+            "has; `accumulate_negatives: true` contrasts them all"
+        )
+    if on is not None and on.alm and not on.alc:
+        notes.append(
+            "without alc nothing trains the similarities by which alm draws its negatives: they are those of random "
+            "projections, and hardly harder than chance"
+        )
+    if on is not None and recipe.data.group_by_length:
+        notes.append("data.group_by_length makes texts of like length each other's negatives; it is meant for stage 2")
+    return notes
+
+
+def _no_features(example: Example, number: int) -> Tensor:
+    raise AssertionError("a plan reads no features")

@@ -1,0 +1,244 @@
+"""Verifying and pruning the feature cache, ranks that share the work, and a process that is killed at any moment."""
+
+from __future__ import annotations
+
+import multiprocessing
+import random
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from safetensors.torch import load_file, save_file
+
+from mint.cli import main
+from mint.data.audio.decode import load_audio
+from mint.data.features import cache as cache_module
+from mint.data.features.cache import FeatureCache, clip_key, encode_samples, fill_cache
+from mint.data.features.prepare import own_part, prepare_features
+from mint.data.features.upkeep import Verified, prune_cache, verify_cache
+from mint.encoders.tiny import TinyEncoder
+from mint.types import Example, MintError
+from tiny_runs import write_corpus, write_recipe
+
+RATE = 16000
+
+
+@pytest.fixture
+def clips(tmp_path: Path) -> list[Example]:
+    """Six clips; the last is longer than the windows of these tests."""
+    examples = []
+    for number in range(6):
+        path = tmp_path / f"{number}.wav"
+        samples = np.random.default_rng(number).uniform(-1, 1, round((0.9 if number == 5 else 0.2) * RATE))
+        soundfile.write(path, samples, RATE)
+        examples.append(Example(id=path.stem, audio=path, task="noise", split="train", corpus="noises"))
+    return examples
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FeatureCache:
+    monkeypatch.setattr(cache_module, "CLIPS_PER_SHARD", 2)
+    monkeypatch.setattr(cache_module, "SECONDS_AT_ONCE", 0)
+    return FeatureCache(tmp_path / "features", TinyEncoder.identity)
+
+
+def fill(cache: FeatureCache, clips: list[Example]) -> int:
+    return fill_cache(cache, TinyEncoder(), clips, 0.4).encoded
+
+
+def verify(cache: FeatureCache, clips: list[Example]) -> Verified:
+    return verify_cache(cache, TinyEncoder(), clips, 0.4)
+
+
+def again(cache: FeatureCache) -> FeatureCache:
+    return FeatureCache(cache.folder.parent, TinyEncoder.identity)
+
+
+def shards(cache: FeatureCache) -> list[Path]:
+    return sorted(cache.folder.glob("*.safetensors"))
+
+
+def replace_shard(path: Path, data: bytes) -> None:
+    path.unlink()  # what is mapped into memory is not to change
+    path.write_bytes(data)
+
+
+def test_a_sound_cache(cache: FeatureCache, clips: list[Example]) -> None:
+    fill(cache, clips)
+    assert verify(cache, clips) == Verified(shards=3, clips=6)
+    gone = replace(clips[0], id="gone", audio=clips[0].audio.with_name("gone.wav"))
+    new = replace(clips[0], id="part", duration=0.1)
+    found = verify(cache, [*clips, gone, new])
+    assert (found.clips, found.missing, found.sound()) == (6, ["gone", "part"], True)
+
+
+@pytest.mark.parametrize("place", [-1, -500, 300])
+def test_a_flipped_bit_is_found_and_mended(cache: FeatureCache, clips: list[Example], place: int) -> None:
+    fill(cache, clips)
+    data = bytearray(shards(cache)[1].read_bytes())
+    data[place] ^= 1
+    replace_shard(shards(cache)[1], bytes(data))
+    found = verify(cache, clips)
+    assert not found.sound()
+    assert (len(found.damaged), found.clips, len(found.missing)) == (1, 4, 2)
+    opened = again(cache)
+    assert fill(opened, clips) == 2
+    assert verify(opened, clips) == Verified(shards=3, clips=6)
+
+
+@pytest.mark.parametrize("fault", ["nan", "width", "flat"])
+def test_features_that_cannot_be(cache: FeatureCache, clips: list[Example], fault: str) -> None:
+    fill(cache, clips)
+    tensors = load_file(shards(cache)[0])
+    name = next(iter(tensors))
+    good = tensors[name]
+    tensors[name] = {"nan": good * float("nan"), "width": good[:, 1:].contiguous(), "flat": good.flatten()}[fault]
+    metadata = {cache_module.CHECKSUM: cache_module.checksum(tensors)}
+    shards(cache)[0].unlink()
+    save_file(tensors, cache.folder / "0.safetensors", metadata=metadata)
+    (reason,) = verify(cache, clips).damaged
+    assert "or values that are not finite" in reason
+
+
+def test_features_of_another_clip_are_found(cache: FeatureCache, clips: list[Example]) -> None:
+    """Whole shards with the right checksum, and still wrong."""
+    cache.write({clip_key(clips[0]): [torch.rand(5, TinyEncoder.width)]})
+    fill(cache, clips)
+    found = verify(cache, clips)
+    assert (found.wrong, found.damaged, found.sound()) == (["0"], [], False)
+
+
+def test_shards_of_earlier_versions(cache: FeatureCache, clips: list[Example]) -> None:
+    fill(cache, clips)
+    path = shards(cache)[0]
+    tensors = load_file(path)
+    path.unlink()
+    save_file(tensors, path)
+    assert verify(cache, clips) == Verified(shards=3, clips=6, without_checksum=1)
+
+
+def test_pruning_keeps_what_is_wanted_to_the_bit(cache: FeatureCache, clips: list[Example]) -> None:
+    fill(cache, clips)
+    wanted = [clips[0], clips[2], clips[3], clips[5]]
+    before = {one.id: cache.read(clip_key(one)) for one in clips}
+    size = sum(path.stat().st_size for path in cache.folder.iterdir())
+    (cache.folder / "x.damaged").write_bytes(bytes(100))
+    done = prune_cache(cache, wanted)
+    assert (done.kept, done.removed) == (4, 2)
+    assert done.freed_bytes > 100
+    assert sum(path.stat().st_size for path in cache.folder.iterdir()) < size
+    opened = again(cache)
+    assert set(opened) == {clip_key(one) for one in wanted}
+    for one in wanted:
+        kept = opened.read(clip_key(one))
+        assert len(kept) == len(before[one.id])
+        assert all(torch.equal(*pair) for pair in zip(kept, before[one.id], strict=True))
+    for one in clips:  # a reader that was there before goes on
+        assert torch.equal(cache.read(clip_key(one))[0], before[one.id][0])
+    assert verify(cache, wanted) == Verified(shards=3, clips=4)
+    assert prune_cache(again(cache), wanted).removed == 0
+
+
+def test_pruning_keeps_one_of_two(cache: FeatureCache, clips: list[Example]) -> None:
+    """What two writers wrote at once."""
+    fill(cache, clips)
+    for path in shards(cache):
+        path.with_stem(f"{path.stem}-2").write_bytes(path.read_bytes())
+    done = prune_cache(again(cache), clips)
+    assert (done.kept, done.removed) == (6, 6)
+    assert verify(cache, clips) == Verified(shards=3, clips=6)
+
+
+def test_pruning_needs_to_know_all_files(cache: FeatureCache, clips: list[Example]) -> None:
+    fill(cache, clips)
+    clips[3].audio.unlink()
+    with pytest.raises(MintError, match=r"cannot read .*3\.wav"):
+        prune_cache(cache, clips[2:])
+    assert len(set(again(cache))) == 6
+
+
+@pytest.mark.parametrize(("count", "ranks"), [(0, 3), (2, 3), (7, 3), (9, 3), (5, 1)])
+def test_parts_of_ranks(clips: list[Example], count: int, ranks: int) -> None:
+    examples = [replace(clips[0], id=str(number)) for number in range(count)]
+    parts = [own_part(examples, rank, ranks) for rank in range(ranks)]
+    assert [one for part in parts for one in part] == examples
+    assert max(map(len, parts)) - min(map(len, parts)) <= 1
+
+
+def test_a_rank_sees_all_and_begins_with_its_own(
+    clips: list[Example], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MINT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    features = prepare_features(TinyEncoder(), clips)
+    assert [Path(name).stem for name in features.files] == ["2", "3", "5", "4", "1", "0"]
+    assert all(features.has(one) for one in clips)
+
+
+def test_the_verb_on_ranks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("MINT_CACHE", str(tmp_path / "cache"))
+    recipe = str(write_recipe(tmp_path / "tiny.yaml", 1, write_corpus(tmp_path, clips=2)))
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for rank, encoded in (("0", 4), ("1", 5)):
+        monkeypatch.setenv("RANK", rank)
+        assert main(["cache", recipe]) == 0
+        assert capsys.readouterr().out.startswith(f"rank {rank} of 2: {encoded} encoded, 0 already there, 0 skipped: ")
+    monkeypatch.delenv("WORLD_SIZE")
+    monkeypatch.delenv("RANK")
+    assert main(["cache", recipe]) == 0
+    assert capsys.readouterr().out.startswith("0 encoded, 9 already there, 0 skipped: ")
+    assert main(["cache", recipe, "--verify"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith(
+        "2 shards, 0 damaged, 0 without a checksum; 9 clips of the recipe there, 0 missing, 0 wrong: "
+    )
+    path = next((tmp_path / "cache" / "features").rglob("*.safetensors"))
+    replace_shard(path, path.read_bytes()[:-1] + b"?")
+    assert main(["cache", recipe, "--verify"]) == 1
+    assert "1 damaged" in capsys.readouterr().out
+    assert main(["cache", recipe, "--prune"]) == 0
+    assert " clips removed, " in capsys.readouterr().out
+    assert not list((tmp_path / "cache").rglob("*.damaged"))
+    assert main(["cache", recipe, "--verify", "--prune"]) == 2
+
+
+class SlowEncoder(TinyEncoder):
+    """Leaves time to be killed between any two steps."""
+
+    def encode(self, waveform: torch.Tensor, lengths: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        time.sleep(0.005)
+        return super().encode(waveform, lengths)
+
+
+def fill_slowly(root: Path, clips: list[Example]) -> None:
+    torch.set_num_threads(1)
+    fill_cache(FeatureCache(root, TinyEncoder.identity), SlowEncoder(), clips, 0.4)
+
+
+def test_killed_at_random_moments_until_it_is_done(cache: FeatureCache, clips: list[Example]) -> None:
+    """Two processes fill one cache and are killed again and again; a third finishes."""
+    parts = [replace(clips[5], id=str(number), start=number / 100, duration=0.3) for number in range(60)]
+    context = multiprocessing.get_context("fork")
+    generator = random.Random(0)
+    for _ in range(6):
+        writers = [context.Process(target=fill_slowly, args=(cache.folder.parent, parts)) for _ in range(2)]
+        for writer in writers:
+            writer.start()
+        time.sleep(generator.uniform(0.02, 0.25))
+        for writer in writers:
+            writer.kill()
+            writer.join()
+    assert not list(cache.folder.glob("*.damaged"))
+    opened = again(cache)
+    there = len(set(opened))
+    assert fill(opened, parts) == len(parts) - there
+    found = verify(opened, parts)
+    assert (found.sound(), found.clips, found.missing) == (True, 60, [])
+    for part in parts:
+        expected = encode_samples(TinyEncoder(), load_audio(part.audio, RATE, part.start, part.duration))
+        assert torch.equal(opened.read(clip_key(part))[0], expected)
