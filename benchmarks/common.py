@@ -24,7 +24,7 @@ from typing import Any
 
 import torch
 
-from mint.evaluation.results.file import git_commit
+from mint.machine import git_commit
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results"

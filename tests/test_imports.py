@@ -15,6 +15,7 @@ PACKAGE = Path(mint.__file__).parent
 
 LAYERS: tuple[set[str], ...] = (
     {"types"},
+    {"files", "text_files", "machine"},
     {"config"},
     {"assets"},
     {"encoders", "language"},

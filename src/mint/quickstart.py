@@ -30,15 +30,9 @@ from mint.evaluation.evaluate_run import load_trained
 from mint.evaluation.report.collect import report_of_run
 from mint.evaluation.report.page import Skipped, write_report
 from mint.evaluation.results.compare import record_predictions
-from mint.evaluation.results.file import (
-    Results,
-    git_commit,
-    markdown_table,
-    peak_memory_bytes,
-    read_results,
-    write_results,
-)
+from mint.evaluation.results.file import Results, markdown_table, read_results, write_results
 from mint.evaluation.settings import QUICK
+from mint.machine import git_commit, peak_memory_bytes
 from mint.training.train import is_finished, train
 from mint.types import Example, MintError
 

@@ -27,11 +27,12 @@ from mint.data.manifests.leakage import leakage_record
 from mint.evaluation.evaluate import evaluate
 from mint.evaluation.evaluate_run import load_trained
 from mint.evaluation.results.compare import record_predictions
-from mint.evaluation.results.file import git_commit, peak_memory_bytes, write_results
+from mint.evaluation.results.file import write_results
 from mint.evaluation.results.paper_tables import AXES, build_tables, published
 from mint.evaluation.results.render import markdown, write_tables
 from mint.evaluation.results.seeds import Run, read_runs
 from mint.evaluation.settings import QUICK
+from mint.machine import git_commit, peak_memory_bytes
 from mint.quickstart import Clock
 from mint.training.train import is_finished, train
 from mint.types import AudioEncoder, Example, MintError

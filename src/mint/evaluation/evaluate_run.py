@@ -18,8 +18,9 @@ from mint.evaluation.evaluate import Trained, evaluate
 from mint.evaluation.report.collect import report_of_run
 from mint.evaluation.report.page import Skipped, write_report
 from mint.evaluation.results.compare import record_predictions
-from mint.evaluation.results.file import Results, git_commit, peak_memory_bytes, read_results, write_results
+from mint.evaluation.results.file import Results, read_results, write_results
 from mint.evaluation.settings import Settings
+from mint.machine import git_commit, peak_memory_bytes
 from mint.run_folder import check_frozen, load_tokenizer
 from mint.types import MintError
 

@@ -11,16 +11,8 @@ from typing import Any
 import pytest
 
 from mint.evaluation.results import file as results
-from mint.evaluation.results.file import (
-    Row,
-    git_commit,
-    markdown_table,
-    peak_memory_bytes,
-    read_results,
-    readable_title,
-    show_interval,
-    write_results,
-)
+from mint.evaluation.results.file import Row, markdown_table, read_results, readable_title, show_interval, write_results
+from mint.machine import git_commit, peak_memory_bytes
 from mint.types import MintError
 
 ROWS = [
@@ -128,7 +120,7 @@ def test_commit_is_that_of_the_checkout_the_package_lies_in(tmp_path: Path, monk
 
 def test_peak_memory_grows_with_what_is_held() -> None:
     script = """
-from mint.evaluation.results.file import peak_memory_bytes
+from mint.machine import peak_memory_bytes
 before = peak_memory_bytes()
 held = b"x" * 100_000_000
 print(peak_memory_bytes() - before)

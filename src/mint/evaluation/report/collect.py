@@ -20,7 +20,8 @@ from mint.evaluation.report.page import (
     Sample,
     Skipped,
 )
-from mint.evaluation.results.file import Results, describe_machine
+from mint.evaluation.results.file import Results
+from mint.machine import describe_machine
 from mint.types import AudioEncoder, Clip, Example, MintError
 
 LOSSES = ("step", "loss", "alc", "alm", "atg")

@@ -9,11 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import os
-import platform
 import re
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -132,43 +128,6 @@ def read_results(path: Path) -> Results:
             f"{path} is not a results file ({type(error).__name__}: {error}); evaluate the run again"
         ) from None
     return Results(rows=rows, **named, extra=content)
-
-
-def git_commit() -> str | None:
-    """Commit of the checkout that this package is imported from; None for an installed package or without git."""
-    here = Path(__file__)
-    try:
-        for command in (["ls-files", "--error-unmatch", here.name], ["rev-parse", "HEAD"]):
-            answer = subprocess.run(["git", *command], cwd=here.parent, capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return answer.stdout.strip()
-
-
-def peak_memory_bytes() -> int | None:
-    """Largest resident size so far of this process or of any one of its finished children; None on Windows."""
-    try:
-        import resource
-    except ImportError:
-        return None
-    unit = 1 if sys.platform == "darwin" else 1024
-    child, own = (unit * resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_CHILDREN, resource.RUSAGE_SELF))
-    status = Path("/proc/self/status")
-    if status.exists():  # Linux counts the size of whoever started a process as that process's own maximum
-        lines = dict(line.split(":", 1) for line in status.read_text().splitlines())
-        own = 1024 * int(lines["VmHWM"].split()[0]) if "VmHWM" in lines else own
-    return max(own, child)
-
-
-def describe_machine() -> str:
-    """The machine in a few words, without its name: system, processor, cores."""
-    name = platform.processor() or platform.machine()
-    listing = Path("/proc/cpuinfo")
-    if listing.exists():
-        models = [line.partition(":")[2] for line in listing.read_text().splitlines() if line.startswith("model name")]
-        name = " ".join(models[0].split()) if models else name
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return f"{platform.system()} {platform.machine()}, {name}, {cores} CPU cores"
 
 
 def markdown_table(rows: Iterable[Row]) -> str:

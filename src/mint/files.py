@@ -1,0 +1,133 @@
+"""Files that are written whole or not at all, one way to walk folders, and output folders that one process owns.
+
+Every file that MINT writes goes through `writing` or `write_whole`: it is written beside its path and renamed. A reader
+sees all of it or what was there before, two writers never mix, and a writer that is killed leaves what was there. What
+a killed writer leaves half-written is named after its process and removed by the next one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import socket
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, Any
+
+from filelock import FileLock, Timeout
+
+from mint.types import MintError
+
+ABANDONED_SECONDS = 24 * 60 * 60.0
+"""A half-written file of another machine's process is taken for abandoned once it is older than this."""
+HALF_WRITTEN = re.compile(r"\.(?P<name>.+)\.(?P<host>[0-9a-f]{8})-(?P<process>\d+)-[0-9a-f]{8}\.tmp")
+"""The form of the names of half-written files."""
+LOCK = ".lock"
+"""The file in an output folder that its owner holds locked."""
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[IO[bytes]]:
+    """Open a file for binary writing; it replaces `path` when the block ends, and nothing changes where it fails."""
+    half_written = path.with_name(f".{path.name}.{_host()}-{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp")
+    try:
+        with half_written.open("wb") as file:
+            yield file
+        half_written.replace(path)
+    finally:
+        with suppress(OSError):
+            half_written.unlink(missing_ok=True)
+
+
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Write a file whole or not at all; text is written as UTF-8."""
+    with writing(path) as file:
+        file.write(content.encode() if isinstance(content, str) else content)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write one JSON value, whole or not at all; numbers that are not finite are refused with ValueError."""
+    write_whole(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def clear_abandoned(folder: Path) -> None:
+    """Remove the half-written files in a folder whose writer does not live any more."""
+    for path in folder.glob(".*.tmp"):
+        match = HALF_WRITTEN.fullmatch(path.name)
+        if match is None:
+            continue
+        with suppress(OSError):  # its writer has finished, or it may not be removed
+            if match["host"] == _host() and os.name != "nt":  # on Windows, signal 0 would end the process
+                abandoned = not _is_alive(int(match["process"]))
+            else:
+                abandoned = path.stat().st_mtime < time.time() - ABANDONED_SECONDS
+            if abandoned:
+                path.unlink()
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file's bytes, in 64 hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def walk(folder: Path) -> Iterator[tuple[str, list[str]]]:
+    """Yield each folder at any depth with the sorted names of the files in it, in sorted order.
+
+    Links to folders are followed, but never in circles. Hidden files and folders (their names begin with a dot) are
+    left out.
+    """
+    seen: set[tuple[int, int]] = set()
+    for parent, subfolders, names in os.walk(folder, followlinks=True):
+        state = os.stat(parent)  # noqa: PTH116  # a Path for each folder would take longer than the call
+        if (state.st_dev, state.st_ino) in seen:
+            subfolders.clear()
+            continue
+
+        seen.add((state.st_dev, state.st_ino))
+        subfolders[:] = sorted(name for name in subfolders if name[0] != ".")
+        yield parent, sorted(name for name in names if name[0] != ".")
+
+
+@contextmanager
+def owning(folder: Path) -> Iterator[None]:
+    """Own an output folder inside the block, so that no second process writes into it.
+
+    The folder is created. The lock belongs to the process and ends with it, however it ends.
+
+    Raises:
+        MintError: another process owns the folder.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise MintError(
+            f"{folder} is being written by another process; wait for it to end, or give another --output"
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _host() -> str:
+    """Eight hexadecimal digits that stand for this machine."""
+    return hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
+
+
+def _is_alive(process: int) -> bool:
+    """Return whether a process of this machine is running."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -1,0 +1,79 @@
+"""What a number was made with: the commit, the memory, the machine; and the device that models run on by default."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+
+def default_device() -> torch.device:
+    """The accelerator that torch finds (CUDA, XPU, MPS, ...), of several that of this rank; without one, the CPU.
+
+    The frozen encoder and the models run on it everywhere, unless a recipe or a caller says otherwise.
+    """
+    import torch
+
+    accelerator = torch.accelerator.current_accelerator(check_available=True)
+    if accelerator is None:
+        return torch.device("cpu")
+    if accelerator.type in ("cuda", "xpu"):  # the others have one device
+        return torch.device(accelerator.type, int(os.environ.get("LOCAL_RANK", "0")))
+    return torch.device(accelerator.type)
+
+
+def git_commit() -> str | None:
+    """Commit of the checkout that this package is imported from, with `-dirty` where tracked files were changed.
+
+    None for an installed package, or without git.
+    """
+    here = Path(__file__)
+    commands = (
+        ["ls-files", "--error-unmatch", here.name],
+        ["rev-parse", "HEAD"],
+        ["status", "--porcelain", "--untracked-files=no"],
+    )
+    answers = []
+    try:
+        for command in commands:
+            answer = subprocess.run(["git", *command], cwd=here.parent, capture_output=True, text=True, check=True)
+            answers.append(answer.stdout.strip())
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    _, commit, changes = answers
+    return f"{commit}-dirty" if changes else commit
+
+
+def peak_memory_bytes() -> int | None:
+    """Largest resident size so far of this process or of any one of its finished children; None on Windows."""
+    try:
+        import resource
+    except ImportError:
+        return None
+    unit = 1 if sys.platform == "darwin" else 1024
+    child = unit * resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    own = unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+    # Linux counts the size of whoever started a process as that process's own maximum.
+    status = Path("/proc/self/status")
+    if status.exists():
+        lines = dict(line.split(":", 1) for line in status.read_text().splitlines())
+        own = 1024 * int(lines["VmHWM"].split()[0]) if "VmHWM" in lines else own
+    return max(own, child)
+
+
+def describe_machine() -> str:
+    """The machine in a few words, without its name: system, processor, cores."""
+    name = platform.processor() or platform.machine()
+    listing = Path("/proc/cpuinfo")
+    if listing.exists():
+        models = [line.partition(":")[2] for line in listing.read_text().splitlines() if line.startswith("model name")]
+        name = " ".join(models[0].split()) if models else name
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return f"{platform.system()} {platform.machine()}, {name}, {cores} CPU cores"
