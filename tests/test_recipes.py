@@ -13,7 +13,7 @@ import torch
 import yaml
 
 from mint.builders.encoder import build_encoder
-from mint.config import LanguageConfig, Recipe, load_recipe, recipe_to_dict, shipped_recipes
+from mint.config import LanguageConfig, Recipe, load_recipe, recipe_digest, recipe_to_dict, shipped_recipes
 from mint.data.features.prepare import read_examples
 from mint.training.dry_run.plan import plan, plannable
 from mint.training.train import check
@@ -149,3 +149,19 @@ def test_numbers_with_an_exponent(text: str, value: float, tmp_path: Path) -> No
     (tmp_path / "own.yaml").write_text(f"name: 1e-4x\nstage: 1\ntraining: {{learning_rate: {text}}}\n")
     own = load_recipe(tmp_path / "own.yaml")
     assert (own.name, own.training["learning_rate"]) == ("1e-4x", value)
+
+
+def test_the_digest_tells_recipes_apart_and_not_seeds_or_folders() -> None:
+    first, second = (load_recipe(f"quickstart/stage{stage}") for stage in (1, 2))
+    elsewhere = replace(second.data, manifests=("other/a.jsonl",), blacklists=("b.json",))
+    same = [replace(first, seed=3), replace(second, seed=3, start="runs/other", data=elsewhere)]
+    assert recipe_digest(same) == recipe_digest([first, second])
+
+    others = [
+        [first],
+        [second, first],
+        [replace(first, training={**first.training, "learning_rate": 1.0}), second],
+        [replace(first, bridge=replace(first.bridge, num_queries=5)), second],
+        [first, replace(second, data=replace(second.data, max_seconds=3.0))],
+    ]
+    assert len({recipe_digest(recipes) for recipes in [[first, second], *others]}) == 1 + len(others)

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import hashlib
+import json
 import re
 import types
 import typing
@@ -24,6 +26,8 @@ from pydantic.dataclasses import dataclass
 
 from mint.types import MintError
 
+NOT_IN_DIGEST = ("seed", "start")
+"""Keys of a recipe in which the runs of one recipe may differ; the paths in its `data` section may differ too."""
 STRICT = ConfigDict(extra="forbid", strict=False, use_attribute_docstrings=True)
 
 
@@ -293,6 +297,26 @@ def recipe_from_dict(values: dict[str, Any], source: str = "recipe") -> Recipe:
 def recipe_to_dict(recipe: Recipe) -> dict[str, Any]:
     """The resolved recipe as plain values, ready for YAML or JSON."""
     return typing.cast("dict[str, Any]", TypeAdapter(Recipe).dump_python(recipe, mode="json"))
+
+
+def recipe_digest(recipes: typing.Iterable[Recipe]) -> str:
+    """Return what tells the runs of different recipes apart: 16 hexadecimal digits.
+
+    Runs of the same recipes with other seeds, in other folders, have the same digest: it leaves out the seed, where
+    stage 2 starts, and the paths of manifests and blacklists.
+
+    Args:
+        recipes: those of the stages of one run, in the order of the stages.
+    """
+    described = []
+    for recipe in recipes:
+        values = recipe_to_dict(recipe)
+        for key in NOT_IN_DIGEST:
+            del values[key]
+        for key in ("manifests", "blacklists"):
+            del values["data"][key]
+        described.append(values)
+    return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def save_recipe(recipe: Recipe, path: Path) -> None:

@@ -20,7 +20,7 @@ import transformers
 import mint
 from mint.assets import fetch
 from mint.builders.encoder import build_encoder
-from mint.config import Recipe, load_recipe
+from mint.config import Recipe, load_recipe, recipe_digest
 from mint.data.corpora.own.folder import read_skipped, read_source
 from mint.data.corpora.rendered.quickstart import prepare_quickstart
 from mint.data.features.prepare import Features, prepare_features, read_examples
@@ -91,6 +91,7 @@ def run(quickstart: Quickstart) -> Results:
         seconds=round(clock.total(), 1),
         peak_memory_bytes=peak_memory_bytes(),
         recipe=quickstart.name,
+        recipe_digest=recipe_digest(recipes),
         commit=git_commit(),
         seed=quickstart.seed,
         seconds_by_step=clock.seconds,

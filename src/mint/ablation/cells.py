@@ -20,7 +20,7 @@ from pathlib import Path
 from mint.ablation.plot import draw
 from mint.assets import fetch
 from mint.builders.encoder import build_encoder
-from mint.config import Recipe, load_recipe
+from mint.config import Recipe, load_recipe, recipe_digest
 from mint.data.corpora.rendered.quickstart import prepare_quickstart
 from mint.data.features.prepare import Features, prepare_features, read_examples
 from mint.data.manifests.leakage import leakage_record
@@ -238,10 +238,10 @@ def _run_cell(
     folder.mkdir(parents=True, exist_ok=True)
     first = (_folder(ablation, seed, BASE) if cell.shares_stage1 else folder) / "stage1"
     clock = Clock(folder / "seconds.json")
-    for stage, place in ((1, first), (2, folder / "stage2")):
+    recipes = [_recipe(ablation, stage, seed, cell, manifests, first) for stage in (1, 2)]
+    for recipe, place in zip(recipes, (first, folder / "stage2"), strict=True):
         if not is_finished(place):
-            recipe = _recipe(ablation, stage, seed, cell, manifests, first)
-            with clock.step(f"stage{stage}"):
+            with clock.step(f"stage{recipe.stage}"):
                 train(recipe, place, examples, features, encoder)
     with clock.step("evaluation"):
         evaluation = evaluate(load_trained(folder), examples, features, tasks=ablation.tasks, seed=DATA_SEED)
@@ -251,6 +251,7 @@ def _run_cell(
         seconds=round(clock.total(), 1),
         peak_memory_bytes=peak_memory_bytes(),
         recipe=RECIPE,
+        recipe_digest=recipe_digest(recipes),
         commit=git_commit(),
         seed=seed,
         seconds_by_step=clock.seconds,

@@ -11,7 +11,7 @@ import torch
 from mint.builders.encoder import build_encoder
 from mint.builders.language import build_language
 from mint.builders.stages import load_stage1, load_stage2
-from mint.config import Recipe, load_recipe
+from mint.config import Recipe, load_recipe, recipe_digest
 from mint.data.features.prepare import prepare_features, read_examples
 from mint.data.manifests.leakage import leakage_record
 from mint.evaluation.evaluate import Trained, evaluate
@@ -97,6 +97,7 @@ def evaluate_run(
         seconds=round(time.perf_counter() - begun, 1),
         peak_memory_bytes=peak_memory_bytes(),
         recipe=recipe.name,
+        recipe_digest=recipe_digest(recipes),
         commit=git_commit(),
         seed=recipe.seed,
         manifests=[str(manifest) for manifest in manifests or recipe.data.manifests],
