@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from mint.data.batches.collate import pad_features, tokenize
+from mint.model.evaluating import evaluating
 from mint.model.objectives.alm import MATCHED
 from mint.model.stage1 import Stage1
 from mint.model.stage2 import Stage2
@@ -47,7 +48,7 @@ def embed_clips(stage1: Stage1, clips: Sequence[Windows], batch_size: int = 64) 
 def embed_texts(stage1: Stage1, tokenizer: Any, texts: Sequence[str], max_tokens: int, batch_size: int = 256) -> Tensor:
     """Texts in the shared space: [M, E], L2-normalised."""
     device = stage1.temperature.device
-    with _evaluating(stage1):
+    with evaluating(stage1):
         parts = [
             stage1.embed_text(
                 *(part.to(device) for part in tokenize(tokenizer, texts[first : first + batch_size], max_tokens))
@@ -108,7 +109,7 @@ def generate(
         options: of transformers' `generate`.
     """
     texts: dict[int, list[str]] = {}
-    with _evaluating(stage2), nullcontext() if seed is None else _seeded(seed, stage2):
+    with evaluating(stage2), nullcontext() if seed is None else _seeded(seed, stage2):
         for part, owners in _batches(clips, batch_size, progress):
             prompts = [prompt] * len(owners)
             soft_prompt = _soft_prompt(stage2, tokenizer, _on_device(stage2, part), prompts, max_tokens)
@@ -149,7 +150,7 @@ def _by_window(
     """Call a model on batches of windows and average its result over the windows of each clip: [N, ...]."""
     sums: list[Tensor | None] = [None] * len(clips)
     counts = [0] * len(clips)
-    with _evaluating(model):
+    with evaluating(model):
         for part, owners in _batches(clips, batch_size, progress):
             for owner, value in zip(owners, call(_on_device(model, part), [prompt] * len(owners)), strict=True):
                 known = sums[owner]
@@ -186,18 +187,6 @@ def _seeded(seed: int, model: torch.nn.Module) -> Iterator[None]:
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         yield
-
-
-@contextmanager
-def _evaluating(model: torch.nn.Module) -> Iterator[None]:
-    """Eval mode without gradients; the mode is restored."""
-    training = model.training
-    model.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        model.train(training)
 
 
 Scoring = Literal["sum", "mean", "prior"]
@@ -246,19 +235,14 @@ class Matcher:
         self.windows = torch.tensor([len(windows) for windows in clips])
         self.ids, self.mask = tokenize(tokenizer, texts, max_tokens)
 
-    @torch.no_grad()
     def __call__(self, clips: Tensor, texts: Tensor) -> Tensor:
         """Match scores [P] of pairs, given as indices of clips [P] and of texts [P]."""
-        training = self.stage1.training
-        self.stage1.eval()
-        try:
-            clips, texts = clips.cpu(), texts.cpu()
-            scores = torch.empty(len(clips))
+        clips, texts = clips.cpu(), texts.cpu()
+        scores = torch.empty(len(clips))
+        with evaluating(self.stage1):
             for rows in torch.argsort(clips, stable=True).split(self.batch_size):  # a clip's pairs share its audio
                 scores[rows] = self._match(clips[rows], texts[rows]).cpu()
-            return scores
-        finally:
-            self.stage1.train(training)
+        return scores
 
     def _match(self, clips: Tensor, texts: Tensor) -> Tensor:
         """One batch of pairs; a clip of several windows is matched by each of them, and the scores are averaged."""

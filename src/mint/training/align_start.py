@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from mint.data.batches.mixture import Item, ItemDataset, questions_of
+from mint.model.evaluating import evaluating
 from mint.model.projection import WhitenedLinear, align_projection
 from mint.model.stage2 import Stage2
 
@@ -32,20 +33,18 @@ def align_start(stage2: Stage2, dataset: ItemDataset, collate: Callable[..., Any
     """
     device = stage2.projection.weight.device
     chosen = chosen_items(dataset.items)
-    training = stage2.training
-    stage2.eval()
     queries, targets = [], []
-    for first in range(0, len(chosen), BATCH):
-        batch = collate([dataset[index, 0] for index in chosen[first : first + BATCH]])
-        batch = {name: tensor.to(device) for name, tensor in batch.items()}
-        labels = batch.pop("labels")
-        for name in ("prompt_ids", "prompt_mask"):
-            del batch[name]
-        queries.append(stage2.extract(**batch).float())
-        targets.append(mean_embedding(stage2.language.embedding.weight, labels))
+    with evaluating(stage2):
+        for first in range(0, len(chosen), BATCH):
+            batch = collate([dataset[index, 0] for index in chosen[first : first + BATCH]])
+            batch = {name: tensor.to(device) for name, tensor in batch.items()}
+            labels = batch.pop("labels")
+            for name in ("prompt_ids", "prompt_mask"):
+                del batch[name]
+            queries.append(stage2.extract(**batch).float())
+            targets.append(mean_embedding(stage2.language.embedding.weight, labels))
     assert isinstance(stage2.projection, WhitenedLinear)
     align_projection(stage2.projection, torch.cat(queries), torch.cat(targets))
-    stage2.train(training)
 
 
 def chosen_items(items: Sequence[Item]) -> list[int]:

@@ -19,6 +19,7 @@ from torch import Tensor, distributed, nn
 from mint.config import Recipe
 from mint.data.batches.mixture import Item
 from mint.model import gather
+from mint.model.evaluating import evaluating
 from mint.model.objectives.alc import similarity
 from mint.types import Example
 
@@ -130,12 +131,10 @@ class Validation:
             device: of the model.
             autocast: makes the context of the forward passes.
         """
-        training = model.training
-        model.eval()
         losses: list[dict[str, float]] = []
         sizes: list[int] = []
         kept: list[dict[str, Tensor]] = []
-        try:
+        with evaluating(model):
             for numbered, size in self._batches(batch_size):
                 batch = {name: tensor.to(device) for name, tensor in self.collator(self._drawn(numbered)).items()}
                 with autocast():
@@ -143,8 +142,7 @@ class Validation:
                     rows = self.measure.rows(model, batch, [item for _, item in numbered])
                 kept.append({name: row.float().cpu() for name, row in rows.items()})
                 sizes.append(size)
-        finally:
-            model.train(training)
+
         means = {
             name: sum(part[name] * size for part, size in zip(losses, sizes, strict=True)) / sum(sizes)
             for name in losses[0]

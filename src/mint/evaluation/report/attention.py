@@ -17,6 +17,7 @@ from mint.data.batches.collate import pad_features, tokenize
 from mint.model import masks
 from mint.model.attention import AudioKeysValues, CrossAttention
 from mint.model.bridge_net import BridgeNet
+from mint.model.evaluating import evaluating
 from mint.model.stage1 import Stage1
 from mint.model.stage2 import Stage2
 from mint.types import MintError
@@ -36,17 +37,12 @@ def query_attention(
     Returns:
         [K, B, Q, T] for the K blocks that cross-attend; each row of real frames sums to 1, padded frames have 0.
     """
-    training = model.training
-    model.eval()
-    try:
-        with torch.no_grad(), _watching(model.bridge) as seen:
-            if isinstance(model, Stage1):
-                model.embed_audio(audio_features, audio_mask)
-            else:
-                assert instruction is not None
-                model.soft_prompt(audio_features, audio_mask, *instruction)
-    finally:
-        model.train(training)
+    with evaluating(model), _watching(model.bridge) as seen:
+        if isinstance(model, Stage1):
+            model.embed_audio(audio_features, audio_mask)
+        else:
+            assert instruction is not None
+            model.soft_prompt(audio_features, audio_mask, *instruction)
     return torch.stack(seen)
 
 
