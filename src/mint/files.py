@@ -2,11 +2,13 @@
 
 Every file that MINT writes goes through `writing` or `write_whole`: it is written beside its path and renamed. A reader
 sees all of it or what was there before, two writers never mix, and a writer that is killed leaves what was there. What
-a killed writer leaves half-written is named after its process and removed by the next one.
+a killed writer leaves half-written is named after its process and removed by the next one. (The files are not flushed
+to the disk one by one, so this holds against kills, not against a power cut.)
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -16,6 +18,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import IO, Any
 
@@ -33,12 +36,24 @@ LOCK = ".lock"
 
 @contextmanager
 def writing(path: Path) -> Iterator[IO[bytes]]:
-    """Open a file for binary writing; it replaces `path` when the block ends, and nothing changes where it fails."""
-    half_written = path.with_name(f".{path.name}.{_host()}-{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp")
+    """Open a file for binary writing; it replaces `path` when the block ends, and nothing changes where it fails.
+
+    If `path` is a link, the file that it points to is replaced.
+
+    Raises:
+        OSError: the file cannot be written; the error names `path`.
+    """
+    target = Path(os.path.realpath(path)) if path.is_symlink() else path
+    half_written = target.with_name(f".{target.name}.{_host()}-{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp")
+    with _naming(path):
+        if target.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        file = half_written.open("wb")
     try:
-        with half_written.open("wb") as file:
+        with file:
             yield file
-        half_written.replace(path)
+        with _naming(path):
+            half_written.replace(target)
     finally:
         with suppress(OSError):
             half_written.unlink(missing_ok=True)
@@ -61,17 +76,17 @@ def clear_abandoned(folder: Path) -> None:
         match = HALF_WRITTEN.fullmatch(path.name)
         if match is None:
             continue
+
         with suppress(OSError):  # its writer has finished, or it may not be removed
-            if match["host"] == _host() and os.name != "nt":  # on Windows, signal 0 would end the process
-                abandoned = not _is_alive(int(match["process"]))
-            else:
-                abandoned = path.stat().st_mtime < time.time() - ABANDONED_SECONDS
-            if abandoned:
+            # The processes of other machines cannot be seen from here; on Windows, signal 0 would end the process.
+            is_visible = match["host"] == _host() and os.name != "nt"
+            is_dead = is_visible and not _is_alive(int(match["process"]))
+            if is_dead or path.stat().st_mtime < time.time() - ABANDONED_SECONDS:
                 path.unlink()
 
 
 def sha256(path: Path) -> str:
-    """The SHA-256 of a file's bytes, in 64 hexadecimal digits."""
+    """Return the SHA-256 of a file's bytes, in 64 hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -79,12 +94,16 @@ def sha256(path: Path) -> str:
 def walk(folder: Path) -> Iterator[tuple[str, list[str]]]:
     """Yield each folder at any depth with the sorted names of the files in it, in sorted order.
 
-    Links to folders are followed, but never in circles. Hidden files and folders (their names begin with a dot) are
-    left out.
+    Links to folders are followed, but no folder is entered twice, so that links may form circles. Hidden files and
+    folders (their names begin with a dot) and folders that may not be read are left out.
     """
     seen: set[tuple[int, int]] = set()
     for parent, subfolders, names in os.walk(folder, followlinks=True):
-        state = os.stat(parent)  # noqa: PTH116  # a Path for each folder would take longer than the call
+        try:
+            state = os.stat(parent)  # noqa: PTH116  # a Path for each folder would take longer than the call
+        except OSError:  # it was removed meanwhile
+            subfolders.clear()
+            continue
         if (state.st_dev, state.st_ino) in seen:
             subfolders.clear()
             continue
@@ -98,7 +117,8 @@ def walk(folder: Path) -> Iterator[tuple[str, list[str]]]:
 def owning(folder: Path) -> Iterator[None]:
     """Own an output folder inside the block, so that no second process writes into it.
 
-    The folder is created. The lock belongs to the process and ends with it, however it ends.
+    The folder is created, and removed again if the block has left nothing in it. The lock belongs to the process and
+    ends with it, however it ends.
 
     Raises:
         MintError: another process owns the folder.
@@ -114,12 +134,35 @@ def owning(folder: Path) -> Iterator[None]:
     try:
         yield
     finally:
+        with suppress(OSError):
+            if [path.name for path in folder.iterdir()] == [LOCK]:
+                (folder / LOCK).unlink()
+                folder.rmdir()
         lock.release()
 
 
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Let an error of the system name `path` in place of the half-written file, which nobody has asked for."""
+    try:
+        yield
+    except OSError as error:
+        error.filename, error.filename2 = str(path), None
+        raise
+
+
+@cache
 def _host() -> str:
-    """Eight hexadecimal digits that stand for this machine."""
-    return hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
+    """Return eight hexadecimal digits that stand for this machine since its start, and its table of processes.
+
+    Containers and nodes of a cluster may share a name and a disk, but not their processes.
+    """
+    marks = [socket.gethostname()]
+    with suppress(OSError):
+        marks.append(Path("/proc/sys/kernel/random/boot_id").read_text())
+    with suppress(OSError):
+        marks.append(str(os.stat("/proc/self/ns/pid").st_ino))  # noqa: PTH116  # as above
+    return hashlib.sha256(" ".join(marks).encode()).hexdigest()[:8]
 
 
 def _is_alive(process: int) -> bool:
