@@ -11,6 +11,7 @@ from torch.nn import functional
 from torch.nn.parallel import DistributedDataParallel
 
 from mint.model import gather
+from mint.model.accumulated import Negatives
 from mint.model.stage1 import Stage1
 from mint.model.stage2 import Stage2
 from tiny_models import DEC, present, randomise, tiny_batch, tiny_bridge
@@ -85,20 +86,21 @@ def step(model: nn.Module, batch: dict[str, Tensor]) -> dict[str, Any]:
     stage: Any = model.module if isinstance(model, DistributedDataParallel) else model
     negatives: list[Any] = []
     if isinstance(stage, Stage1):
-        draw = stage._negatives
+        draw = stage.negatives
 
-        def recorded(*arguments: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-            negatives.append(draw(*arguments))
-            return negatives[-1]
+        def recorded(*arguments: Tensor) -> Negatives:
+            drawn = draw(*arguments)
+            negatives.append((drawn.clips, drawn.wrong_captions, drawn.captions))
+            return drawn
 
-        stage._negatives = recorded  # type: ignore[method-assign, assignment]
+        stage.negatives = recorded  # type: ignore[method-assign]
     losses = model(**batch)
     losses["loss"].backward()
     gradients = {name: parameter.grad for name, parameter in stage.named_parameters() if parameter.grad is not None}
     return {
         "losses": {name: loss.detach() for name, loss in losses.items()},
         "gradients": gradients,
-        "negatives": [drawn[:2] for drawn in negatives],
+        "negatives": negatives,
     }
 
 
@@ -185,12 +187,14 @@ def test_gradients_are_those_of_one_process(ranks: Any, alone: Any, split: str, 
 @pytest.mark.parametrize("split", SPLITS)
 def test_negatives_are_those_of_one_process(ranks: Any, alone: Any, split: str) -> None:
     (expected,) = alone["stage 1"]["negatives"]
-    assert not any(column == row for drawn in expected for row, column in enumerate(drawn.tolist()))
-    for side in range(2):
-        found = torch.cat([rank["stage 1"]["negatives"][0][side] for rank in ranks[split]])
-        assert torch.equal(found, expected[side])
+    clips, wrong_captions, captions = expected
+    assert (clips != torch.arange(16)).all()
+    assert (wrong_captions != captions).any(dim=1).all()
+    for index, tensor in enumerate(expected):
+        found = torch.cat([rank["stage 1"]["negatives"][0][index] for rank in ranks[split]])
+        assert torch.equal(found, tensor)
     starts = torch.tensor(SPLITS[split]).cumsum(dim=0)
-    owners = [torch.bucketize(drawn, starts, right=True) for drawn in (torch.arange(16), expected[0])]
+    owners = [torch.bucketize(drawn, starts, right=True) for drawn in (torch.arange(16), clips)]
     assert (owners[0] != owners[1]).any()  # some do come from other ranks
 
 

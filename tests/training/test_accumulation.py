@@ -19,7 +19,7 @@ from mint.builders.encoder import build_encoder
 from mint.config import Recipe, recipe_from_dict
 from mint.data.features.prepare import read_examples
 from mint.model.stage1 import Stage1
-from mint.training.accumulation import parts_of, seeded
+from mint.training.accumulation import micro_batches_of, seeded
 from mint.training.dry_run.plan import plan
 from mint.types import MintError
 from tiny_models import DEC, randomise, tiny_batch, tiny_bridge
@@ -70,12 +70,12 @@ def cut(batch: dict[str, Tensor], sizes: tuple[int, ...]) -> list[dict[str, Tens
 def accumulated(stage: Stage1, batches: list[dict[str, Tensor]], model: Any = None) -> dict[str, Tensor]:
     """Mean losses over the parts; the gradients are in the stage."""
     sums: dict[str, Tensor] = {}
-    parts = parts_of(stage, batches, nullcontext)
+    parts = micro_batches_of(stage, batches, nullcontext)
     for index, batch in enumerate(batches):
         part, seed = next(parts)
         last = index == len(batches) - 1
         with seeded(seed), model.no_sync() if model is not None and not last else nullcontext():
-            losses = (model or stage)(**batch, part=part)
+            losses = (model or stage)(**batch, micro_batch=part)
             (losses["loss"] / len(batches)).backward()
         for name, value in losses.items():
             sums[name] = sums.get(name, torch.zeros(())) + value.detach() / len(batches)
@@ -133,7 +133,7 @@ def test_negatives_are_those_of_the_whole_batch(sizes: str) -> None:
         stage.embed_text(batch["text_ids"], batch["text_mask"]),
     )
     expected = stage.negatives(*scores, batch["text_ids"], batch["text_mask"], batch["draws"])
-    mined = [part.alm for part, _ in parts_of(stage, cut(batch, SIZES[sizes]), nullcontext)]
+    mined = [part.alm for part, _ in micro_batches_of(stage, cut(batch, SIZES[sizes]), nullcontext)]
     assert torch.equal(torch.cat([alm.negatives.clips for alm in mined if alm]), expected.clips)
     assert torch.equal(torch.cat([alm.negatives.wrong_captions for alm in mined if alm]), expected.wrong_captions)
     assert torch.equal(torch.cat([alm.negatives.valid for alm in mined if alm], dim=1), expected.valid)

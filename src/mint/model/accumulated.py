@@ -1,4 +1,4 @@
-"""What passes between a batch of stage 1 and a larger one that it is a part of (see `mint.training.accumulation`)."""
+"""What a micro-batch of stage 1 knows of the whole batch that it belongs to (see `mint.training.accumulation`)."""
 
 from __future__ import annotations
 
@@ -12,53 +12,55 @@ class Negatives:
     """The hard negatives of B pairs."""
 
     clips: Tensor
-    """[B], place in the global batch of each text's wrong clip."""
+    """[B], the index in the global batch of each text's wrong clip."""
     captions: Tensor
-    """[B, L] the pairs' own, -1 after their end."""
+    """[B, L], the pairs' own captions, -1 after their end."""
     wrong_captions: Tensor
-    """[B, L] each clip's wrong text."""
+    """[B, L], each clip's wrong caption, -1 after its end."""
     valid: Tensor
     """[3, B] bool: the pairs, the clips with a wrong text, the texts with a wrong clip."""
 
-    def rows(self, own: slice) -> Negatives:
-        """Those of some of the pairs."""
-        return Negatives(self.clips[own], self.captions[own], self.wrong_captions[own], self.valid[:, own])
+    def of_pairs(self, pairs: slice) -> Negatives:
+        """Return the negatives of some of the pairs."""
+        return Negatives(self.clips[pairs], self.captions[pairs], self.wrong_captions[pairs], self.valid[:, pairs])
 
 
 @dataclass(frozen=True)
-class AlcPart:
-    """ALC of the whole batch: its loss, and the gradients of the mean over parts, for one part."""
+class MicroBatchAlc:
+    """The loss of ALC on the whole batch, with its gradients for one micro-batch of B pairs."""
 
     loss: Tensor
+    """Scalar, without gradient."""
     by_clips: Tensor
-    """[B, Q, E], times the number of parts."""
+    """[B, Q, E], the gradient by the clips times the number of micro-batches."""
     by_texts: Tensor
-    """[B, E], times the number of parts."""
+    """[B, E], the gradient by the texts times the number of micro-batches."""
     by_temperature: Tensor
-    """[1]."""
+    """[1], the gradient by the temperature."""
 
     def tied(self, clips: Tensor, texts: Tensor, temperature: Tensor) -> Tensor:
-        """The loss, tied to this part's clips [B, Q, E] and texts [B, E], so that its gradients reach them."""
+        """Tie the loss to this micro-batch's clips [B, Q, E] and texts [B, E], so that its gradients reach them."""
+        # The tie has the gradients that are known, and adds nothing to the value.
         tie = (clips * self.by_clips).sum() + (texts * self.by_texts).sum() + (temperature * self.by_temperature).sum()
         return self.loss + tie - tie.detach()
 
 
 @dataclass(frozen=True)
-class AlmPart:
-    """ALM of one part, with negatives from the whole batch."""
+class MicroBatchAlm:
+    """What ALM needs in one micro-batch: negatives that were drawn from the whole batch."""
 
     negatives: Negatives
     wrong_audio: tuple[Tensor, ...]
     """Frozen features [B, T, audio width] and mask [B, T] of the wrong clips."""
     weight: Tensor
-    """Of this part's mean over its valid pairs: the mean over parts is then that over all."""
+    """Weight of the mean over its valid pairs: the mean over micro-batches is then that over all pairs."""
 
 
 @dataclass(frozen=True)
-class Part:
-    """What a part of an accumulated batch knows of the whole; None for an objective that is off."""
+class MicroBatch:
+    """What a micro-batch knows of the whole batch; None for an objective that is off."""
 
-    alc: AlcPart | None
-    alm: AlmPart | None
+    alc: MicroBatchAlc | None
+    alm: MicroBatchAlm | None
     atg_weight: Tensor
-    """Of this part's mean over its tokens."""
+    """Weight of the mean over its tokens: the mean over micro-batches is then that over all tokens."""

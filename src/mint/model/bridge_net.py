@@ -6,8 +6,8 @@ BLIP-2's Q-Former. The stack departs from the published code in how work is shar
 
 - the audio's keys and values depend on frozen features only, so `project_audio` computes them once a batch, and a
   matching pass over other pairs uses them again;
-- queries and texts are rows without padding, and the last block leaves out what nobody asked for;
-- one pass serves ALC and ATG: neither lets the queries see text, so that they are the same in both.
+- queries and texts are rows without padding, and the last block computes only the outputs that are wanted;
+- one pass serves ALC and ATG: neither lets the queries attend to text, so that they are the same in both.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mint.model import masks
-from mint.model.attention import Attention, AudioKeysValues, CrossAttention, Layout
+from mint.model.attention import Attention, AudioKeysValues, CrossAttention, RowLayout
 from mint.model.dropout import Dropout
 from mint.model.feed_forward import FeedForward
 from mint.types import BridgeOutput, MintError
 
-Mask = Callable[[int, Tensor], Tensor]
-"""One of `mint.model.masks`."""
+MaskFunction = Callable[[int, Tensor], Tensor]
+"""One of the functions of `mint.model.masks`: from Q and the text's mask [B, L] to who may attend to whom."""
 
 
 class BridgeNet(nn.Module):
@@ -41,8 +41,8 @@ class BridgeNet(nn.Module):
         max_positions: longest text.
         audio_width: width of the frozen audio features.
         num_queries: Q.
-        cross_attention_every: blocks 0, n, 2n, ... cross-attend.
-        dropout: of hidden states and attention weights.
+        cross_attention_every: n, where the blocks 0, n, 2n, ... cross-attend.
+        dropout: share of hidden states and of attention weights that is set to zero in training.
         layer_norm_eps: epsilon of every LayerNorm of the stack.
 
     Raises:
@@ -67,6 +67,7 @@ class BridgeNet(nn.Module):
         super().__init__()
         if width % num_heads:
             raise MintError(f"width {width} is not a multiple of num_heads {num_heads}; choose one that divides it")
+
         self.num_queries = num_queries
         self.width = width
         self.queries = nn.Parameter(torch.empty(1, num_queries, width))
@@ -75,9 +76,11 @@ class BridgeNet(nn.Module):
         self.position_embeddings = nn.Embedding(max_positions, width)
         self.embedding_norm = nn.LayerNorm(width, eps=layer_norm_eps)
         self.dropout = Dropout(dropout)
+
+        self.blocks = nn.ModuleList()
         crossing = range(0, num_layers, cross_attention_every)
-        self.blocks = nn.ModuleList(
-            Block(
+        for index in range(num_layers):
+            block = Block(
                 width=width,
                 num_heads=num_heads,
                 intermediate=intermediate,
@@ -86,39 +89,45 @@ class BridgeNet(nn.Module):
                 dropout=dropout,
                 layer_norm_eps=layer_norm_eps,
             )
-            for index in range(num_layers)
-        )
+            self.blocks.append(block)
+
         self.apply(_initialise)
         nn.init.normal_(self.queries, std=0.02)
 
     def project_audio(self, features: Tensor, mask: Tensor) -> AudioKeysValues:
-        """Keys and values of the audio for every cross-attending block, computed once and shared by all passes.
+        """Project the audio to keys and values for every cross-attending block, once for all passes.
 
         Args:
             features: [B, T, audio width], as the frozen encoder gives them.
             mask: [B, T] bool, True: real.
         """
-        layout = Layout.of(len(features), 0, mask)
-        frames = functional.layer_norm(layout.packed(features), features.shape[-1:], eps=self.audio_norm.eps)
-        if torch.is_autocast_enabled(features.device.type):  # once, where each product would convert and keep its own
-            frames = frames.to(torch.get_autocast_dtype(features.device.type))
-        crossing = [block.cross_attention for block in self.blocks if isinstance(block, Block)]
-        pairs = tuple(
-            attention.project(frames, layout, self.audio_norm) for attention in crossing if attention is not None
-        )
-        return AudioKeysValues(pairs, mask)
+        layout = RowLayout.of(len(features), 0, mask)
+        frames = layout.packed(features)  # [N, audio width]
+        frames = functional.layer_norm(frames, frames.shape[-1:], eps=self.audio_norm.eps)
+
+        # Under autocast each product would convert the frames and keep a copy of its own; so they are converted once.
+        device = features.device.type
+        if torch.is_autocast_enabled(device):
+            frames = frames.to(torch.get_autocast_dtype(device))
+
+        pairs = []
+        for block in self.blocks:
+            assert isinstance(block, Block)
+            if block.cross_attention is not None:
+                pairs.append(block.cross_attention.project(frames, layout, self.audio_norm))
+        return AudioKeysValues(tuple(pairs), mask)
 
     def encode_queries(self, audio: AudioKeysValues) -> BridgeOutput:
-        """Pass of the queries alone: the audio side of ALC."""
+        """Run the queries alone: the audio side of ALC."""
         return self._run(mask=None, audio=[audio])
 
     def encode_text(self, ids: Tensor, mask: Tensor, length: int | None = None) -> BridgeOutput:
-        """Pass of the text alone: the text side of ALC.
+        """Run the text alone: the text side of ALC.
 
         Args:
             ids: [B, L], [CLS] first.
             mask: [B, L] bool, True: real.
-            length: of how many tokens to give the output; None: all.
+            length: the number of tokens whose output is wanted; None: all.
         """
         return self._run(mask=masks.key_padding(mask), ids=ids, text_mask=mask, length=length)
 
@@ -127,35 +136,38 @@ class BridgeNet(nn.Module):
         audio: AudioKeysValues | Sequence[AudioKeysValues],
         ids: Tensor,
         mask: Tensor,
-        attention: Mask = masks.bidirectional,
+        attention: MaskFunction = masks.bidirectional,
         length: int | None = None,
     ) -> BridgeOutput:
-        """Joint pass of queries and text.
+        """Run queries and text together.
 
         Args:
-            audio: B clips, or parts that name B clips one after another.
+            audio: B clips, or several sources that name B clips one after another.
             ids: [B, L].
             mask: [B, L] bool, True: real.
-            attention: who sees whom, one of `mint.model.masks`.
-            length: of how many tokens of the text to give the output; None: all.
+            attention: who may attend to whom, one of `mint.model.masks`.
+            length: the number of tokens of the text whose output is wanted; None: all.
         """
         audio = [audio] if isinstance(audio, AudioKeysValues) else audio
-        return self._run(mask=attention(self.num_queries, mask), audio=audio, ids=ids, text_mask=mask, length=length)
+        attends = attention(self.num_queries, mask)  # [B, 1, Q + L, Q + L]
+        return self._run(mask=attends, audio=audio, ids=ids, text_mask=mask, length=length)
 
     def encode_unimodal_and_causal(
         self, audio: AudioKeysValues, ids: Tensor, generated: Tensor, mask: Tensor
     ) -> BridgeOutput:
-        """The passes of ALC and ATG in one: the queries, a text that is generated from them, and a text by itself.
+        """Run the passes of ALC and ATG as one: the queries, a text generated from them, and a text by itself.
 
-        The queries see no text in either, so they are the same in both (`masks.unimodal_and_causal`).
+        The queries attend to no text in either pass, so they are the same in both (`masks.unimodal_and_causal`).
 
         Args:
             audio: B clips.
-            ids: [B, L], [CLS] first: the text by itself, of which the output of [CLS] is given.
+            ids: [B, L], [CLS] first: the text by itself, of which the output of [CLS] is returned.
             generated: [B, L], [DEC] first.
-            mask: [B, L] bool, True: real; of both.
+            mask: [B, L] bool, True: real; the same for both texts.
         """
         length = ids.shape[1]
+
+        # The generated text stands first: then its L outputs and that of [CLS] are the first L + 1.
         output = self._run(
             mask=masks.unimodal_and_causal(self.num_queries, mask),
             audio=[audio],
@@ -164,20 +176,20 @@ class BridgeNet(nn.Module):
             texts=2,
             length=length + 1,
         )
-        assert output.text is not None
+        assert output.text is not None  # [B, L + 1, D]
         return replace(output, text=output.text[:, :length], lone_text=output.text[:, length:])
 
     def embed_queries(self, batch: int) -> Tensor:
-        """The queries as the first block sees them, [B, Q, D]; they have no position embedding."""
+        """Return the queries as the first block receives them, [B, Q, D]; they have no position embedding."""
         return self.dropout(self.embedding_norm(self.queries.expand(batch, -1, -1)))
 
     def embed_text(self, ids: Tensor, mask: Tensor, texts: int = 1) -> Tensor:
-        """The real tokens of text [B, L] as the first block sees them, [M, D].
+        """Return the M real tokens of texts as the first block receives them, [M, D].
 
         Args:
-            ids: of one text a row, or of several of equal length side by side.
-            mask: bool, True: real.
-            texts: how many stand side by side; positions start at 0 in each.
+            ids: [B, L], one text in each row, or several of equal length side by side.
+            mask: [B, L] bool, True: real.
+            texts: how many texts stand side by side; positions start at 0 in each.
 
         Raises:
             MintError: the text is longer than there are positions.
@@ -188,9 +200,11 @@ class BridgeNet(nn.Module):
                 f"text of {length} tokens is longer than the {self.position_embeddings.num_embeddings} positions "
                 "of Bridge-Net; truncate it"
             )
-        places = mask.flatten().nonzero()[:, 0]
-        words = self.word_embeddings(ids.flatten()[places]) + self.position_embeddings(places % length)
-        return self.dropout(self.embedding_norm(words))
+
+        tokens = mask.flatten().nonzero()[:, 0]  # [M], the row times L plus the column
+        words = self.word_embeddings(ids.flatten()[tokens])  # [M, D]
+        positions = self.position_embeddings(tokens % length)  # [M, D]
+        return self.dropout(self.embedding_norm(words + positions))
 
     def _run(
         self,
@@ -202,18 +216,25 @@ class BridgeNet(nn.Module):
         texts: int = 1,
         length: int | None = None,
     ) -> BridgeOutput:
-        """All blocks over the queries (where there is audio) and the texts (where there are `ids`)."""
+        """Run all blocks over the queries (where there is audio) and the texts (where there are `ids`)."""
         rows: list[Tensor] = []
         if audio:
-            rows.append(self.embed_queries(sum(map(len, audio))).flatten(0, 1))
+            clips = sum(len(source) for source in audio)
+            rows.append(self.embed_queries(clips).flatten(0, 1))  # [B Q, D]
         if ids is not None and text_mask is not None:
-            rows.append(self.embed_text(ids, text_mask, texts))
-        batch = sum(map(len, audio)) if ids is None else len(ids)
-        layout = Layout.of(batch, self.num_queries if audio else 0, text_mask)
-        hidden = torch.cat(rows)
-        for index, block in enumerate(self.blocks):
-            hidden, layout = block(hidden, layout, mask, audio, length if index == len(self.blocks) - 1 else None)
-        padded = layout.padded(hidden)
+            rows.append(self.embed_text(ids, text_mask, texts))  # [M, D]
+        hidden = torch.cat(rows)  # [N, D]
+
+        batch = clips if ids is None else len(ids)
+        layout = RowLayout.of(batch, self.num_queries if audio else 0, text_mask)
+
+        # Only the last block may leave out tokens: the others' outputs are the keys and values of the next block.
+        *others, last = self.blocks
+        for block in others:
+            hidden, layout = block(hidden, layout, mask, audio, None)
+        hidden, layout = last(hidden, layout, mask, audio, length)
+
+        padded = layout.padded(hidden)  # [B, Q + L, D]
         return BridgeOutput(
             queries=padded[:, : layout.queries] if audio else None,
             text=padded[:, layout.queries :] if layout.columns > layout.queries else None,
@@ -247,45 +268,51 @@ class Block(nn.Module):
     def forward(
         self,
         hidden: Tensor,
-        layout: Layout,
+        layout: RowLayout,
         mask: Tensor | None,
         audio: Sequence[AudioKeysValues],
         length: int | None,
-    ) -> tuple[Tensor, Layout]:
+    ) -> tuple[Tensor, RowLayout]:
         """One block over queries, texts, or both.
 
         Args:
             hidden: [N, D].
-            layout: of these rows.
+            layout: where these rows stand in the padded batch.
             mask: of the self-attention, boolean, broadcastable to [B, H, R, R].
-            audio: what the queries hear.
-            length: of how many tokens of each text to compute the output; None: all.
+            audio: the clips that the queries attend to.
+            length: the number of tokens of each text whose output is wanted; None: all.
 
         Returns:
-            the same for what was to be computed.
+            the outputs that are wanted, and their layout.
         """
+        # Every row gives keys and values; only rows whose output is wanted give queries.
         attention = self.attention
-        keys, values = (attention.split(layout.padded(layer(hidden))) for layer in (attention.key, attention.value))
+        keys = attention.split(layout.padded(attention.key(hidden)))  # [B, H, R, D/H]
+        values = attention.split(layout.padded(attention.value(hidden)))
         if length is not None:
             hidden, layout = layout.leading(hidden, length)
         if mask is not None and mask.shape[2] > 1:
             mask = mask[:, :, : layout.columns]
+
+        # Self-attention, which queries and text share.
         asking = attention.split(layout.padded(attention.query(hidden)))
-        attended = layout.packed(attention.attend(asking, keys, values, mask))
+        attended = layout.packed(attention.attend(asking, keys, values, mask))  # [N, D]
         queries, tokens = layout.split(attention.finish(hidden, attended))
-        parts = []
+
+        # Cross-attention of the queries alone, and a feed-forward for each side.
+        outputs = []
         if len(queries):
             if self.cross_attention is not None:
-                heard = self.cross_attention(queries.unflatten(0, (layout.batch, layout.queries)), audio)
-                queries = heard.flatten(0, 1)
-            parts.append(self.query_feed_forward(queries))
+                batched = queries.unflatten(0, (layout.batch, layout.queries))  # [B, Q, D]
+                queries = self.cross_attention(batched, audio).flatten(0, 1)
+            outputs.append(self.query_feed_forward(queries))
         if len(tokens):
-            parts.append(self.text_feed_forward(tokens))
-        return torch.cat(parts), layout
+            outputs.append(self.text_feed_forward(tokens))
+        return torch.cat(outputs), layout
 
 
 def _initialise(module: nn.Module) -> None:
-    """BERT's initialisation: N(0, 0.02) weights, zero biases."""
+    """Draw a layer's weights as BERT does: from N(0, 0.02), with zero biases."""
     if isinstance(module, nn.Linear | nn.Embedding):
         nn.init.normal_(module.weight, std=0.02)
     if isinstance(module, nn.Linear) and module.bias is not None:

@@ -5,9 +5,9 @@ they hold, as `mint.model.gather` does over ranks: in stage 2 over the answers' 
 and the pairs (ALC, ALM).
 
 ALC and ALM compare pairs, and by themselves do so within each micro-batch: fewer negatives than the batch has. With
-accumulated negatives (`parts_of`) a step goes over its micro-batches twice. First without gradients: all clips and
-texts are embedded, ALC over all of them gives its gradient by each embedding, and ALM's negatives are drawn among all.
-Then each micro-batch runs as it would alone, with ALC tied to its embeddings by those gradients, and with its
+accumulated negatives (`micro_batches_of`) a step goes over its micro-batches twice. First without gradients: all clips
+and texts are embedded, ALC over all of them gives its gradient by each embedding, and ALM's negatives are drawn among
+all. Then each micro-batch runs as it would alone, with ALC tied to its embeddings by those gradients, and with its
 negatives' clips fetched: loss and gradients are those of the whole batch, and what is kept for the backward pass is one
 micro-batch's. Dropout draws the same in both passes. With several ranks the whole is that of all micro-batches of all
 ranks.
@@ -25,7 +25,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from mint.model import gather
-from mint.model.accumulated import AlcPart, AlmPart, Part
+from mint.model.accumulated import MicroBatch, MicroBatchAlc, MicroBatchAlm
 from mint.model.stage1 import Stage1
 
 Batch = Mapping[str, Tensor]
@@ -33,50 +33,58 @@ Batch = Mapping[str, Tensor]
 
 
 def weights_of(stage: Any, batches: Sequence[Batch]) -> list[dict[str, Tensor]]:
-    """What each micro-batch of a step counts for, by name of the loss.
+    """Return the weight of each micro-batch of a step, by name of the loss.
 
-    The mean over all micro-batches and ranks of the losses, each times its weight, is then that over all terms. Empty
-    for a batch in one: there is nothing to weigh.
+    The mean over all micro-batches and ranks of the losses, each times its weight, is then that over all terms. The
+    weights of a batch that is not split are empty: there is nothing to weigh.
 
     Args:
         stage: the stage model.
-        batches: this rank's; all ranks have as many.
+        batches: this rank's micro-batches; all ranks have as many.
     """
     if len(batches) == 1:
         return [{}]
+
     terms = [stage.terms(**batch) for batch in batches]
-    own = torch.stack([torch.stack(list(one.values())) for one in terms])  # [parts, losses]
-    counts = gather.over_ranks(own.float())
+    local = torch.stack([torch.stack(tuple(counts.values())) for counts in terms])  # [micro-batches, losses]
+    counts = gather.over_ranks(local.float())
     weights = counts * len(batches) / counts.sum(dim=0)
-    return [dict(zip(one, row, strict=True)) for one, row in zip(terms, weights, strict=True)]
+    return [dict(zip(names, row, strict=True)) for names, row in zip(terms, weights, strict=True)]
 
 
 def weighed(losses: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    """The losses times their weights; `loss` is their sum."""
+    """Return the losses times their weights; `loss` is their sum."""
     if not weights:
         return losses
-    parts = {name: losses[name] * weight for name, weight in weights.items()}
-    return {"loss": torch.stack(list(parts.values())).sum(), **parts}
+    products = {name: losses[name] * weight for name, weight in weights.items()}
+    return {"loss": torch.stack(list(products.values())).sum(), **products}
 
 
-def parts_of(
+def micro_batches_of(
     stage: Stage1, batches: Sequence[Batch], autocast: Callable[[], AbstractContextManager[None]]
-) -> Iterator[tuple[Part, int]]:
-    """What each micro-batch of a step needs to be a part of the whole; made one after the other, as they are needed.
+) -> Iterator[tuple[MicroBatch, int]]:
+    """Yield what each micro-batch of a step needs to know of the whole batch.
+
+    They are made one after the other, as they are needed.
 
     Args:
         stage: in training mode.
-        batches: this rank's; all ranks have as many.
+        batches: this rank's micro-batches; all ranks have as many.
         autocast: makes the context of the forward passes.
 
     Yields:
-        The argument `part` of `Stage1.forward`, and the seed under which that is to run (see `seeded`).
+        The argument `micro_batch` of `Stage1.forward`, and the seed under which that is to run (see `seeded`).
     """
+    # A first pass without gradients embeds all clips and texts.
     seeds = torch.randint(1 << 62, (len(batches),)).tolist()
     with torch.no_grad(), autocast():
         embedded = [_embed(stage, batch, seed) for batch, seed in zip(batches, seeds, strict=True)]
-    clips, texts = (torch.cat(rows).requires_grad_() for rows in zip(*embedded, strict=True))
-    whole = {name: _joined([batch[name] for batch in batches]) for name in batches[0] if name != "draws"}
+    clips = torch.cat([of_clips for of_clips, _ in embedded]).requires_grad_()  # [B, Q, E]
+    texts = torch.cat([of_texts for _, of_texts in embedded]).requires_grad_()  # [B, E]
+
+    # The objectives that contrast pairs, on the whole batch.
+    names = [name for name in batches[0] if name != "draws"]
+    whole = {name: _joined([batch[name] for batch in batches]) for name in names}
     draws = torch.cat([batch["draws"] for batch in batches])
     with autocast():
         scores = stage.scores(clips, texts)
@@ -84,46 +92,49 @@ def parts_of(
         negatives = stage.negatives(*scores, whole["text_ids"], whole["text_mask"], draws) if stage.alm else None
     if loss is not None:
         by_clips, by_texts, by_temperature = torch.autograd.grad(loss, [clips, texts, stage.temperature])
+
+    # What of it belongs to each micro-batch.
     ends = accumulate((len(batch["draws"]) for batch in batches), initial=0)
-    rows = [slice(first, last) for first, last in pairwise(ends)]
+    pairs = [slice(first, last) for first, last in pairwise(ends)]
     if negatives is not None:
-        pair_weights = _weights([negatives.valid[:, own].sum() for own in rows])
+        pair_weights = _weights([negatives.valid[:, some].sum() for some in pairs])
     token_weights = _weights([batch["text_mask"][:, 1:].sum() for batch in batches])
-    for index, (own, seed) in enumerate(zip(rows, seeds, strict=True)):
+
+    for index, (some, seed) in enumerate(zip(pairs, seeds, strict=True)):
         alc, alm, count = None, None, len(batches)
         if loss is not None:
-            alc = AlcPart(loss.detach(), by_clips[own] * count, by_texts[own] * count, by_temperature)
+            alc = MicroBatchAlc(loss.detach(), by_clips[some] * count, by_texts[some] * count, by_temperature)
         if negatives is not None:
-            mined = negatives.rows(own)
+            mined = negatives.of_pairs(some)
             wrong_audio = gather.fetch_rows(mined.clips, whole["audio_features"], whole["audio_mask"])
-            alm = AlmPart(mined, wrong_audio, pair_weights[index])
-        yield Part(alc, alm, token_weights[index]), seed
+            alm = MicroBatchAlm(mined, wrong_audio, pair_weights[index])
+        yield MicroBatch(alc, alm, token_weights[index]), seed
 
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Random numbers from a seed, and afterwards as if nothing had been."""
+    """Seed the generators of random numbers inside the block, and restore them afterwards."""
     with torch.random.fork_rng([torch.cuda.current_device()] if torch.cuda.is_available() else []):
         torch.manual_seed(seed)
         yield
 
 
 def _embed(stage: Stage1, batch: Batch, seed: int) -> tuple[Tensor, Tensor]:
-    """Clips [B, Q, E] and texts [B, E], by the pass of `Stage1.forward`, so that dropout draws the same."""
+    """Embed clips [B, Q, E] and texts [B, E] by the pass of `Stage1.forward`, so that dropout draws the same."""
     with seeded(seed):
         audio = stage.bridge.project_audio(batch["audio_features"], batch["audio_mask"])
         return stage.shared(stage.represent(audio, batch["text_ids"], batch["text_mask"], contrast=True))
 
 
 def _joined(tensors: Sequence[Tensor]) -> Tensor:
-    """Batches [B, T, ...] as one, padded with zeros to the longest T."""
+    """Join batches [B, T, ...] into one, padded with zeros to the longest T."""
     longest = max(tensor.shape[1] for tensor in tensors)
     after = (0, 0) * (tensors[0].ndim - 2)
     return torch.cat([functional.pad(tensor, (*after, 0, longest - tensor.shape[1])) for tensor in tensors])
 
 
 def _weights(counts: Sequence[Tensor]) -> list[Tensor]:
-    """Of means over so many terms: the mean over parts and ranks of the weighted means is that over all terms."""
+    """Return weights of means over `counts` terms, so that the mean of the weighted means is that over all terms."""
     total = torch.stack(list(counts)).sum()
     share = gather.share(total, total.device)
     return [share * len(counts) * count / total for count in counts]

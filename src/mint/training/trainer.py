@@ -23,9 +23,9 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from mint.config import Recipe
 from mint.data.batches.mixture import Item, ItemDataset, MixtureSampler, RankBatches, groups_of, sizes_of
-from mint.model.accumulated import Part
+from mint.model.accumulated import MicroBatch
 from mint.model.bridge_net import BridgeNet
-from mint.training.accumulation import parts_of, seeded, weighed, weights_of
+from mint.training.accumulation import micro_batches_of, seeded, weighed, weights_of
 from mint.training.arguments import validates
 from mint.training.checkpoints import seal
 from mint.training.validation import Validation
@@ -60,7 +60,7 @@ class StageTrainer(Trainer):
         self.mixture_sampler = sampler
         self.accumulate_negatives = accumulate_negatives
         self._step_batches: list[Any] = []
-        self._step_parts: Iterator[tuple[Part, int]] = iter(())
+        self._micro_batches: Iterator[tuple[MicroBatch, int]] = iter(())
         self._step_weights: Iterator[dict[str, torch.Tensor]] = iter(())
         self._parts: dict[str, list[torch.Tensor]] = {}
         self._steps_kept = 0
@@ -105,10 +105,10 @@ class StageTrainer(Trainer):
             model.train()
             batches: Any = [self._prepare_inputs(batch) for batch in self._step_batches]
             stage: Any = self.model
-            self._step_parts = parts_of(stage, batches, self.accelerator.autocast)
-        part, seed = next(self._step_parts)
+            self._micro_batches = micro_batches_of(stage, batches, self.accelerator.autocast)
+        micro_batch, seed = next(self._micro_batches)
         with seeded(seed):
-            return super().training_step(model, {**inputs, "part": part}, *args)
+            return super().training_step(model, {**inputs, "micro_batch": micro_batch}, *args)
 
     def compute_loss(  # type: ignore[override]  # the Trainer gives a token count that the stage models do not need
         self, model: Any, inputs: Any, return_outputs: bool = False, **_: Any

@@ -18,7 +18,7 @@ from mint.language.lora import attach_lora
 from mint.model.bridge_net import BridgeNet
 from mint.model.stage1 import Stage1
 from mint.model.stage2 import Stage2
-from mint.training.accumulation import parts_of
+from mint.training.accumulation import micro_batches_of
 from mint.training.dry_run.costs import adapters_of
 from mint.training.dry_run.estimate import (
     ADAM_BYTES,
@@ -141,8 +141,8 @@ def test_flops_of_accumulated_negatives_are_those_that_torch_counts(
         checkpoint_blocks(model.bridge)
     batches = [stage1_batch(SHAPES) for _ in range(3)]
     with sdpa_kernel(SDPBackend.MATH), Products() as products:  # type: ignore[no-untyped-call]
-        for batch, (part, _) in zip(batches, parts_of(model, batches, nullcontext), strict=True):
-            model(**batch, part=part)["loss"].backward()
+        for batch, (part, _) in zip(batches, micro_batches_of(model, batches, nullcontext), strict=True):
+            model(**batch, micro_batch=part)["loss"].backward()
     work = accumulated_work(BridgeSizes.of(BRIDGE, checkpointed), SHAPES, 3, **objectives)
     assert 3 * work.flops == products.total
 
