@@ -1,61 +1,88 @@
-"""The folder of a run: which stages it holds, its weights, its record and its tokenizer.
+"""The folder of a run: which stages it holds, its weights, its record, its tokenizer, and the paths in its recipe.
 
 This is the only place that looks for finished stages, so that training, evaluation and use agree on what a run is.
 """
 
 from __future__ import annotations
 
-import json
+import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from mint.config import Recipe, load_recipe
+from mint.config import EncoderConfig, load_recipe
+from mint.text_files import read_json
 from mint.types import MintError
 
-if TYPE_CHECKING:
-    pass
+STARTED_IN = "started_in"
+"""Key of `run.json`: the working directory of the training, as a path relative to the run's folder."""
 
 
 def find_stages(run: Path) -> dict[int, Path]:
-    """The folders of a run's finished stages, by stage; all of them have the encoder of the first.
+    """Return the folders of a run's finished stages by their numbers; all of them have the same encoder.
 
     Args:
-        run: the folder of one stage, or one that holds `stage1` and `stage2`. Of the former the other stage is looked
-            for beside it, and stage 1 also where stage 2 started.
+        run: the folder of one stage, or a folder that holds `stage1` and `stage2`. The other stage of the former is
+            the stage 1 that it started from, or the folder `stage1` or `stage2` beside it. A folder that holds
+            `stage2` alone is completed by the stage 1 that this one started from.
 
     Raises:
-        MintError: no such folder, or no finished stage in it.
+        MintError: there is no such folder, or no finished stage in it.
     """
-    if not run.is_dir():
-        raise MintError(f"no such folder: {str(run)!r}; give the folder of a finished run")
-    places = [run / "stage1", run / "stage2"]
+    _refuse_no_folder(run)
     if (run / "recipe.yaml").is_file():
         if not is_finished(run):
             raise MintError(f"{run} is not finished (no model.safetensors); go on with `mint train ... --resume`")
-        own = load_recipe(run / "recipe.yaml")
-        places = [run, run.parent / f"stage{3 - own.stage}", *([Path(own.start)] if own.start else [])]
-    found: dict[int, tuple[Path, Recipe]] = {}
-    for place in places:
-        if is_finished(place):
-            recipe = load_recipe(place / "recipe.yaml")
-            if all(recipe.encoder == other.encoder for _, other in found.values()):
-                found.setdefault(recipe.stage, (place, recipe))
-    if not found:
+        recipe = load_recipe(run / "recipe.yaml")
+        candidates = [run, *_start_of(run), run.parent / f"stage{3 - recipe.stage}"]
+    else:
+        candidates = [run / "stage1", run / "stage2", *_start_of(run / "stage2")]
+
+    stages: dict[int, Path] = {}
+    encoders: list[EncoderConfig] = []
+    for folder in candidates:
+        if not _is_stage(folder):
+            continue
+        recipe = load_recipe(folder / "recipe.yaml")
+        if recipe.stage not in stages and encoders in ([], [recipe.encoder]):
+            stages[recipe.stage] = folder
+            encoders = [recipe.encoder]
+
+    if not stages:
         raise MintError(f"{run} holds no finished run (no model.safetensors); train one with `mint quickstart`")
-    return {stage: found[stage][0] for stage in sorted(found)}
+    return dict(sorted(stages.items()))
 
 
 def is_finished(run: Path) -> bool:
-    """Whether a folder holds a finished run: the weights are written last."""
+    """Return whether a folder holds a finished run: its weights are written last."""
     return (run / "model.safetensors").is_file()
 
 
+def working_directory(run: Path) -> str:
+    """Return what `run.json` says under `started_in`: relative, so that it holds when both folders are moved."""
+    try:
+        return os.path.relpath(Path.cwd(), run.resolve())
+    except ValueError:  # they are on two drives of Windows
+        return str(Path.cwd())
+
+
+def locate(run: Path, path: str | Path) -> Path:
+    """Return where a path that the recipe of a run names is, from whichever folder MINT is called.
+
+    A relative path is meant from the working directory in which the run was trained. The path may not exist: the run
+    may have been copied without what it names.
+    """
+    if Path(path).is_absolute() or not (run / "run.json").is_file():
+        return Path(path)
+    started_in = load_record(run).get(STARTED_IN)
+    return Path(path) if started_in is None else Path(os.path.normpath(run.resolve() / started_in)) / path
+
+
 def load_weights(run: Path) -> dict[str, torch.Tensor]:
-    """The trained weights of a finished run.
+    """Return the trained weights of a finished run.
 
     Raises:
         MintError: the folder holds none, or the file is damaged.
@@ -73,16 +100,18 @@ def load_weights(run: Path) -> dict[str, torch.Tensor]:
 
 
 def load_record(run: Path) -> dict[str, Any]:
-    """What `run.json` of a finished run says.
+    """Return what `run.json` of a run says.
 
     Raises:
         MintError: it is missing or broken.
     """
     path = run / "run.json"
     try:
-        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        record: dict[str, Any] = read_json(path)
+    except (OSError, MintError) as error:
         raise MintError(f"cannot read {path} ({error}); copy the whole folder of the run again") from None
+    if not isinstance(record, dict):
+        raise MintError(f"cannot read {path} (it holds no object); copy the whole folder of the run again")
     return record
 
 
@@ -90,12 +119,12 @@ def check_frozen(run: Path, part: str, identity: str) -> None:
     """Refuse another frozen model than a run was trained with.
 
     Args:
-        run: its folder.
+        run: the run's folder.
         part: `encoder` or `language`.
-        identity: of the model that is here.
+        identity: the identity of the model that is here.
 
     Raises:
-        MintError: it is another.
+        MintError: the model is another one.
     """
     trained_with = load_record(run)["frozen"].get(part)
     if identity != trained_with:
@@ -107,7 +136,26 @@ def check_frozen(run: Path, part: str, identity: str) -> None:
 
 
 def load_tokenizer(run: Path) -> Any:
-    """Bridge-Net's tokenizer of a finished run."""
+    """Return Bridge-Net's tokenizer of a finished run."""
     from transformers import AutoTokenizer
 
     return AutoTokenizer.from_pretrained(run / "tokenizer")
+
+
+def _refuse_no_folder(run: Path) -> None:
+    if run.is_file():
+        raise MintError(f"{str(run)!r} is a file; give the folder of a finished run, such as {str(run.parent)!r}")
+    if not run.is_dir():
+        raise MintError(f"no such folder: {str(run)!r}; give the folder of a finished run")
+
+
+def _is_stage(folder: Path) -> bool:
+    return is_finished(folder) and (folder / "recipe.yaml").is_file()
+
+
+def _start_of(stage2: Path) -> list[Path]:
+    """Return the folder of the stage 1 from which a finished stage 2 started, if it names one."""
+    if not _is_stage(stage2):
+        return []
+    start = load_recipe(stage2 / "recipe.yaml").start
+    return [] if start is None else [locate(stage2, start)]

@@ -16,10 +16,10 @@ from mint import Mint
 from mint.builders.encoder import build_encoder
 from mint.builders.language import build_language
 from mint.builders.stages import build_stage1, build_stage2, load_stage1
-from mint.config import EncoderConfig, LanguageConfig, load_recipe, save_recipe
+from mint.config import EncoderConfig, LanguageConfig, load_recipe
 from mint.language.tiny import tiny_language
 from mint.model.freeze import fingerprint
-from mint.run_folder import find_stages, load_weights
+from mint.run_folder import load_weights
 from mint.types import MintError
 from tiny_runs import recipe, train_both, train_recipe
 
@@ -81,38 +81,6 @@ def test_a_loaded_run_has_the_weights_that_were_trained(run: Path) -> None:
     assert all(torch.equal(tensor, weights[name]) for name, tensor in model.state_dict().items())
     assert not model.training
     assert all(parameter.requires_grad for parameter in model.parameters())
-
-
-@pytest.mark.parametrize("given", [".", "stage1", "stage2"])
-def test_both_stages_are_found_from_either(run: Path, given: str) -> None:
-    assert find_stages(run / given) == {1: run / "stage1", 2: run / "stage2"}
-
-
-def test_stage_1_is_found_where_stage_2_started(run: Path, tmp_path: Path) -> None:
-    shutil.copytree(run / "stage2", tmp_path / "mine")
-    assert find_stages(tmp_path / "mine") == {1: run / "stage1", 2: tmp_path / "mine"}
-
-
-def test_a_neighbour_with_another_encoder_is_not_taken(run: Path, tmp_path: Path) -> None:
-    for stage in (1, 2):
-        shutil.copytree(run / f"stage{stage}", tmp_path / f"stage{stage}")
-    path = tmp_path / "stage1" / "recipe.yaml"
-    save_recipe(replace(load_recipe(path), encoder=EncoderConfig(family="tiny", weights="other")), path)
-    assert find_stages(tmp_path / "stage1") == {1: tmp_path / "stage1"}
-    assert find_stages(tmp_path / "stage2") == {1: run / "stage1", 2: tmp_path / "stage2"}
-
-
-def test_an_unfinished_stage_is_no_stage(run: Path, tmp_path: Path) -> None:
-    shutil.copytree(run / "stage1", tmp_path / "stage1")
-    shutil.copytree(run / "stage2", tmp_path / "stage2", ignore=shutil.ignore_patterns("model.safetensors"))
-    assert find_stages(tmp_path) == {1: tmp_path / "stage1"}
-    with pytest.raises(MintError, match=r"stage2 is not finished \(no model.safetensors\); go on with .*--resume"):
-        find_stages(tmp_path / "stage2")
-    with pytest.raises(MintError, match="no such folder"):
-        find_stages(tmp_path / "stage3")
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(MintError, match="empty holds no finished run"):
-        find_stages(tmp_path / "empty")
 
 
 def test_broken_runs(run: Path, tmp_path: Path) -> None:

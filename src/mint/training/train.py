@@ -38,7 +38,7 @@ from mint.data.features.cache import write_skipped
 from mint.data.features.prepare import Features, launched_rank
 from mint.data.manifests.index import of_splits
 from mint.model.convert import LoadReport
-from mint.run_folder import check_frozen, load_weights
+from mint.run_folder import STARTED_IN, check_frozen, load_weights, working_directory
 from mint.run_folder import is_finished as is_finished
 from mint.training.align_start import align_start
 from mint.training.arguments import training_arguments, validates
@@ -125,7 +125,7 @@ def train(recipe: Recipe, output: Path, examples: Sequence[Example], features: F
     if is_finished(output):
         return output
     prepared = prepare(recipe, output, *split(features.usable(examples)), features.draw, encoder)
-    record = _record(recipe, prepared, encoder)
+    record = _record(recipe, output, prepared, encoder)
     trainer, stop = prepared.trainer, StopOnTerm()
     trainer.add_callback(stop)
     checkpoint = _find_checkpoint(recipe, output, trainer, record)
@@ -285,7 +285,7 @@ def save_run(output: Path, prepared: Prepared, features: Features, weights: dict
     half_written.replace(output / "model.safetensors")
 
 
-def _record(recipe: Recipe, prepared: Prepared, encoder: AudioEncoder) -> dict[str, Any]:
+def _record(recipe: Recipe, output: Path, prepared: Prepared, encoder: AudioEncoder) -> dict[str, Any]:
     """What `run.json` says: with which models and versions the run is trained."""
     frozen = {"encoder": encoder.identity}
     if prepared.language is not None:
@@ -294,6 +294,7 @@ def _record(recipe: Recipe, prepared: Prepared, encoder: AudioEncoder) -> dict[s
         "bridge": bridge_sizes(recipe.bridge, encoder.width, len(prepared.tokenizer)),
         "bridge_start": None if prepared.report is None else asdict(prepared.report),
         "frozen": frozen,
+        STARTED_IN: working_directory(output),
         "mint": mint.__version__,
         "python": platform.python_version(),
         "torch": torch.__version__,
