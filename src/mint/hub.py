@@ -12,10 +12,13 @@ from pathlib import Path
 
 from huggingface_hub import HfApi, ModelCardData
 
-from mint.config import Recipe
+from mint.config import Recipe, load_recipe
+from mint.files import write_json, write_whole
+from mint.run_folder import load_record
 from mint.types import MintError
 
-FILES = ("recipe.yaml", "run.json", "model.safetensors")
+FILES = ("recipe.yaml", "model.safetensors")
+"""Of a stage, what is copied as it is."""
 CARD = """---
 {metadata}
 ---
@@ -44,14 +47,13 @@ LINES = {
 """What each stage can do."""
 
 
-def save(folders: Mapping[int, Path], recipes: Mapping[int, Recipe], target: Path, name: str | None = None) -> Path:
-    """Copy finished stages into a folder, with a model card.
+def save(folders: Mapping[int, Path], target: Path, name: str | None = None) -> Path:
+    """Copy finished stages into a folder, with a model card, and return the folder.
 
     Args:
-        folders: of the stages.
-        recipes: of the stages.
-        target: made if it is not there.
-        name: in the card; None: that of the folder.
+        folders: the folder of each finished stage, by stage.
+        target: the new folder.
+        name: the model's name in the card; None: that of the folder.
 
     Raises:
         MintError: the folder holds stages or a card already.
@@ -64,19 +66,24 @@ def save(folders: Mapping[int, Path], recipes: Mapping[int, Recipe], target: Pat
         shutil.copytree(folder / "tokenizer", copy / "tokenizer")
         for file in FILES:
             shutil.copy2(folder / file, copy / file)
-    (target / "README.md").write_text(model_card(recipes, name or target.resolve().name), encoding="utf-8")
+        record = load_record(folder)
+        record.pop("paths", None)  # relative to where the run was trained
+        write_json(copy / "run.json", record)
+
+    recipes = {stage: load_recipe(folder / "recipe.yaml") for stage, folder in folders.items()}
+    write_whole(target / "README.md", model_card(recipes, name or target.resolve().name))
     return target
 
 
-def push(folders: Mapping[int, Path], recipes: Mapping[int, Recipe], repo: str, private: bool = False) -> str:
-    """Upload finished stages to `user/name` on the hub; returns the address.
+def push(folders: Mapping[int, Path], repo: str, private: bool = False) -> str:
+    """Upload finished stages to `user/name` on the hub, and return the address.
 
     Raises:
         MintError: the hub refuses, or cannot be reached.
     """
     api = HfApi()
     with tempfile.TemporaryDirectory() as folder:
-        save(folders, recipes, Path(folder), repo)
+        save(folders, Path(folder), repo)
         try:
             address = api.create_repo(repo, private=private, exist_ok=True)
             api.upload_folder(repo_id=repo, folder_path=folder, commit_message="A model made with MINT")

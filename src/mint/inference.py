@@ -21,7 +21,7 @@ from mint import predict
 from mint.builders.encoder import build_encoder
 from mint.builders.language import build_language
 from mint.builders.stages import load_stage1, load_stage2
-from mint.config import Recipe, load_recipe
+from mint.config import Recipe
 from mint.data.audio.decode import AudioSource, load_windows
 from mint.data.features.cache import encode_samples
 from mint.data.manifests.prompts import SOUND_PROMPT
@@ -29,7 +29,7 @@ from mint.evaluation.metrics.similarity import similarity
 from mint.model.stage1 import Stage1
 from mint.model.stage2 import Stage2
 from mint.predict import Scoring, finish_scores
-from mint.run_folder import check_frozen, find_stages, load_tokenizer
+from mint.run_folder import check_frozen, find_stages, load_run_recipe, load_tokenizer
 from mint.types import CAPTION_PROMPT, AudioEncoder, MintError
 
 Method = Literal["auto", "vocabulary", "similarity"]
@@ -67,7 +67,7 @@ class Mint:
     def __init__(self, folders: dict[int, Path], device: torch.device | str = "cpu") -> None:
         self.folders = folders
         self.device = torch.device(device)
-        self._recipes: dict[int, Recipe] = {n: load_recipe(path / "recipe.yaml") for n, path in folders.items()}
+        self._recipes: dict[int, Recipe] = {n: load_run_recipe(path) for n, path in folders.items()}
         self._stage1: Stage[Stage1] | None = None
         self._stage2: Stage[Stage2] | None = None
         stage, folder = next(iter(folders.items()))
@@ -223,11 +223,11 @@ class Mint:
         Raises:
             MintError: the folder holds a model already.
         """
-        return share.save(self.folders, self._recipes, Path(folder))
+        return share.save(self.folders, Path(folder))
 
     def push_to_hub(self, repo: str, private: bool = False) -> str:
         """Upload the model to the Hugging Face hub as `user/name`; returns its address there."""
-        return share.push(self.folders, self._recipes, repo, private)
+        return share.push(self.folders, repo, private)
 
     def _rank_vocabulary(
         self, audio: AudioSource | list[Any], prompt: str, labels: Sequence[str], scoring: Scoring

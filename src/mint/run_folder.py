@@ -5,7 +5,10 @@ This is the only place that looks for finished stages, so that training, evaluat
 
 from __future__ import annotations
 
+import dataclasses
 import os
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +16,13 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from mint.config import EncoderConfig, load_recipe
+from mint.config import EncoderConfig, Recipe, load_recipe
 from mint.text_files import read_json
 from mint.types import MintError
 
-STARTED_IN = "started_in"
-"""Key of `run.json`: the working directory of the training, as a path relative to the run's folder."""
+PATHS = "paths"
+"""Key of `run.json`: each file and folder that the recipe names, as it stands there, with its path relative to the
+folder of the run. The recipe's own paths are relative to the working directory of the training, or absolute."""
 
 
 def find_stages(run: Path) -> dict[int, Path]:
@@ -61,24 +65,68 @@ def is_finished(run: Path) -> bool:
     return (run / "model.safetensors").is_file()
 
 
-def working_directory(run: Path) -> str:
-    """Return what `run.json` says under `started_in`: relative, so that it holds when both folders are moved."""
-    try:
-        return os.path.relpath(Path.cwd(), run.resolve())
-    except ValueError:  # they are on two drives of Windows
-        return str(Path.cwd())
+def relative_paths(recipe: Recipe, run: Path) -> dict[str, str]:
+    """Return what `run.json` says under `paths`; names of assets and of the hub are not among them."""
+    relative: dict[str, str] = {}
+
+    def note(path: str) -> str:
+        if Path(path).exists():
+            with suppress(ValueError):  # on another drive of Windows: no path leads there from the run
+                relative[path] = Path(os.path.relpath(Path(path).resolve(), run.resolve())).as_posix()
+        return path
+
+    with_paths(recipe, note)
+    return relative
 
 
 def locate(run: Path, path: str | Path) -> Path:
     """Return where a path that the recipe of a run names is, from whichever folder MINT is called.
 
-    A relative path is meant from the working directory in which the run was trained. The path may not exist: the run
-    may have been copied without what it names.
+    A relative path, and an absolute one that is not there any more, is looked for where it stood relative to the run,
+    so that both may have been moved together. It may not exist: the run may have been copied without what it names.
     """
-    if Path(path).is_absolute() or not (run / "run.json").is_file():
+    if (Path(path).is_absolute() and Path(path).exists()) or not (run / "run.json").is_file():
         return Path(path)
-    started_in = load_record(run).get(STARTED_IN)
-    return Path(path) if started_in is None else Path(os.path.normpath(run.resolve() / started_in)) / path
+    relative = load_record(run).get(PATHS, {}).get(str(path))
+    if relative is None:
+        return Path(path)
+
+    location = Path(os.path.normpath(run.resolve() / relative))
+    if Path(path).exists() and location.exists() and location.samefile(path):
+        return Path(path)  # the shorter one
+    return location
+
+
+def load_run_recipe(run: Path) -> Recipe:
+    """Return the recipe of a run, with its paths as `locate` finds them.
+
+    Raises:
+        MintError: there is no recipe, or it or the run's record cannot be read.
+    """
+    return with_paths(load_recipe(run / "recipe.yaml"), lambda path: str(locate(run, path)))
+
+
+def with_paths(recipe: Recipe, change: Callable[[str], str]) -> Recipe:
+    """Return a recipe with `change` applied to whatever may be a path: manifests, blacklists, weights and the start."""
+
+    def changed(section: Any, *keys: str) -> Any:
+        values: dict[str, Any] = {}
+        for key in keys:
+            value = getattr(section, key)
+            if isinstance(value, str):
+                values[key] = change(value)
+            elif value is not None:
+                values[key] = tuple(change(path) for path in value)
+        return dataclasses.replace(section, **values)
+
+    sections = {
+        "encoder": changed(recipe.encoder, "weights"),
+        "bridge": changed(recipe.bridge, "weights", "tokenizer"),
+        "language": None if recipe.language is None else changed(recipe.language, "weights"),
+        "data": changed(recipe.data, "manifests", "blacklists"),
+    }
+    whole: Recipe = changed(dataclasses.replace(recipe, **sections), "start")
+    return whole
 
 
 def load_weights(run: Path) -> dict[str, torch.Tensor]:

@@ -38,7 +38,7 @@ from mint.data.features.cache import write_skipped
 from mint.data.features.prepare import Features, launched_rank
 from mint.data.manifests.index import of_splits
 from mint.model.convert import LoadReport
-from mint.run_folder import STARTED_IN, check_frozen, load_weights, working_directory
+from mint.run_folder import PATHS, check_frozen, load_run_recipe, load_weights, relative_paths, with_paths
 from mint.run_folder import is_finished as is_finished
 from mint.training.align_start import align_start
 from mint.training.arguments import training_arguments, validates
@@ -294,8 +294,8 @@ def _record(recipe: Recipe, output: Path, prepared: Prepared, encoder: AudioEnco
         "bridge": bridge_sizes(recipe.bridge, encoder.width, len(prepared.tokenizer)),
         "bridge_start": None if prepared.report is None else asdict(prepared.report),
         "frozen": frozen,
-        STARTED_IN: working_directory(output),
         "mint": mint.__version__,
+        PATHS: relative_paths(recipe, output),
         "python": platform.python_version(),
         "torch": torch.__version__,
     }
@@ -322,6 +322,8 @@ def _refuse_other_recipe(recipe: Recipe, output: Path) -> None:
         if launched_rank()[0] == 0:  # the checkpoints are worth more than the proof that they are this recipe's
             print(f"{error}; its checkpoints are taken to be of the recipe that is given", file=sys.stderr)
         return
+    if with_paths(load_run_recipe(output), _resolved) == with_paths(recipe, _resolved):
+        return  # it is the same, though the paths may be written in another way, or from another folder
     begun, wanted = _flat(recipe_to_dict(before)), _flat(recipe_to_dict(recipe))
     for key in [*wanted, *begun]:
         if begun.get(key) != wanted.get(key):
@@ -329,6 +331,11 @@ def _refuse_other_recipe(recipe: Recipe, output: Path) -> None:
                 f"{output} holds a run with {key} {begun.get(key)!r}, not {wanted.get(key)!r}; "
                 "choose another folder, or give the recipe that it began with"
             )
+
+
+def _resolved(path: str) -> str:
+    """The one path of a file or folder that is there; a name of anything else as it is."""
+    return str(Path(path).resolve()) if Path(path).exists() else path
 
 
 def _flat(values: dict[str, Any], place: str = "") -> dict[str, Any]:
