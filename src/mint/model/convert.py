@@ -42,16 +42,16 @@ QFORMER_NAMES = (
 )
 """Patterns applied in order, each to the whole name: Bridge-Net's to the Q-Former's."""
 AUDIO_SIDE = r"queries$|audio_norm\.|blocks\.\d+\.cross_attention\."
-"""Bridge-Net's names of what a BERT has not."""
+"""Pattern of Bridge-Net's names for what a BERT does not have."""
 TEXT_SIDE = r"(word|position)_embeddings\.|blocks\.\d+\.text_feed_forward\."
-"""Of what only text uses."""
-HEARING = r"\.cross_attention\.(key|value)\.weight$"
-"""Of the layers that read the audio's features."""
+"""Pattern of Bridge-Net's names for what only text uses."""
+AUDIO_READERS = r"\.cross_attention\.(key|value)\.weight$"
+"""Pattern of Bridge-Net's names for the weights that read the audio's features."""
 
 
 @dataclass(frozen=True)
 class LoadReport:
-    """What a checkpoint gave."""
+    """Which weights Bridge-Net took from a checkpoint."""
 
     copied: tuple[str, ...]
     """Bridge-Net's names that have the checkpoint's values."""
@@ -62,22 +62,22 @@ class LoadReport:
 
     def __str__(self) -> str:
         """One line for the log, with the kinds of what is new and of what was left."""
-        parts = [f"{len(self.copied)} tensors copied"]
+        counts = [f"{len(self.copied)} tensors copied"]
         for names, what in ((self.new, "new"), (self.left, "of the checkpoint left")):
             kinds = dict.fromkeys(re.sub(r"^blocks\.\d+\.", "", name).partition(".")[0] for name in names)
-            parts.append(f"{len(names)} {what} ({', '.join(kinds)})" if names else f"none {what}")
-        return ", ".join(parts)
+            counts.append(f"{len(names)} {what} ({', '.join(kinds)})" if names else f"none {what}")
+        return ", ".join(counts)
 
 
 def qformer_name(name: str) -> str:
-    """The Q-Former's name of one of Bridge-Net's parameters (`audio_norm` has none: BLIP-2 keeps it elsewhere)."""
+    """Return the Q-Former's name of a Bridge-Net parameter; `audio_norm` has none: BLIP-2 keeps it elsewhere."""
     for pattern, replacement in QFORMER_NAMES:
         name = re.sub(f"^{pattern}$", replacement, name)
     return name
 
 
 def to_qformer(bridge: BridgeNet) -> dict[str, Tensor]:
-    """Bridge-Net's weights under the Q-Former's names; `query_tokens` among them, `audio_norm` left out."""
+    """Return Bridge-Net's weights under the Q-Former's names; `query_tokens` is among them, `audio_norm` is not."""
     return {qformer_name(name): tensor for name, tensor in bridge.state_dict().items() if "audio_norm" not in name}
 
 
@@ -91,18 +91,25 @@ def load_qformer(bridge: BridgeNet, weights: Mapping[str, Tensor]) -> LoadReport
     Raises:
         MintError: a tensor is missing or has another shape than Bridge-Net's.
     """
-    plain = {name.removeprefix("model.").removeprefix("qformer."): tensor for name, tensor in weights.items()}
-    plain = {re.sub(r"^layernorm\.", "embeddings.layernorm.", name): tensor for name, tensor in plain.items()}  # BLIP-2
+    plain: dict[str, Tensor] = {}
+    for name, tensor in weights.items():
+        name = name.removeprefix("model.").removeprefix("qformer.")
+        name = re.sub(r"^layernorm\.", "embeddings.layernorm.", name)  # BLIP-2's place for it
+        plain[name] = tensor
+
     wanted = {name: qformer_name(name) for name in bridge.state_dict() if not name.startswith("audio_norm")}
-    if not any(source in plain for name, source in wanted.items() if re.match(TEXT_SIDE, name)):
-        wanted = {name: source for name, source in wanted.items() if not re.match(TEXT_SIDE, name)}
+    text_side = [name for name in wanted if re.match(TEXT_SIDE, name)]
+    if not any(wanted[name] in plain for name in text_side):
+        for name in text_side:
+            del wanted[name]
+
+    # Keys and values of features of another width stay new: their weights, and the biases beside them.
     width = bridge.audio_norm.normalized_shape[0]
-    foreign = {
-        name.removesuffix(".weight")
-        for name, source in wanted.items()
-        if re.search(HEARING, name) and source in plain and plain[source].shape[1] != width
-    }
-    wanted = {name: source for name, source in wanted.items() if name.rpartition(".")[0] not in foreign}
+    for name, source in list(wanted.items()):
+        if re.search(AUDIO_READERS, name) and source in plain and plain[source].shape[1] != width:
+            del wanted[name]
+            del wanted[f"{name.removesuffix('.weight')}.bias"]
+
     words = plain.get(wanted.get("word_embeddings.weight", ""))
     return _copy(bridge, wanted, plain, "a Q-Former of transformers", new_word=None if words is None else words[-1])
 
@@ -120,14 +127,17 @@ def load_bert(bridge: BridgeNet, weights: Mapping[str, Tensor]) -> LoadReport:
     Raises:
         MintError: a tensor is missing or has another shape than Bridge-Net's.
     """
-    plain = {
-        re.sub(r"\.beta$", ".bias", re.sub(r"\.gamma$", ".weight", name.removeprefix("bert."))): tensor
-        for name, tensor in weights.items()
-    }
+    plain: dict[str, Tensor] = {}
+    for name, tensor in weights.items():
+        name = re.sub(r"\.gamma$", ".weight", name.removeprefix("bert."))
+        plain[re.sub(r"\.beta$", ".bias", name)] = tensor
+
+    # BERT adds the embedding of token type 0 to every position; Bridge-Net has no token types.
     token_type = plain.pop("embeddings.token_type_embeddings.weight", None)
     positions = "embeddings.position_embeddings.weight"
     if token_type is not None and positions in plain:
         plain[positions] = plain[positions] + token_type[0]
+
     blocks = spaced_blocks(len(bridge.blocks), plain)
     wanted = {}
     for name in bridge.state_dict():
@@ -135,50 +145,58 @@ def load_bert(bridge: BridgeNet, weights: Mapping[str, Tensor]) -> LoadReport:
             continue
         source = qformer_name(name.replace("query_feed_forward", "text_feed_forward"))
         source = source.replace(".attention.attention.", ".attention.self.")
-        source = re.sub(r"(?<=^encoder\.layer\.)\d+", lambda found: str(blocks[int(found[0])]), source)
+        source = re.sub(r"(?<=^encoder\.layer\.)\d+", lambda match: str(blocks[int(match[0])]), source)
         wanted[name] = source.replace("embeddings.layernorm", "embeddings.LayerNorm")
+
     words = plain.get("embeddings.word_embeddings.weight")
     return _copy(bridge, wanted, plain, "a BERT", new_word=None if words is None else words.mean(dim=0))
 
 
 def spaced_blocks(wanted: int, names: Iterable[str]) -> list[int]:
-    """Which of a checkpoint's blocks to take: evenly spaced, the first and the last among them."""
-    numbers = [int(found[1]) for name in names if (found := re.match(r"encoder\.layer\.(\d+)\.", name))]
+    """Return which of a checkpoint's blocks to take: evenly spaced, the first and the last among them."""
+    numbers = []
+    for name in names:
+        if match := re.match(r"encoder\.layer\.(\d+)\.", name):
+            numbers.append(int(match[1]))
     last = max(numbers, default=wanted - 1)
-    return [round(index * last / (wanted - 1)) if wanted > 1 else last for index in range(wanted)]
+    if wanted == 1:
+        return [last]
+    return [round(index * last / (wanted - 1)) for index in range(wanted)]
 
 
 @torch.no_grad()
 def _copy(
     bridge: BridgeNet, wanted: Mapping[str, str], weights: Mapping[str, Tensor], form: str, new_word: Tensor | None
 ) -> LoadReport:
-    """Copy what is wanted, all of which must be there.
+    """Copy the weights that are wanted, all of which must be in the checkpoint.
 
     Args:
         bridge: changed in place.
-        wanted: Bridge-Net's names, and the checkpoint's for each.
-        weights: of the checkpoint.
-        form: of the checkpoint, for the errors.
+        wanted: the checkpoint's name for each of Bridge-Net's names.
+        weights: the checkpoint's.
+        form: what kind of checkpoint it should be, for the errors.
         new_word: [D], the embedding of [DEC], where the checkpoint has a word less than Bridge-Net.
     """
     missing = list(dict.fromkeys(source for source in wanted.values() if source not in weights))
     if missing:
-        found = ", ".join(list(weights)[:2]) or "nothing"
+        names = ", ".join(list(weights)[:2]) or "nothing"
         raise MintError(
-            f"the checkpoint lacks {missing[0]} of {form} (missing in all: {len(missing)}) and has {found}, ...; "
+            f"the checkpoint lacks {missing[0]} of {form} (missing in all: {len(missing)}) and has {names}, ...; "
             "give one of BERT, BLIP-2 or InstructBLIP as transformers names them"
         )
+
     state = bridge.state_dict()
-    for name, place in wanted.items():
-        target, source = state[name], weights[place]
+    for name, source_name in wanted.items():
+        target, source = state[name], weights[source_name]
         if name == "word_embeddings.weight" and len(source) == len(target) - 1 and new_word is not None:
             source = torch.cat([source, new_word[None]])
         if source.shape != target.shape:
             raise MintError(
                 f"{name} has shape {tuple(target.shape)} in Bridge-Net, {tuple(source.shape)} in the checkpoint "
-                f"({place}); choose a bridge of the checkpoint's sizes, and its own tokenizer"
+                f"({source_name}); choose a bridge of the checkpoint's sizes, and its own tokenizer"
             )
         target.copy_(source)
+
     used = set(wanted.values())
     new = tuple(name for name in state if name not in wanted)
     return LoadReport(tuple(wanted), new, tuple(name for name in weights if name not in used))

@@ -7,10 +7,10 @@ from torch import Tensor, nn
 
 
 class Dropout(nn.Dropout):
-    """`nn.Dropout` in all else."""
+    """Dropout with a mask of bytes; otherwise the same as `nn.Dropout`."""
 
     def forward(self, input: Tensor) -> Tensor:
-        """Of any shape."""
+        """Drop a share of the numbers of a tensor of any shape in training; else return it as it is."""
         return drop(input, self.p) if self.training else input
 
 

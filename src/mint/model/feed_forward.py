@@ -16,7 +16,7 @@ from mint.model.dropout import Dropout
 
 
 class FeedForward(nn.Module):
-    """Dense, GELU, dense, dropout, residual, LayerNorm."""
+    """BERT's feed-forward: dense, GELU, dense, dropout, residual, LayerNorm."""
 
     def __init__(self, width: int, intermediate: int, dropout: float, layer_norm_eps: float) -> None:
         super().__init__()
@@ -26,7 +26,7 @@ class FeedForward(nn.Module):
         self.dropout = Dropout(dropout)
 
     def forward(self, hidden: Tensor) -> Tensor:
-        """[N, D] to [N, D]."""
+        """Map [N, D] to [N, D]."""
         contracted: Tensor = GeluLinear.apply(self.expand(hidden), self.contract.weight, self.contract.bias)  # type: ignore[no-untyped-call]
         return self.norm(hidden + self.dropout(contracted))
 
@@ -36,21 +36,23 @@ class GeluLinear(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, inputs: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        """[N, I], [D, I] and [D] to [N, D]."""
+        """Map inputs [N, I], weight [D, I] and bias [D] to [N, D]."""
         ctx.save_for_backward(inputs, weight)
         return functional.linear(functional.gelu(inputs), weight, bias)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        """Gradients by inputs, weight and bias, as far as they are wanted."""
+        """Return the gradients by inputs, weight and bias, as far as they are wanted."""
         inputs, weight = ctx.saved_tensors
         wants_inputs, wants_weight, wants_bias = ctx.needs_input_grad
         by_inputs = by_weight = by_bias = None
+
         if wants_inputs:
             by_inputs = torch.ops.aten.gelu_backward(gradient @ weight.to(gradient.dtype), inputs)
         if wants_weight:
             by_weight = (gradient.T @ functional.gelu(inputs)).to(weight.dtype)
         if wants_bias:
             by_bias = gradient.sum(dim=0).to(weight.dtype)
+
         return by_inputs, by_weight, by_bias

@@ -11,66 +11,73 @@ therefore weighted by `share`: the mean over ranks is then the mean over all row
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, distributed
+from torch.distributed.nn.functional import all_gather
 from torch.nn import functional
 
 
 def world_size() -> int:
-    """Number of ranks; 1 without a process group."""
+    """Return the number of ranks; 1 without a process group."""
     return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
 
 
 def share(count: Tensor | int, device: torch.device) -> Tensor:
-    """This rank's `count` over the mean count of the ranks: the weight of a mean over `count` terms. Scalar."""
-    own = torch.as_tensor(count, device=device, dtype=torch.float32)
-    return own * world_size() / over_ranks(own)
+    """Return this rank's `count` over the mean count of the ranks: the weight of a mean over `count` terms. Scalar."""
+    local = torch.as_tensor(count, device=device, dtype=torch.float32)
+    return local * world_size() / over_ranks(local)
 
 
 def over_ranks(counts: Tensor) -> Tensor:
-    """The sum of the ranks' counts, of any one shape; all ranks must ask."""
+    """Return the sum of the ranks' counts, of any one shape. A collective: every rank must call it."""
     total = counts.clone()
     if world_size() > 1:
         distributed.all_reduce(total)
     return total
 
 
-def any_rank(said: bool, device: torch.device) -> bool:
-    """Whether some rank says so; all ranks must ask."""
-    return bool(over_ranks(torch.tensor(int(said), device=device)))
+def any_rank(value: bool, device: torch.device) -> bool:
+    """Return True if any rank passed True. A collective: every rank must call it."""
+    return bool(over_ranks(torch.tensor(int(value), device=device)))
 
 
 def own_columns(rows: int, device: torch.device) -> Tensor:
-    """Places [rows] of this rank's rows in the global batch, which has the ranks' rows in their order."""
-    first = sum(_all_shapes((rows,), device)[: distributed.get_rank(), 0].tolist()) if world_size() > 1 else 0
+    """Return the indices [rows] of this rank's rows in the global batch, which has the ranks' rows in their order."""
+    first = 0
+    if world_size() > 1:
+        counts = _all_shapes((rows,), device)[:, 0].tolist()
+        first = sum(counts[: distributed.get_rank()])
     return torch.arange(first, first + rows, device=device)
 
 
 def all_rows(rows: Tensor, fill: int = 0) -> Tensor:
-    """The rows of all ranks, with gradient.
+    """Return the rows of all ranks, with gradient. A collective: every rank must call it.
 
     Args:
         rows: [B, ...]; all sizes may differ between ranks.
-        fill: what rows of smaller sizes are padded with.
+        fill: the value that rows of smaller sizes are padded with.
 
     Returns:
         [G, ...], in the order of the ranks.
     """
     if world_size() == 1:
         return rows
-    shapes = _all_shapes(tuple(rows.shape), rows.device)
+
+    # Ranks exchange tensors of one shape: they are padded to the largest, and cut to their own rows afterwards.
+    shapes = _all_shapes(tuple(rows.shape), rows.device)  # [ranks, dimensions]
     padded = _pad_to(rows, shapes.amax(dim=0).tolist(), fill)
-    parts = _AllGather.apply(padded)  # type: ignore[no-untyped-call]
-    return torch.cat([part[:count] for part, count in zip(parts, shapes[:, 0].tolist(), strict=True)])
+    gathered = all_gather(padded)
+    counts = shapes[:, 0].tolist()
+    return torch.cat([of_rank[:count] for of_rank, count in zip(gathered, counts, strict=True)])
 
 
 def fetch_rows(wanted: Tensor, *sources: Tensor) -> tuple[Tensor, ...]:
-    """Rows of the global batch, from the ranks that hold them; nothing else travels. No gradient.
+    """Return rows of the global batch, from the ranks that hold them; nothing else travels, and no gradient.
+
+    A collective: every rank must call it.
 
     Args:
-        wanted: [N], places in the global batch.
+        wanted: [N], indices in the global batch.
         sources: [B, T, ...] each, this rank's rows; B and T may differ between ranks, and are the same in all sources.
 
     Returns:
@@ -78,54 +85,47 @@ def fetch_rows(wanted: Tensor, *sources: Tensor) -> tuple[Tensor, ...]:
     """
     if world_size() == 1:
         return tuple(source[wanted] for source in sources)
-    counts, longest = _all_shapes(tuple(sources[0].shape[:2]), wanted.device).T
+
+    # Which rank holds each wanted row, and at which of its own indices.
+    counts, longest = _all_shapes(tuple(sources[0].shape[:2]), wanted.device).T  # [ranks] each
     ends = counts.cumsum(dim=0)
-    owners = torch.bucketize(wanted, ends, right=True)
-    order = owners.argsort(stable=True)  # what arrives is in the order of its owners
-    requests = all_rows(torch.stack([owners, wanted - (ends - counts)[owners]], dim=1)[order])  # [all N, owner and row]
-    askers = torch.repeat_interleave(_all_shapes((len(wanted),), wanted.device)[:, 0])
-    mine = requests[:, 0] == distributed.get_rank()
+    owners = torch.bucketize(wanted, ends, right=True)  # [N]
+    rows_there = wanted - (ends - counts)[owners]  # [N]
+
+    # All ranks tell all others what they want. What arrives later is in the order of its owners, so they ask in it too.
+    order = owners.argsort(stable=True)
+    requests = all_rows(torch.stack([owners, rows_there], dim=1)[order])  # [all N, owner and row]
+    askers = torch.repeat_interleave(_all_shapes((len(wanted),), wanted.device)[:, 0])  # [all N]
+    of_this_rank = requests[:, 0] == distributed.get_rank()
     receives = owners.bincount(minlength=world_size()).tolist()
-    sends = askers[mine].bincount(minlength=world_size()).tolist()
+    sends = askers[of_this_rank].bincount(minlength=world_size()).tolist()
+
     fetched = []
     for source in sources:
-        rows = _pad_to(source, [len(source), int(longest.max()), *source.shape[2:]], 0)[requests[mine, 1]]
+        padded = _pad_to(source, [len(source), int(longest.max()), *source.shape[2:]], 0)
+        rows = padded[requests[of_this_rank, 1]]
         arrived = rows.new_empty(len(wanted), *rows.shape[1:])
         distributed.all_to_all_single(_bytes(arrived), _bytes(rows), receives, sends)
         fetched.append(torch.empty_like(arrived).index_copy_(0, order, arrived))
     return tuple(fetched)
 
 
-class _AllGather(torch.autograd.Function):
-    """The tensors of all ranks, of one shape; each rank's gradient is the sum of what all ranks make of it."""
-
-    @staticmethod
-    def forward(ctx: Any, tensor: Tensor) -> tuple[Tensor, ...]:
-        parts = [torch.empty_like(tensor) for _ in range(world_size())]
-        distributed.all_gather(parts, tensor.contiguous())
-        return tuple(parts)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
-        total = torch.stack(gradients)
-        distributed.all_reduce(total)
-        return total[distributed.get_rank()]
-
-
 def _all_shapes(shape: tuple[int, ...], device: torch.device) -> Tensor:
-    """[ranks, dimensions]: the shapes that the ranks have."""
-    own = torch.tensor(shape, device=device)
-    shapes = [torch.empty_like(own) for _ in range(world_size())]
-    distributed.all_gather(shapes, own)
+    """Return the shapes that the ranks have, [ranks, dimensions]."""
+    local = torch.tensor(shape, device=device)
+    shapes = [torch.empty_like(local) for _ in range(world_size())]
+    distributed.all_gather(shapes, local)
     return torch.stack(shapes)
 
 
 def _pad_to(tensor: Tensor, shape: list[int], fill: int) -> Tensor:
-    """Pad every dimension at its end."""
-    missing = [amount for size, target in zip(tensor.shape, shape, strict=True) for amount in (target - size, 0)]
-    return functional.pad(tensor, missing[::-1], value=fill)
+    """Pad every dimension at its end, to the sizes in `shape`."""
+    amounts: list[int] = []
+    for size, target in zip(reversed(tensor.shape), reversed(shape), strict=True):  # `pad` begins with the last one
+        amounts += [0, target - size]
+    return functional.pad(tensor, amounts, value=fill)
 
 
 def _bytes(tensor: Tensor) -> Tensor:
-    """The same memory as bytes: not every backend sends every type."""
+    """View the memory as bytes, as not every backend sends every type."""
     return tensor.view(torch.uint8)

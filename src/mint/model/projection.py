@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 
 RIDGE = 0.01
-"""Share of the query outputs' mean variance that is added to each."""
+"""Strength of the ridge regression, as a share of the inputs' mean variance."""
 VARIANCE = 0.01
-"""Share of the mean variance that is added to that of each direction before it is made 1: noise is not blown up."""
+"""Share of the mean variance that is added to each direction's before it is scaled to 1, so that noise stays small."""
 GAIN = 2.0
 """What the fitted deviations from the mean are multiplied by: regression shrinks them, and small ones go unread."""
 
@@ -27,14 +27,14 @@ class WhitenedLinear(nn.Linear):
     """A linear layer whose inputs are first centred and made uncorrelated; before `whiten`, they are taken as they are.
 
     Args:
-        width: of the inputs.
-        output_width: of the outputs.
+        width: D, width of the inputs.
+        output_width: width of the outputs.
     """
 
     centre: Tensor
-    """[D]."""
+    """[D], the mean of the inputs."""
     whitening: Tensor
-    """[D, D], symmetric."""
+    """[D, D], the symmetric matrix that makes the centred inputs uncorrelated."""
 
     def __init__(self, width: int, output_width: int) -> None:
         super().__init__(width, output_width)
@@ -46,16 +46,17 @@ class WhitenedLinear(nn.Linear):
         return super().forward(self.whitened(inputs))
 
     def whitened(self, inputs: Tensor) -> Tensor:
-        """The inputs in the layer's own coordinates, [..., D]."""
+        """Return the inputs in the layer's own coordinates, [..., D]."""
         return (inputs - self.centre) @ self.whitening
 
     @torch.no_grad()
     def whiten(self, inputs: Tensor) -> None:
-        """Take the coordinates from some inputs, [N, D]."""
+        """Choose the coordinates by some inputs, [N, D]."""
         values = inputs.double()
         centred = values - values.mean(dim=0)
-        variances, directions = torch.linalg.eigh(centred.T @ centred / len(values))
+        variances, directions = torch.linalg.eigh(centred.T @ centred / len(values))  # [D] and [D, D]
         scales = (variances.clamp(min=0) + VARIANCE * variances.mean()).rsqrt()
+
         self.centre.copy_(values.mean(dim=0))
         self.whitening.copy_(directions * scales @ directions.T)
 
@@ -65,16 +66,18 @@ def align_projection(projection: WhitenedLinear, queries: Tensor, targets: Tenso
     """Set a layer so that it maps query outputs to about the embeddings of their answers.
 
     Args:
-        projection: D -> width of the language model; its coordinates, weight and bias are overwritten.
-        queries: query outputs [N, Q, D] of N examples.
-        targets: [N, width of the language model], the mean embedding of each one's answer; for all its queries.
+        projection: from D to the width of the language model; its coordinates, weight and bias are overwritten.
+        queries: [N, Q, D], the query outputs of N examples.
+        targets: [N, width of the language model], the mean embedding of each example's answer, which is the target of
+            all its queries.
     """
-    flat = queries.flatten(0, 1)
+    flat = queries.flatten(0, 1)  # [N Q, D]
     projection.whiten(flat)
     inputs = projection.whitened(flat).double()  # their mean is 0
-    wanted = targets.repeat_interleave(queries.shape[1], dim=0).double()
+    wanted = targets.repeat_interleave(queries.shape[1], dim=0).double()  # [N Q, width]
     mean = wanted.mean(dim=0)
-    scatter = inputs.T @ inputs
+
+    scatter = inputs.T @ inputs  # [D, D]
     ridge = RIDGE * scatter.diagonal().mean() * torch.eye(len(scatter), dtype=scatter.dtype, device=scatter.device)
     projection.weight.copy_(GAIN * torch.linalg.solve(scatter + ridge, inputs.T @ (wanted - mean)).T)
     projection.bias.copy_(mean)

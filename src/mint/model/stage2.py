@@ -40,9 +40,11 @@ class Stage2(nn.Module):
         self.bridge = bridge
         self.projection = (WhitenedLinear if whitened else nn.Linear)(bridge.width, language.width)
         self.instruction_aware = instruction_aware
+        self._language = Frozen(language)
+
+        # What stage 2 makes no use of would never get a gradient, which data parallelism refuses.
         for module in unused_text_side(bridge, instruction_aware):
             module.requires_grad_(False)
-        self._language = Frozen(language)
 
     @property
     def language(self) -> LanguageModel:
@@ -59,39 +61,39 @@ class Stage2(nn.Module):
         prompt_mask: Tensor,
         labels: Tensor,
     ) -> dict[str, Tensor]:
-        """Loss of a batch of clips with instructions and answers.
+        """Return the loss of a batch of clips with instructions and answers.
 
         Args:
             audio_features: [B, T, audio width] from the frozen encoder.
             audio_mask: [B, T] bool, True: real.
-            instruction_ids: [B, L] instruction in Bridge-Net's tokens.
+            instruction_ids: [B, L], the instruction in Bridge-Net's tokens.
             instruction_mask: [B, L] bool, True: real.
-            prompt_ids: [B, L'] in the language model's tokens, as its `collate` gives them.
+            prompt_ids: [B, L'], the instruction in the language model's tokens, from its `collate`.
             prompt_mask: [B, L'] bool, True: real.
-            labels: [B, L''] likewise, -100 where nothing is to be predicted.
+            labels: [B, L''], the answer from its `collate`; -100 where nothing is to be predicted.
 
         Returns:
             `loss`, the mean over the answers' tokens; with several ranks weighted, so that the mean over ranks is the
             mean over all tokens.
         """
-        soft_prompt = self.soft_prompt(audio_features, audio_mask, instruction_ids, instruction_mask)
+        soft_prompt = self.soft_prompt(audio_features, audio_mask, instruction_ids, instruction_mask)  # [B, Q, width]
         weight = gather.share((labels != -100).sum(), labels.device)
         return {"loss": weight * self.language.loss(soft_prompt, prompt_ids, prompt_mask, labels)}
 
     def terms(self, labels: Tensor, **_: Tensor) -> dict[str, Tensor]:
-        """By how much the loss of a batch counts beside those of other batches: the answers' tokens."""
+        """Return how many terms the loss of a batch is a mean of: the answers' tokens."""
         return {"loss": (labels != -100).sum()}
 
     def soft_prompt(
         self, audio_features: Tensor, audio_mask: Tensor, instruction_ids: Tensor, instruction_mask: Tensor
     ) -> Tensor:
-        """The audio as the language model reads it: [B, Q, width of the language model]."""
+        """Return the audio as the language model reads it: [B, Q, width of the language model]."""
         return self.projection(self.extract(audio_features, audio_mask, instruction_ids, instruction_mask))
 
     def extract(
         self, audio_features: Tensor, audio_mask: Tensor, instruction_ids: Tensor, instruction_mask: Tensor
     ) -> Tensor:
-        """What the queries took from the audio: Bridge-Net's query outputs [B, Q, D]."""
+        """Return Bridge-Net's query outputs [B, Q, D]: what the queries extract from the audio."""
         audio = self.bridge.project_audio(audio_features, audio_mask)
         if self.instruction_aware:
             output = self.bridge.encode_pair(audio, instruction_ids, instruction_mask, length=0)
@@ -102,8 +104,15 @@ class Stage2(nn.Module):
 
 
 def unused_text_side(bridge: BridgeNet, instruction_aware: bool) -> list[nn.Module]:
-    """What of Bridge-Net stage 2 makes no use of: the last text outputs, or, without instruction, the text side."""
-    feed_forwards = [block.text_feed_forward for block in bridge.blocks if isinstance(block, Block)]
+    """Return the modules of Bridge-Net that stage 2 makes no use of.
+
+    With an instruction, that is the text's feed-forward in the last block, whose outputs nobody reads; without one, it
+    is the whole text side.
+    """
+    feed_forwards = []
+    for block in bridge.blocks:
+        assert isinstance(block, Block)
+        feed_forwards.append(block.text_feed_forward)
     if instruction_aware:
         return [feed_forwards[-1]]
     return [bridge.word_embeddings, bridge.position_embeddings, *feed_forwards]

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 
 def similarity(queries: Tensor, texts: Tensor) -> Tensor:
-    """Similarity of every clip with every text: the maximum over queries.
+    """Return the similarity of every clip with every text: the maximum over queries.
 
     Args:
         queries: [N, Q, E], L2-normalised.
@@ -25,13 +25,13 @@ def similarity(queries: Tensor, texts: Tensor) -> Tensor:
 
 
 def alc_loss(audio_to_text: Tensor, text_to_audio: Tensor, targets: Tensor, label_smoothing: float) -> Tensor:
-    """Mean of the cross-entropies of both directions.
+    """Return the mean of the cross-entropies of both directions.
 
     Args:
         audio_to_text: [B, G] similarities over temperature, of this rank's clips with all texts of the global batch.
         text_to_audio: [B, G] likewise, of this rank's texts with all clips.
-        targets: [B], the columns of the pairs themselves.
-        label_smoothing: 0.1 in BLIP-2.
+        targets: [B], the column of each row's own pair.
+        label_smoothing: share of the probability that is spread over all columns; 0.1 in BLIP-2.
     """
     audio_side = functional.cross_entropy(audio_to_text, targets, label_smoothing=label_smoothing)
     text_side = functional.cross_entropy(text_to_audio, targets, label_smoothing=label_smoothing)

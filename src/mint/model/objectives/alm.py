@@ -17,7 +17,7 @@ MATCHED = 1
 
 
 def draw_negatives(scores: Tensor, forbidden: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-    """Draw one negative a row, in proportion to the softmax of its scores.
+    """Draw one negative for each row, in proportion to the softmax of its scores.
 
     Args:
         scores: [B, G] similarities over temperature.
@@ -27,30 +27,33 @@ def draw_negatives(scores: Tensor, forbidden: Tensor, noise: Tensor) -> tuple[Te
     Returns:
         columns [B], and valid [B] bool: False where a row had nothing but forbidden columns.
     """
+    # The Gumbel-max trick: the largest of scores plus Gumbel noise is a draw from their softmax.
     drawn = (scores.detach() + noise).masked_fill(forbidden, -torch.inf)
     return drawn.argmax(dim=1), ~forbidden.all(dim=1)
 
 
 def pair_noise(rows: Tensor, columns: Tensor, salt: int) -> Tensor:
-    """Gumbel noise [B, G] that depends on the draw numbers of the two examples and on nothing else.
+    """Return Gumbel noise [B, G] that depends on the draw numbers of the two examples and on nothing else.
 
     Args:
         rows: [B] int64 draw numbers of the rows' examples.
         columns: [G] int64 draw numbers of the columns' examples.
         salt: separates the draws of the two directions.
     """
-    bits = _mix((_mix(rows) + salt)[:, None] ^ columns[None, :])
+    bits = _mix((_mix(rows) + salt)[:, None] ^ columns[None, :])  # [B, G] int64
+
+    # 52 of the bits become a number in [0, 1), kept off both ends, where the logarithms are infinite.
     uniform = ((bits >> 11) & ((1 << 52) - 1)).double() / (1 << 52)
     return -torch.log(-torch.log(uniform.clamp(1e-12, 1 - 1e-12))).float()
 
 
 def same_caption(ids: Tensor, all_ids: Tensor) -> Tensor:
-    """[B, G] bool: which token sequences [B, L] and [G, L] are equal; padding has one value everywhere."""
+    """Return [B, G] bool: which token sequences [B, L] and [G, L] are equal; padding must have one value everywhere."""
     return (ids[:, None, :] == all_ids[None, :, :]).all(dim=-1)
 
 
 def alm_loss(logits: Tensor, labels: Tensor, valid: Tensor) -> Tensor:
-    """Mean cross-entropy of matched against mismatched over the valid pairs.
+    """Return the mean cross-entropy of matched against mismatched over the valid pairs.
 
     Args:
         logits: [N, 2], averaged over queries.
@@ -62,7 +65,7 @@ def alm_loss(logits: Tensor, labels: Tensor, valid: Tensor) -> Tensor:
 
 
 def _mix(bits: Tensor) -> Tensor:
-    """The finaliser of SplitMix64: a bijection of int64 that spreads every input bit over all output bits."""
+    """Apply the finaliser of SplitMix64, a bijection of int64 that spreads every input bit over all output bits."""
     bits = bits + _signed(0x9E3779B97F4A7C15)
     bits = (bits ^ _logical_shift(bits, 30)) * _signed(0xBF58476D1CE4E5B9)
     bits = (bits ^ _logical_shift(bits, 27)) * _signed(0x94D049BB133111EB)

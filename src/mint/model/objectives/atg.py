@@ -25,7 +25,7 @@ class LanguageHead(nn.Module):
         self.bias = nn.Parameter(self.dense.weight.new_zeros(vocab_size))
 
     def forward(self, hidden: Tensor, word_embeddings: Tensor) -> Tensor:
-        """Logits [..., V] of hidden states [..., D]; the decoder is tied to the word embeddings [V, D]."""
+        """Map hidden states [..., D] to logits [..., V]; the decoder is tied to the word embeddings [V, D]."""
         return functional.linear(self.norm(functional.gelu(self.dense(hidden))), word_embeddings, self.bias)
 
 
@@ -39,15 +39,15 @@ def decoder_input(ids: Tensor, dec_token: int) -> Tensor:
 def atg_loss(
     hidden: Tensor, ids: Tensor, mask: Tensor, head: Callable[[Tensor], Tensor], label_smoothing: float
 ) -> Tensor:
-    """Mean cross-entropy of each real token after the first, given those before it.
+    """Return the mean cross-entropy of each real token after the first, given those before it.
 
     Args:
         hidden: [B, L, D] outputs of the causal pass.
-        ids: [B, L] the text.
+        ids: [B, L], the text.
         mask: [B, L] bool, True: real.
-        head: [N, D] hidden states to [N, V] logits.
-        label_smoothing: 0.1 in BLIP-2.
+        head: the language head, from hidden states [N, D] to logits [N, V].
+        label_smoothing: share of the probability that is spread over the vocabulary; 0.1 in BLIP-2.
     """
-    predicts = mask[:, 1:]
+    predicts = mask[:, 1:]  # [B, L - 1], True where the next token is real
     logits = head(hidden[:, :-1][predicts])
     return functional.cross_entropy(logits, ids[:, 1:][predicts], label_smoothing=label_smoothing)
