@@ -8,14 +8,14 @@ for the other.
 from __future__ import annotations
 
 import hashlib
-import uuid
 import zipfile
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from mint.files import writing
 
 Ids = NDArray[np.int64]
 """[N, 2]."""
@@ -56,27 +56,24 @@ def latest(ids: Ids) -> NDArray[np.int64]:
 
 
 SUFFIX = ".npz"
+"""Suffix of the files that hold tables."""
 
 
-def write_table(place: Path, arrays: dict[str, Any]) -> bool:
-    """Write named arrays; False, and nothing is changed, where that is not possible (a full disk, no permission)."""
-    half_written = place.with_name(f"{uuid.uuid4().hex}.tmp")
+def write_table(path: Path, arrays: dict[str, Any]) -> bool:
+    """Write named arrays; return False, with nothing changed, where that is not possible (full disk, no permission)."""
     try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        with half_written.open("wb") as file:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with writing(path) as file:
             np.savez(file, **arrays)
-        half_written.replace(place)
     except OSError:
-        with suppress(OSError):
-            half_written.unlink()
         return False
     return True
 
 
-def read_table(place: Path, names: tuple[str, ...]) -> dict[str, NDArray[Any]] | None:
-    """The named arrays; None where one of them cannot be had."""
+def read_table(path: Path, names: tuple[str, ...]) -> dict[str, NDArray[Any]] | None:
+    """Read named arrays; None if one of them is missing or damaged."""
     try:
-        with np.load(place) as kept:
-            return {name: kept[name] for name in names}
+        with np.load(path) as arrays:
+            return {name: arrays[name] for name in names}
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile):
         return None

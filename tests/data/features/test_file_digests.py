@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
+import itertools
 import multiprocessing
 import os
 import random
 import signal
+import sys
+import tarfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +23,8 @@ from hypothesis import strategies as st
 from mint.data.audio.members import digest, locate, states
 from mint.data.features import file_digests as digests_module
 from mint.data.features.file_digests import Digests
-from mint.data.id_tables import as_ids, find, id_of, latest
+from mint.data.id_tables import Ids, as_ids, find, id_of, latest
+from mint.files import _host, writing
 
 
 @pytest.fixture(autouse=True)
@@ -138,16 +145,109 @@ def test_a_limit_of_the_system_on_the_size_of_files(tmp_path: Path, files: list[
     assert len(list(store.folder.iterdir())) == 1
 
 
-def test_what_a_killed_writer_left_is_cleared_in_time(tmp_path: Path, files: list[Path]) -> None:
+def test_half_written_tables_of_killed_writers_are_removed_at_the_next_start(tmp_path: Path, files: list[Path]) -> None:
     store = kept(tmp_path)
     store.of(files[0])
     store.save()
-    old, new = store.folder / "old.tmp", store.folder / "new.tmp"
-    for path in (old, new):
-        path.write_bytes(b"half")
-    os.utime(old, (0, 0))
+    leave_half_written(store.folder / "table.npz")
+    living = store.folder / f".table.npz.{_host()}-{os.getpid()}-00000000.tmp"
+    living.write_bytes(b"half")
+
+    assert len(list(store.folder.iterdir())) == 3
     assert known(kept(tmp_path), files).keys() == {"0.bin"}
-    assert (old.exists(), new.exists()) == (False, True)
+    assert living.exists()
+    assert len(list(store.folder.iterdir())) == 2
+
+
+def _die_while_writing(path: Path) -> None:
+    with writing(path) as file:
+        file.write(b"half")
+        file.flush()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def leave_half_written(path: Path) -> None:
+    """Let a process be killed while it writes a file."""
+    writer = multiprocessing.get_context("fork").Process(target=_die_while_writing, args=(path,))
+    writer.start()
+    writer.join()
+
+
+@pytest.fixture
+def members(tmp_path: Path) -> dict[Path, str]:
+    """The members of a shard, all of one size, with their digests: only their names tell their records apart."""
+    shard = tmp_path / "clips.tar"
+    expected: dict[Path, str] = {}
+    with tarfile.open(shard, "w") as tar:
+        for number in range(1500):
+            content = number.to_bytes(32, "big")
+            member = tarfile.TarInfo(f"{number}.wav")
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+            expected[Path(f"{shard}::{number}.wav")] = hashlib.sha256(content).hexdigest()[:32]
+    return expected
+
+
+def test_a_table_that_is_replaced_during_a_search(
+    tmp_path: Path, members: dict[Path, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What other threads do at any moment: new records are written, so that all rows move."""
+    paths = sorted(members)
+    writer = kept(tmp_path)
+    for path in paths[:100]:
+        writer.of(path)
+    writer.save()
+
+    store = kept(tmp_path)
+    others = iter(paths[100:])
+
+    def find_and_save(*arguments: Ids) -> Ids:
+        rows = find(*arguments)
+        for path in itertools.islice(others, 10):
+            name, place = id_of(str(path)), locate(path)
+            state = np.array([place.size, place.modified, place.changed], np.int64).tobytes()
+            store._new[name] = name + state + bytes.fromhex(members[path])
+        store.save()
+        return rows
+
+    monkeypatch.setattr(digests_module, "find", find_and_save)
+    assert {path: store.of(path) for path in paths[:50]} == {path: members[path] for path in paths[:50]}
+    found = known(store, paths[50:100])
+    assert found == {path.name: members[path] for path in paths[50:100]}
+
+
+def test_many_threads(tmp_path: Path, members: dict[Path, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half of the files are known, and tables are written all the time."""
+    monkeypatch.setattr(digests_module, "RECORDS_AT_ONCE", 8)
+    writer = kept(tmp_path)
+    for path in list(members)[::2]:
+        writer.of(path)
+    writer.save()
+
+    store = kept(tmp_path)
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(16) as pool:
+            digests = list(pool.map(store.of, members))
+    finally:
+        sys.setswitchinterval(interval)
+    assert digests == list(members.values())
+
+
+def test_a_record_that_is_wrong_is_found_and_corrected(tmp_path: Path, files: list[Path]) -> None:
+    store = kept(tmp_path)
+    right = {path: store.of(path) for path in files}
+    name = id_of(str(files[0]))
+    store._new[name] = store._new[name][:40] + bytes.fromhex(right[files[1]])
+    store.save()
+
+    again = kept(tmp_path)
+    assert again.of(files[0]) == right[files[1]]
+    assert again.check(files[0]) == (right[files[0]], False)
+    assert again.check(files[2]) == (right[files[2]], True)
+    again.save()
+    assert {path: kept(tmp_path).of(path) for path in files} == right
 
 
 def write_for_ever(folder: Path, files: list[Path]) -> None:
