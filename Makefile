@@ -10,7 +10,7 @@ comma := ,
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help quickstart smoke test test-all lint bench clean
+.PHONY: help quickstart smoke test test-all lint docs bench clean
 
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-12s%s\n", $$1, $$2}' Makefile
@@ -32,14 +32,17 @@ test-all: $(DEV_READY)  ## those with the genuine weights too
 lint: $(DEV_READY)  ## style, format and types
 	.venv/bin/ruff check --no-cache .
 	.venv/bin/ruff format --check .
-	.venv/bin/mypy src tests $(wildcard benchmarks/*.py)
+	.venv/bin/mypy src tests $(wildcard benchmarks/*.py tools/*.py)
+
+docs: $(DEV_READY)  ## the documentation site in site/, strict about links
+	.venv/bin/mkdocs build --quiet
 
 bench: $(READY)  ## measure speed and memory
 	.venv/bin/python benchmarks/run.py $(ARGS)
 
 clean:  ## remove .venv, caches and builds; runs/ and the downloaded weights stay
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist src/*.egg-info
-	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+	rm -rf .venv site .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist src/*.egg-info
+	find src tests benchmarks tools -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # $(call install,EXTRAS): what an interruption leaves half made is known by .unfinished and made anew.
 define install
@@ -58,5 +61,5 @@ $(READY): $(PINS)
 	@touch $@
 
 $(DEV_READY): $(PINS)
-	$(call install,quickstart$(comma)metrics$(comma)dev)
+	$(call install,quickstart$(comma)metrics$(comma)docs$(comma)dev)
 	@touch $@ $(READY)
