@@ -15,7 +15,7 @@ PACKAGE = Path(mint.__file__).parent
 
 LAYERS: tuple[set[str], ...] = (
     {"types"},
-    {"files", "text_files", "machine"},
+    {"files", "text_files", "machine", "user_input"},
     {"config"},
     {"assets"},
     {"encoders", "language"},

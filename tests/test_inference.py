@@ -123,8 +123,58 @@ def test_the_same_answers_as_in_evaluation(mint: Mint, run: Path, paths: list[Pa
 
 def test_generation_options_reach_the_language_model(mint: Mint, paths: list[Path]) -> None:
     assert len(mint.caption(paths[0], max_new_tokens=2).encode()) <= 2 < len(mint.caption(paths[0]).encode())
-    with pytest.raises(MintError, match=r"cannot generate with {'num_beans': 3}: .*num_beans"):
-        mint.caption(paths[0], num_beans=3)
+    with pytest.raises(MintError, match=r"cannot generate with {'early_stopping': 'x', 'num_beams': 2}: .*x"):
+        mint.caption(paths[0], early_stopping="x", num_beams=2)
+
+
+def test_max_length_takes_the_place_of_the_default_length(mint: Mint, paths: list[Path]) -> None:
+    """It counts the soft prompt (4 queries) and the prompt, a byte a token."""
+    prefix = 4 + len("Generate audio caption:")
+    assert mint.caption(paths[0], max_length=prefix + 5) == mint.caption(paths[0], max_new_tokens=5)
+
+
+def test_seeds_decide_what_is_drawn(mint: Mint, paths: list[Path]) -> None:
+    drawn: dict[str, Any] = {"do_sample": True, "top_k": 0, "max_new_tokens": 12}
+    texts = [mint.caption(paths[0], seed=seed, **drawn) for seed in (0, 1, 0, -1)]
+    assert texts[0] == texts[2]
+    assert len(set(texts)) == 3
+
+
+def test_labels_may_be_any_iterable_of_texts(mint: Mint, paths: list[Path]) -> None:
+    expected = mint.classify(paths[0], NAMES)
+    for labels in (tuple(NAMES), (name for name in NAMES), np.array(NAMES), np.array(NAMES, dtype=object)):
+        scores = mint.classify(paths[0], labels)
+        assert scores == expected
+        assert {type(label) for label in scores} == {str}
+    assert mint.classify(paths[0], [*NAMES, NAMES[0]]) == expected
+
+
+def test_texts_may_be_any_iterable(mint: Mint) -> None:
+    expected = mint.embed_text(NAMES)
+    assert expected.shape[0] == 3
+    for texts in (tuple(NAMES), (name for name in NAMES), np.array(NAMES)):
+        assert torch.equal(mint.embed_text(texts), expected)
+    assert mint.embed_text(("low",)).shape == (1, expected.shape[1])
+    assert torch.equal(mint.embed_text(np.str_("low")), mint.embed_text("low"))
+
+
+def test_search_through_any_iterable(mint: Mint, paths: list[Path]) -> None:
+    expected = mint.search("a high tone", paths)
+    assert mint.search("a high tone", (path for path in paths)) == expected  # type: ignore[arg-type]
+    assert mint.search("a high tone", np.array([str(path) for path in paths])) == expected  # type: ignore[arg-type]
+
+
+def test_the_device_is_the_default_one_unless_it_is_named(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`cpu:0` stands for an accelerator, which this machine need not have."""
+    assert Mint.from_pretrained(run, device="cpu").device == torch.device("cpu")
+    monkeypatch.setattr(inference, "default_device", lambda: torch.device("cpu", 0))
+    assert Mint.from_pretrained(run).device == torch.device("cpu", 0)
+    assert Mint.from_pretrained(run, "cpu").device == torch.device("cpu")
+    for device in ("gpu", "cuda:77", 3.5, "meta"):
+        with pytest.raises(MintError, match="device"):
+            Mint.from_pretrained(run, device)  # type: ignore[arg-type]
+        with pytest.raises(MintError, match="device"):
+            Mint.from_pretrained(run).to(device)  # type: ignore[arg-type]
 
 
 def sparse_wav(path: Path, seconds: int) -> Path:
@@ -221,7 +271,44 @@ def test_the_accelerator_gives_what_the_cpu_gives(run: Path, paths: list[Path]) 
         (lambda mint, path: mint.ask(path, " "), "the prompt is ' '; give an instruction"),
         (lambda mint, path: mint.classify(path, []), "the list of labels is empty"),
         (lambda mint, path: mint.classify(path, "dog"), "labels are 'dog'; give a list"),
-        (lambda mint, path: mint.classify(path, ["dog", " "]), "give a list of texts"),
+        (lambda mint, path: mint.classify(path, b"dog"), "labels are b'dog'; give a list"),
+        (lambda mint, path: mint.classify(path, 3), "labels are 3; give a list"),
+        (lambda mint, path: mint.classify(path, iter([])), "the list of labels is empty"),
+        (lambda mint, path: mint.classify(path, ["dog", " "]), "the label is ' '; give a list of texts"),
+        (lambda mint, path: mint.classify(path, ["dog", float("nan")]), "the label is nan; give a list of texts"),
+        (lambda mint, path: mint.classify(path, np.array([["dog"]])), "the label is array.*; give a list of texts"),
+        (lambda mint, path: mint.classify(path, ["dog", "\ud800"]), r"the label '\\ud800' is not valid Unicode"),
+        (lambda mint, path: mint.classify(path, ["dog"], prompt="\udcff"), "the prompt .* is not valid Unicode"),
+        (lambda mint, path: mint.classify(path, ["dog"], prompt=["a"]), r"the prompt is \['a'\]; give one"),
+        (lambda mint, path: mint.classify(path, ["dog"], method=["auto"]), r"method is \['auto'\]; choose one"),
+        (
+            lambda mint, path: mint.classify(path, ["dog"], method="similarity", scoring="mean"),
+            "scoring 'mean' belongs",
+        ),
+        (lambda mint, path: mint.ask(path, None), "the prompt is None; give an instruction"),
+        (lambda mint, path: mint.ask(path, ["a", "b"]), r"the prompt is \['a', 'b'\]; give an instruction"),
+        (lambda mint, path: mint.ask(path, "caf\udce9"), r"the prompt 'caf\\udce9' is not valid Unicode"),
+        (lambda mint, path: mint.caption(path, prompt="a"), "'prompt' is no option of generation"),
+        (lambda mint, path: mint.caption(path, num_beams=0), "num_beams is 0; give a whole number"),
+        (lambda mint, path: mint.caption(path, return_dict_in_generate=True), "return_dict_in_generate is True"),
+        (lambda mint, path: mint.caption(path, num_beams=2, num_return_sequences=2), "num_return_sequences is 2"),
+        (lambda mint, path: mint.caption(path, num_beans=3), "'num_beans' is no option .* did you mean 'num_beams'"),
+        (lambda mint, path: mint.caption(path, batch_size=0), "'batch_size' is no option of generation"),
+        (lambda mint, path: mint.caption(path, seed="x"), "seed is 'x'; give a whole number"),
+        (lambda mint, path: mint.caption(path, seed=1 << 64), "seed is 18446744073709551616; give a whole number"),
+        (lambda mint, _: mint.embed_text(None), "texts are None; give a list"),
+        (lambda mint, _: mint.embed_text(["a", None]), "the text is None; give one"),
+        (lambda mint, _: mint.embed_text("\ud800"), "the text .* is not valid Unicode"),
+        (lambda mint, path: mint.search("dog", str(path)), "the clips are '.*dog.wav'; give a list"),
+        (lambda mint, path: mint.search("dog", (np.zeros(9), 16000)), r"the clips are \(array.*; give a list"),
+        (lambda mint, path: mint.search("dog", None), "the clips are None; give a list"),
+        (lambda mint, path: mint.search("dog", []), "the list of clips is empty"),
+        (lambda mint, path: mint.search(" ", [path]), "the query is ' '; give a description"),
+        (lambda mint, path: mint.search(["dog"], [path]), r"the query is \['dog'\]; give a description"),
+        (lambda mint, path: Mint.from_pretrained(path), "dog.wav' is a file; give the folder"),
+        (lambda mint, path: Mint.from_pretrained(path.parent / ("x" * 300)), "no such folder|cannot read"),
+        (lambda mint, path: Mint.from_pretrained("~nobody-of-that-name/run"), "cannot read '~nobody-of-that-name/run'"),
+        (lambda mint, path: mint.from_pretrained(None), "the run is None; give the folder"),
         (lambda mint, path: mint.classify(path, ["dog"], method="guess"), "method is 'guess'; choose one of auto, voc"),
         (lambda mint, path: mint.classify(path, ["dog"], scoring="max"), "scoring is 'max'; choose one of sum, mean"),
         (lambda mint, path: mint.classify(path, ["dog"], scoring="prior"), "'prior' compares several clips"),

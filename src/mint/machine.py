@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import platform
+import reprlib
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from mint.types import MintError
 
 if TYPE_CHECKING:
     import torch
@@ -26,6 +29,27 @@ def default_device() -> torch.device:
     if accelerator.type in ("cuda", "xpu"):  # the others have one device
         return torch.device(accelerator.type, int(os.environ.get("LOCAL_RANK", "0")))
     return torch.device(accelerator.type)
+
+
+def checked_device(device: Any) -> torch.device:
+    """Return a device that a caller names, such as "cpu" or "cuda:1".
+
+    Raises:
+        MintError: it is none, or it is not in this machine.
+    """
+    import torch
+
+    try:
+        checked = torch.device(device)
+        torch.empty(0, device=checked)
+    except (RuntimeError, AssertionError, TypeError, NotImplementedError) as error:
+        reason = " ".join(str(error).split())
+        raise MintError(
+            f"there is no device {reprlib.repr(device)} here ({reason[:200]}); give 'cpu' or another"
+        ) from None
+    if checked.type == "meta":
+        raise MintError("the device 'meta' computes nothing; give 'cpu' or an accelerator, such as 'cuda:0'")
+    return checked
 
 
 def git_commit() -> str | None:

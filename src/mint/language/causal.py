@@ -19,6 +19,7 @@ from torch.nn import functional
 from mint.assets.pretrained import check_kind
 from mint.language.candidates import CandidateTree, grow_trees
 from mint.language.chat import frame_message
+from mint.language.options import with_defaults
 from mint.language.packing import pack_rows
 from mint.types import MintError
 
@@ -156,13 +157,12 @@ class CausalLanguageModel:
     def generate(self, soft_prompt: Tensor, prompts: Sequence[str], **options: Any) -> list[str]:
         """Continue [soft prompt; prompt]; each row stops by itself. Options are those of transformers' `generate`."""
         embedded, mask = self._embed_prefix(soft_prompt, prompts)
-        options = {"max_new_tokens": 40, "do_sample": False, **options}
         produced = self.model.generate(
             inputs_embeds=embedded,
             attention_mask=mask.long(),
             eos_token_id=[self.end, self.stop],
             pad_token_id=self.pad,
-            **options,
+            **with_defaults(options),
         )
         return [text.strip() for text in self.tokenizer.batch_decode(produced, skip_special_tokens=True)]
 

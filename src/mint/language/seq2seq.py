@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mint.assets.pretrained import check_kind
+from mint.language.options import with_defaults
 
 MODELS = ("t5", "mt5")
 """`model_type` of the configurations that the adapter knows."""
@@ -89,8 +90,7 @@ class Seq2SeqLanguageModel:
     def generate(self, soft_prompt: Tensor, prompts: Sequence[str], **options: Any) -> list[str]:
         """Answer [soft prompt; prompt]; each row stops by itself. Options are those of transformers' `generate`."""
         embedded, mask = self._embed(soft_prompt, **self._prompt(prompts))
-        options = {"max_new_tokens": 40, "do_sample": False, **options}
-        produced = self.model.generate(inputs_embeds=embedded, attention_mask=mask, **options)
+        produced = self.model.generate(inputs_embeds=embedded, attention_mask=mask, **with_defaults(options))
         return [text.strip() for text in self.tokenizer.batch_decode(produced, skip_special_tokens=True)]
 
     def _tokens(self, text: str) -> list[int]:

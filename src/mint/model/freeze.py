@@ -6,6 +6,7 @@ not a child of the model being trained: so it is neither in its `state_dict`, no
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from typing import TYPE_CHECKING, Generic, TypeVar
 
@@ -28,9 +29,16 @@ class Frozen(Generic[Held]):
 
 
 def freeze(module: nn.Module) -> nn.Module:
-    """Turn gradients off and pin eval mode: `train()` has no effect any more."""
+    """Turn gradients off and pin eval mode: `train()` has no effect any more, on the module or on one inside it."""
     module.requires_grad_(False).eval()
-    module.train = lambda mode=True: module  # type: ignore[method-assign]
+    for inside in module.modules():
+        # Unlike a function defined here, a partial can be pickled, and a copy of the module gets its own.
+        inside.train = functools.partial(_stay, inside)  # type: ignore[method-assign]
+    return module
+
+
+def _stay(module: nn.Module, mode: bool = True) -> nn.Module:
+    """Take the place of `module.train`."""
     return module
 
 
