@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from mint.data.corpora.own.folder import SUFFIXES, read_skipped
+from mint.data.corpora.outputs import ignore, read_skipped
 from mint.data.corpora.public.prepare import prepare_public
-from mint.data.corpora.public.reading import ignore
+from mint.data.corpora.recordings import SUFFIXES
 from mint.data.manifests.manifest import read_manifest
 from mint.types import Example
 
@@ -36,6 +36,13 @@ def record(folder: Path, *names: str) -> None:
         path.write_bytes(WAV)
 
 
+def tone(path: Path, number: int) -> Path:
+    """A recording of a few samples that no other number has."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, np.random.default_rng(number).uniform(-0.5, 0.5, 800), 8000, format="WAV")
+    return path
+
+
 def write(path: Path, *lines: str, encoding: str = "utf-8") -> Path:
     """An official file, line by line."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -47,13 +54,18 @@ def prepared(
     name: str, source: Path, note: Callable[[str], None] = ignore.note, **wanted: Any
 ) -> tuple[dict[str, Example], dict[str, str]]:
     """What `mint data prepare` makes of a corpus: examples by id, and reasons by what was skipped."""
-    manifest = prepare_public(name, source, source.parent / "manifests", note=note, **wanted)
+    manifest = prepare_public(name, source, source.parent / "manifests", note=_without_counts(note), **wanted)
     assert manifest == source.parent / "manifests" / f"{name}.jsonl"
     examples = list(read_manifest(manifest))
     found = {example.id: example for example in examples}
     assert len(found) == len(examples), "ids are unique"
     assert {example.corpus for example in examples} == {name}
     return found, {one["audio"]: one["reason"] for one in read_skipped(manifest)}
+
+
+def _without_counts(note: Callable[[str], None]) -> Callable[[str], None]:
+    """Pass notes on but for that of the counts, which a miniature never has."""
+    return lambda line: None if "; published are " in line else note(line)
 
 
 def splits(examples: Iterable[Example]) -> dict[str, str]:

@@ -21,7 +21,8 @@ import mint
 from mint.assets import fetch
 from mint.builders.encoder import build_encoder
 from mint.config import Recipe, load_recipe, recipe_digest
-from mint.data.corpora.own.folder import read_skipped, read_source
+from mint.data.corpora.outputs import read_skipped
+from mint.data.corpora.own.folder import read_source
 from mint.data.corpora.rendered.quickstart import prepare_quickstart
 from mint.data.features.prepare import Features, prepare_features, read_examples
 from mint.data.manifests.leakage import leakage_record

@@ -95,15 +95,14 @@ def audio_below(paths: Iterable[str]) -> list[str]:
     Raises:
         MintError: a folder without any.
     """
-    from mint.data.corpora.own.folder import SUFFIXES
+    from mint.data.corpora.recordings import audio_files
 
     files: dict[str, None] = {}
     for path in paths:
-        found = [path]
+        names = [path]
         if Path(path).is_dir():
-            below = (file for file in Path(path).rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
-            found = sorted(str(file) for file in below if not file.name.startswith("."))
-            if not found:
+            names = sorted(map(str, audio_files(Path(path))))
+            if not names:
                 raise MintError(f"no audio files below {path!r}; give files or a folder that holds some")
-        files.update(dict.fromkeys(found))
+        files.update(dict.fromkeys(names))
     return list(files)

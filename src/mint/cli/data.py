@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,11 +33,18 @@ def add_parser(subparsers: Subparsers) -> None:
 
     action = actions.add_parser("prepare", help="make the manifests of a corpus")
     action.add_argument("corpus", metavar="CORPUS", help="a name that `mint data list` shows")
-    action.add_argument("--source", type=Path, metavar="PATH", help="where the files of the corpus lie")
+    action.add_argument("--source", type=Path, metavar="PATH", help="folder of the official files, or your own folder or table")
     action.add_argument("--audio", type=Path, metavar="DIR", help="where its recordings lie, if not below --source")
     action.add_argument("--metadata-only", action="store_true", help="keep clips whose recording is not there (yet)")
+    action.add_argument(
+        "--columns",
+        metavar="NAME=COLUMN,...",
+        help="what the columns of your own table stand for: audio=file_name,caption=text",
+    )
     action.add_argument("--output", type=Path, metavar="PATH", required=True, help="folder, or the manifest's file")
-    action.add_argument("--seed", type=int, default=0, help="of splits, captions and renderings (default: 0)")
+    action.add_argument(
+        "--seed", type=int, default=0, help="number that splits, captions and renderings are drawn from (default: 0)"
+    )
     action.set_defaults(run=run_prepare)
 
     action = actions.add_parser("leakage", help="find what training and test clips share; exit code 1 if recordings")
@@ -53,7 +61,7 @@ def add_parser(subparsers: Subparsers) -> None:
     action = actions.add_parser("shard", help="copy the clips of a manifest into tar shards, as WebDataset reads them")
     action.add_argument("manifest", type=Path, metavar="MANIFEST", help="what to copy")
     action.add_argument("--output", type=Path, metavar="DIR", required=True, help="folder for shards and manifest")
-    action.add_argument("--megabytes", type=float, default=1000.0, help="largest shard (default: 1000)")
+    action.add_argument("--megabytes", type=float, default=1000.0, help="size of the largest shard (default: 1000)")
     action.set_defaults(run=run_shard)
 
     action = actions.add_parser("validate", help="check manifests and their audio; exit code 1 if anything is wrong")
@@ -65,7 +73,7 @@ def add_parser(subparsers: Subparsers) -> None:
         help="clips that are decoded: all (default); N drawn by chance, or none but every header; none at all",
     )
     action.add_argument("--labels", type=Path, metavar="FILE", help="the labels that there are, one a line")
-    action.add_argument("--workers", type=int, help="threads (default: one for each core)")
+    action.add_argument("--workers", type=int, help="number of threads (default: one for each core)")
     action.add_argument("--output", type=Path, metavar="FILE", help="write the JSON there, beside the table")
     action.add_argument("--json", action="store_true", help="print JSON in place of the table")
     action.set_defaults(run=run_validate)
@@ -99,8 +107,9 @@ def run_prepare(args: argparse.Namespace) -> int:
 
     from tqdm import tqdm
 
-    from mint.data.corpora import Request, prepare
-    from mint.data.corpora.own.folder import read_skipped, skipped_file
+    from mint.data.corpora import Request, prepare_corpus
+    from mint.data.corpora.outputs import read_skipped, skipped_file
+    from mint.data.corpora.own.rows import read_columns
     from mint.data.manifests.manifest import read_manifest
 
     request = Request(
@@ -110,8 +119,9 @@ def run_prepare(args: argparse.Namespace) -> int:
         args.audio,
         args.metadata_only,
         lambda line: tqdm.write(f"note: {line}"),
+        None if args.columns is None else read_columns(args.columns),
     )
-    for manifest in prepare(args.corpus, request):
+    for manifest in prepare_corpus(args.corpus, request):
         sizes = Counter(example.split for example in read_manifest(manifest))
         print(f"{manifest}: {', '.join(f'{count} {split}' for split, count in sizes.items())}")
         skipped = Counter(one["reason"] for one in read_skipped(manifest))
@@ -160,6 +170,8 @@ def run_shard(args: argparse.Namespace) -> int:
     """Write the shards and print what they hold."""
     from mint.data.manifests.tar_shards import write_shards
 
+    if not 0 < args.megabytes < math.inf:
+        raise MintError(f"--megabytes {args.megabytes}; give a number above 0")
     result = write_shards(args.manifest, args.output, round(args.megabytes * 1e6))
     skipped = len(result.skipped)
     print(f"{result.manifest}: {result.clips} clips in {result.shards} shards, {skipped} skipped")
@@ -175,13 +187,17 @@ def run_validate(args: argparse.Namespace) -> int:
     from dataclasses import asdict
 
     from mint.data.manifests.validate import validate
+    from mint.files import write_whole
+    from mint.text_files import one_line, text_lines
 
     audio = int(args.audio) if args.audio.isdecimal() else args.audio
     if audio not in ("all", "headers", "none") and not isinstance(audio, int):
         raise MintError(f"--audio {audio!r}; give all, headers, none or a number of clips")
+    if args.workers is not None and args.workers < 0:
+        raise MintError(f"--workers {args.workers}; give a number of threads, or 0 for one for each core")
     labels = None
     if args.labels is not None:
-        labels = {line.strip() for line in args.labels.read_text(encoding="utf-8").splitlines() if line.strip()}
+        labels = set(filter(None, map(one_line, text_lines(args.labels))))
     report = validate(args.manifests, audio, labels, args.workers, progress=sys.stderr.isatty())
     record = json.dumps(asdict(report), indent=2)
     if args.json:
@@ -189,7 +205,7 @@ def run_validate(args: argparse.Namespace) -> int:
     else:
         print_report(report)
     if args.output is not None:
-        args.output.write_text(record + "\n", encoding="utf-8")
+        write_whole(args.output, record + "\n")
     return 1 if report.problems else 0
 
 

@@ -25,7 +25,7 @@ from mint.data.audio.decode import (
     probe,
     windows,
 )
-from mint.data.corpora.public.reading import Recordings
+from mint.data.corpora.recordings import Recordings
 from mint.types import Clip, MintError
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import functools
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +29,8 @@ class Request:
     """Whether clips are kept whose recording is not there."""
     note: Callable[[str], None] = lambda line: None
     """Told, in a line, what a person should know of the corpus."""
+    columns: Mapping[str, str] | None = None
+    """The names in a table of one's own of columns that mean something."""
 
 
 @dataclass(frozen=True)
@@ -41,28 +45,44 @@ class Corpus:
     """Size, licence and origin of a public corpus."""
 
 
-def prepare(name: str, request: Request) -> list[Path]:
+OWN = ("folder", "csv")
+
+
+def prepare_corpus(name: str, request: Request) -> list[Path]:
     """Make the manifests of a corpus, one of `CORPORA`.
 
     Raises:
         MintError: an unknown name, a source that is missing or not wanted, or what the reader refuses.
     """
     if name not in CORPORA:
-        raise MintError(f"no corpus {name!r}; choose one of {', '.join(CORPORA)}")
+        near = _similar(name)
+        cure = f"did you mean {' or '.join(near)}?" if near else f"choose one of {', '.join(CORPORA)}"
+        raise MintError(f"no corpus {name!r}; {cure}")
     if CORPORA[name].needs_source and request.source is None:
         raise MintError(f"corpus {name!r} is read from files; say where they lie with --source")
     if request.source is not None and not CORPORA[name].needs_source:
         raise MintError(f"corpus {name!r} takes no source (found {str(request.source)!r}); leave it out")
     if (request.audio is not None or request.metadata_only) and name in ("quickstart", "folder"):
         raise MintError(f"corpus {name!r} is made from its recordings; leave out --audio and --metadata-only")
+    if request.columns is not None and name not in OWN:
+        raise MintError(f"corpus {name!r} has columns of its own; leave out --columns")
     if request.audio is not None and not request.audio.is_dir():
         raise MintError(f"{request.audio}: no such folder; give that of the recordings with --audio")
     return CORPORA[name].prepare(request)
 
 
+def _similar(name: str) -> list[str]:
+    """Return the corpora that a wrong name may mean: `ESC50`, `fma`, `audio-caps`."""
+    plain = {corpus: re.sub(r"\W|_", "", corpus) for corpus in CORPORA}
+    wanted = re.sub(r"\W|_", "", name.lower())
+    begins = [corpus for corpus, spelled in plain.items() if wanted and spelled.startswith(wanted)]
+    near = difflib.get_close_matches(wanted, plain.values(), n=3)
+    return begins or [corpus for corpus, spelled in plain.items() if spelled in near]
+
+
 def _quickstart(request: Request) -> list[Path]:
     from mint.assets import fetch
-    from mint.data.corpora.own.folder import OTHER_FILES
+    from mint.data.corpora.outputs import OTHER_FILES
     from mint.data.corpora.rendered.quickstart import prepare_quickstart
 
     if request.output.suffix.lower() in (".jsonl", *OTHER_FILES) and not request.output.is_dir():
@@ -74,14 +94,14 @@ def _folder(request: Request) -> list[Path]:
     from mint.data.corpora.own.folder import read_source
 
     assert request.source is not None
-    return [read_source(request.source, request.output, request.seed)]
+    return [read_source(request.source, request.output, request.seed, request.note, request.columns)]
 
 
 def _csv(request: Request) -> list[Path]:
     from mint.data.corpora.public.prepare import prepare_table
 
     assert request.source is not None
-    wanted = (request.audio, request.metadata_only, request.note)
+    wanted = (request.audio, request.metadata_only, request.note, request.columns)
     return [prepare_table(request.source, request.output, request.seed, *wanted)]
 
 

@@ -131,7 +131,7 @@ def leakage_record(
 def recording_ids(example: Example) -> frozenset[str]:
     """Where a clip comes from, as `youtube:ID` and `freesound:ID`.
 
-    `youtube_id` and `freesound_id` in its metadata are taken as they are. Else its corpus says how ids and file names
+    `youtube_id` and `freesound_id` in its metadata are taken as they are; empty ones say that it is not known. Else its corpus says how ids and file names
     are made: AudioSet, AudioCaps, VGGSound and MusicCaps begin with the YouTube id, perhaps after a `Y`; FSD50K and
     Freesound with the number of the sound; ESC-50 has it second (`1-100032-A-0.wav`); WavCaps has a folder or
     `source` for each origin, and `Y...` or the number in it. Clotho's names hold none: its metadata do.
@@ -141,7 +141,8 @@ def recording_ids(example: Example) -> frozenset[str]:
         for site in ("youtube", "freesound")
         if (value := example.metadata.get(f"{site}_id")) not in (None, "")
     }
-    if stated:
+    # An id that is stated to be empty is not known; a file name must not be taken for it.
+    if stated or "youtube_id" in example.metadata or "freesound_id" in example.metadata:
         return frozenset(stated)
     corpus = _plain(example.corpus)
     names = (example.id.rpartition("/")[2], example.audio.name)

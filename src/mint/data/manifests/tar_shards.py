@@ -11,6 +11,7 @@ from __future__ import annotations
 import io
 import tarfile
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
@@ -19,6 +20,7 @@ from typing import BinaryIO
 
 from mint.data.audio.members import locate, open_stored
 from mint.data.manifests.manifest import read_manifest, to_json, to_record, write_manifest
+from mint.files import clear_abandoned, writing
 from mint.types import Example, MintError
 
 SHARD_BYTES = 1 << 30
@@ -29,7 +31,7 @@ BLOCK = 512
 
 @dataclass
 class Sharded:
-    """What writing shards came to."""
+    """Result of writing shards."""
 
     manifest: Path
     shards: int = 0
@@ -55,10 +57,13 @@ def write_shards(manifest: Path, output: Path, shard_bytes: int = SHARD_BYTES) -
         raise MintError(f"shards of {shard_bytes} bytes; give at least 1")
     if result.manifest.exists() or list(output.glob("*.jsonl")):
         raise MintError(f"{output} holds sharded clips already; choose another folder, or remove it first")
+
     output.mkdir(parents=True, exist_ok=True)
+    clear_abandoned(output)
     with _Writer(output, shard_bytes) as writer:
         write_manifest(result.manifest, _stored(manifest, writer, result))
-    result.shards = writer.shards
+        result.shards = writer.shards
+
     if not result.clips:
         result.manifest.unlink()
         reason = f"; the first: {result.skipped[0][1]}" if result.skipped else ""
@@ -67,7 +72,7 @@ def write_shards(manifest: Path, output: Path, shard_bytes: int = SHARD_BYTES) -
 
 
 def _stored(manifest: Path, writer: _Writer, result: Sharded) -> Iterator[Example]:
-    """The examples at their new place."""
+    """Yield the examples with the paths of their members; the last shard is finished before the generator ends."""
     for audio, group in groupby(read_manifest(manifest), key=lambda example: example.audio):
         examples = list(group)
         try:
@@ -76,14 +81,18 @@ def _stored(manifest: Path, writer: _Writer, result: Sharded) -> Iterator[Exampl
             reason = f"{audio}: {error.strerror or error}"
             result.skipped += tuple((example.id, reason) for example in examples)
             continue
+
         with file:
             member = writer.add(audio.suffix.lower() or ".audio", file, size, examples)
         result.clips += len(examples)
-        yield from (replace(example, audio=member) for example in examples)
+        for example in examples:
+            yield replace(example, audio=member)
+    # Here, and not when the writer is left: the manifest must not be there before the shards that it names.
+    writer.finish()
 
 
 class _Writer:
-    """Shards in a folder, each written beside its place and renamed.
+    """Writes shards in a folder, each whole or not at all.
 
     Args:
         folder: of the shards.
@@ -94,8 +103,11 @@ class _Writer:
         self.folder = folder
         self.shard_bytes = shard_bytes
         self.shards = 0
+        """Shards that are finished."""
         self._samples = 0
         self._tar: tarfile.TarFile | None = None
+        self._open = ExitStack()
+        """Holds the file of the shard that is being written."""
         self._bytes = 0
 
     def __enter__(self) -> _Writer:
@@ -104,50 +116,56 @@ class _Writer:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is None:
-            self._finish()
-        elif self._tar is not None:
-            self._tar.fileobj.close()  # not its own close, which writes
-            self._half_written().unlink(missing_ok=True)
+        # After an error the file is given up as it is: closing the tar first would write to it.
+        self._open.__exit__(kind, error, trace)
 
     def add(self, suffix: str, file: BinaryIO, size: int, examples: list[Example]) -> Path:
-        """Write one file and its lines; the file's path in the shard."""
+        """Write one file and its lines, and return the file's path in the shard."""
         key = f"{self._samples:06d}"
         lines = [to_json(_line(example, f"{key}{suffix}")) for example in examples]
         needed = sum(BLOCK + _padded(length, BLOCK) for length in (size, *map(len, lines)))
-        if self._tar is None or _padded(self._bytes + needed + 2 * BLOCK, tarfile.RECORDSIZE) > self.shard_bytes:
-            self._finish()
-            self._tar = tarfile.open(self._half_written(), "w", format=tarfile.PAX_FORMAT)  # noqa: SIM115
-        self._write(self._tar, f"{key}{suffix}", file, size)
+        tar = self._shard_with_room(needed)
+
+        self._write(tar, f"{key}{suffix}", file, size)
         for number, line in enumerate(lines):
-            self._write(self._tar, f"{key}.{number}.json" if number else f"{key}.json", io.BytesIO(line), len(line))
+            self._write(tar, f"{key}.{number}.json" if number else f"{key}.json", io.BytesIO(line), len(line))
         self._samples += 1
         self._bytes += needed
-        return self._place().with_name(f"{self._place().name}::{key}{suffix}")
+        return self._path().with_name(f"{self._path().name}::{key}{suffix}")
+
+    def finish(self) -> None:
+        """Finish the shard that is being written, if there is one."""
+        if self._tar is not None:
+            self._tar.close()
+            self._open.close()
+            self._tar, self._bytes = None, 0
+            self.shards += 1
+
+    def _shard_with_room(self, needed: int) -> tarfile.TarFile:
+        """Return the shard that is being written, or a new one where it has no room for so many bytes."""
+        # A tar ends with two empty blocks and is filled up to whole records.
+        if self._tar is None or _padded(self._bytes + needed + 2 * BLOCK, tarfile.RECORDSIZE) > self.shard_bytes:
+            self.finish()
+            file = self._open.enter_context(writing(self._path()))
+            self._tar = tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT)  # noqa: SIM115
+        return self._tar
 
     def _write(self, tar: tarfile.TarFile, name: str, file: BinaryIO, size: int) -> None:
+        """Write one member."""
         member = tarfile.TarInfo(name)
         member.size = size
         tar.addfile(member, file)
 
-    def _finish(self) -> None:
-        if self._tar is not None:
-            self._tar.close()
-            self._half_written().replace(self._place())
-            self._tar, self._bytes = None, 0
-            self.shards += 1
-
-    def _place(self) -> Path:
+    def _path(self) -> Path:
+        """Return the path of the shard that is being written."""
         return self.folder / f"{self.shards:06d}.tar"
-
-    def _half_written(self) -> Path:
-        return self._place().with_suffix(".tar.tmp")
 
 
 def _padded(length: int, unit: int) -> int:
+    """Return a length, filled up to whole units."""
     return -(-length // unit) * unit
 
 
 def _line(example: Example, name: str) -> dict[str, object]:
-    """The line of a manifest, with the name of the audio in its own shard."""
+    """Return the line of a manifest, with the name of the audio in its own shard."""
     return {**to_record(example, example.audio.parent), "audio": name}

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from mint.data.corpora.own.folder import read_skipped, read_source
+from mint.data.corpora.outputs import read_skipped
+from mint.data.corpora.own.folder import read_source
 from mint.data.manifests.manifest import read_manifest
 from mint.types import Example, MintError
 
@@ -228,8 +229,11 @@ def test_unusable_folders(tmp_path: Path) -> None:
     [
         ("", r"line 1: no column 'audio' \(found: none\); it needs audio,label"),
         ("audio,class\n", r"line 1: no column 'label' \(found: audio, class\)"),
-        ("audio,label\nx.wav,dog\n,dog\n", "line 3: audio is '' and label 'dog'; fill in both"),
-        ("audio,label\nx.wav\n", "line 2: label is None; write a text"),
+        ("audio,label\n,dog\n", "line 2: audio is '' and label 'dog'; fill in both"),
+        ("audio,label\nx.wav\n", "line 2: audio is 'x.wav' and label ''; fill in both"),
+        ('audio,label\nx.wav,"dog" 2\n', "line 2: text behind a closing quote"),
+        ("audio,label\nx.wav,dog,cat\n", "line 2: more fields than the header"),
+        ('audio,label\nx.wav,"dog\ny.wav,cat\n', "line 2: a quote opens there and is never closed"),
         ("audio,label,split\nx.wav,dog,maybe\n", "line 2: split is 'maybe'; it must be one of train, validation"),
         ("audio,label,split\nx.wav,dog,train\ny.wav,dog,\n", "line 3: it has no split, others have"),
     ],
@@ -246,7 +250,8 @@ def test_broken_tables(tmp_path: Path, text: str, message: str) -> None:
         ("{", "line 1: not valid JSON"),
         ("\n[]", "line 2: list in place of an object"),
         ('{"audio": "x.wav", "label": 3}', "line 1: label is 3; write a text"),
-        ('{"label": "x"}', "line 1: audio is None; write a text"),
+        ('{"label": "x"}', "line 1: audio is '' and label 'x'; fill in both"),
+        ('{"audio": "x.wav", "label": ' + "[" * 100_000, "line 1: JSON that is nested too deeply"),
     ],
 )
 def test_broken_json_tables(tmp_path: Path, text: str, message: str) -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from mint.cli import main
-from mint.data.corpora.own.folder import read_skipped
-from mint.data.corpora.own.table import read_table
+from mint.data.corpora.outputs import read_skipped
+from mint.data.corpora.own.table import read_own_table
 from mint.data.corpora.public.prepare import prepare_table
 from mint.data.manifests.manifest import read_manifest
 from mint.types import MintError
@@ -54,15 +54,15 @@ def test_everything_that_a_manifest_can_say(tmp_path: Path) -> None:
 def test_drawn_splits_depend_on_path_and_seed_alone(tmp_path: Path) -> None:
     names = [f"{number}.wav" for number in range(400)]
     table = write(tmp_path / "t.csv", "audio,start,caption", *(f"{name},{at},x" for name in names for at in (0, 5)))
-    drawn = {example.id: example.split for example in read_table(table)}
+    drawn = {example.id: example.split for example in read_own_table(table)}
     counts = Counter(drawn.values())
     assert 40 <= counts["test"] <= 120
     assert 40 <= counts["validation"] <= 120
     assert counts["train"] >= 560
     assert all(drawn[f"{name}@0"] == drawn[f"{name}@5"] for name in names), "parts of a recording stay together"
     fewer = write(tmp_path / "fewer.csv", "audio,start,caption", *(f"{name},0,other" for name in names[::-2]))
-    assert all(drawn[example.id] == example.split for example in read_table(fewer))
-    assert any(drawn[example.id] != example.split for example in read_table(table, seed=1))
+    assert all(drawn[example.id] == example.split for example in read_own_table(fewer))
+    assert any(drawn[example.id] != example.split for example in read_own_table(table, seed=1))
 
 
 @pytest.mark.parametrize(
@@ -103,14 +103,14 @@ def test_bad_rows_are_left_out_with_their_line(tmp_path: Path, capsys: pytest.Ca
     )
     record(tmp_path, "a.wav")
     assert main(["data", "prepare", "csv", "--source", str(table), "--output", str(tmp_path / "o")]) == 0
-    assert [example.captions for example in read_manifest(tmp_path / "o" / "csv.jsonl")] == [("Two\nlines.",)]
+    assert [example.captions for example in read_manifest(tmp_path / "o" / "csv.jsonl")] == [("Two lines.",)]
     empty = "it has no label, caption or answer; fill one in"
     assert {one["audio"]: one["reason"] for one in read_skipped(tmp_path / "o" / "csv.jsonl")} == {
         "t.csv, line 2": empty,
         "t.csv, line 5": "split is 'later'; it must be one of train, validation, test, unseen",
-        "t.csv, line 7": "start is 'soon'; give seconds",
-        "t.csv, line 8": "start is 'nan'; give seconds",
-        "t.csv, line 9": "duration is '0'; give seconds",
+        "t.csv, line 7": "start is 'soon'; it must be a number",
+        "t.csv, line 8": "start is 'nan'; it must be a number",
+        "t.csv, line 9": "duration is '0'; it must be more than 0 seconds",
         "t.csv, line 10": "audio is empty; name a file",
         "t.csv, line 11": empty,
     }
@@ -126,14 +126,14 @@ def test_delimiters(tmp_path: Path, name: str, delimiter: str) -> None:
     table = write(tmp_path / name, *map(delimiter.join, rows))
     record(tmp_path, "a.wav")
     (example,) = read_manifest(prepare_table(table, tmp_path / "out", seed=0))
-    assert (example.labels, example.captions) == (("rain", "wind"), ("One, two; three\tfour",))
+    assert (example.labels, example.captions) == (("rain", "wind"), ("One, two; three four",))
 
 
 def test_other_names_of_splits(tmp_path: Path) -> None:
     names = {"training": "train", "Train": "train", "val": "validation", "valid": "validation", "dev": "validation"}
     names |= {"validation": "validation", "TESTING": "test", "test": "test", "unseen": "unseen"}
     table = write(tmp_path / "t.csv", "audio,label,split", *(f"{n}.wav,dog,{name}" for n, name in enumerate(names)))
-    assert [example.split for example in read_table(table)] == list(names.values())
+    assert [example.split for example in read_own_table(table)] == list(names.values())
 
 
 def test_recordings_elsewhere_or_not_there(tmp_path: Path) -> None:
@@ -148,4 +148,4 @@ def test_recordings_elsewhere_or_not_there(tmp_path: Path) -> None:
 
 def test_no_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["data", "prepare", "csv", "--source", str(tmp_path), "--output", str(tmp_path / "o")]) == 2
-    assert "no such table; give a .csv or .tsv file with a column 'audio'" in capsys.readouterr().err
+    assert "no such table; give a .csv, .tsv or .jsonl file with a column 'audio'" in capsys.readouterr().err

@@ -153,7 +153,7 @@ def test_freesound_as_laion_has_it(tmp_path: Path) -> None:
     assert skipped == {
         "train/2": NOT_THERE,
         "test/5": "it has no caption",
-        "test/6": "its JSON is broken or has no text",
+        "test/6": "its JSON is broken; fetch it again",
     }
     check_without_audio("freesound", source)
 

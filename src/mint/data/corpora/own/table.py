@@ -3,107 +3,199 @@
 `audio` is a path relative to the table, or to the folder that is said to hold the recordings. `label` is one label,
 `labels` several with semicolons between them; `caption`, `caption_1`, `caption_2`, ... are descriptions. `id`, `start`,
 `duration`, `task`, `prompt`, `answer`, `split` and `corpus` are as in a manifest. Other columns are kept as metadata.
-Fields stand between commas, semicolons or tabs, as the first line shows. Unlike `folder`, captions alone will do,
-nothing is decoded, and labels need not have clips for testing.
+Unlike `folder`, captions alone will do, nothing is decoded, and labels need not have clips for testing.
+
+A `start` beside an `end` and without a `duration` (UrbanSound8K) is a time in the recording that the clip was cut from:
+it is kept as metadata, unless `--columns start=start` says that it is an offset in the file.
 """
 
 from __future__ import annotations
 
-import math
-import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
-from mint.data.corpora.own.folder import ALIASES
-from mint.data.corpora.public.reading import Skip, csv_lines, ignore
+from mint.data.corpora.outputs import Skip, ignore
+from mint.data.corpora.own.rows import (
+    CAPTION,
+    KNOWN,
+    Columns,
+    Row,
+    refuse_archive,
+    split_named,
+    table_rows,
+    tables_in,
+)
+from mint.data.corpora.own.splits import DrawnSplits, group_of
+from mint.data.corpora.values import caption, seconds
 from mint.data.manifests.manifest import SPLITS
 from mint.data.manifests.prompts import SOUND_PROMPT
+from mint.text_files import one_line
 from mint.types import CAPTION_PROMPT, Example, MintError
 
-DELIMITERS = ",;\t"
-SHARES = {"test": 0.1, "validation": 0.1, "train": 0.8}
-"""Where the table has no splits."""
-KNOWN = ("audio", "label", "labels", "id", "start", "duration", "task", "prompt", "answer", "split", "corpus")
+NO_OFFSET = (
+    "columns start and end without duration are taken for times in the recording that a clip was cut from, not in its "
+    "file; if they are times in the file, say --columns start=start"
+)
 
 
-def read_table(source: Path, skip: Skip = ignore, audio: Path | None = None, seed: int = 0) -> Iterator[Example]:
-    """Yield the clips of a table; a line that says nothing, or has an unknown split or no number, is skipped.
+def read_own_table(
+    source: Path,
+    skip: Skip = ignore,
+    audio: Path | None = None,
+    seed: int = 0,
+    columns: Columns | None = None,
+) -> Iterator[Example]:
+    """Yield the clips of a table; a row that says nothing, or has an unknown split or no number, is skipped.
 
-    Without a split column each recording is drawn into one by its path and the seed, whatever else is in the table.
+    Without a split each recording is drawn into one by its path, or by what its row says it is cut from, and the seed,
+    whatever else is in the table.
+
+    Args:
+        source: a table, or an audiofolder with `metadata.csv` or `metadata.jsonl` in it or in its folders of splits.
+        skip: told what is left out.
+        audio: what the paths are relative to; None: the table.
+        seed: of the splits.
+        columns: the names in the table of columns that mean something; the others stand for themselves.
 
     Raises:
-        MintError: no such file, or no column `audio`.
+        MintError: no such file, no column `audio`, or no text.
     """
-    if not source.is_file():
-        raise MintError(f"{source}: no such table; give a .csv or .tsv file with a column 'audio'")
-    lines = csv_lines(source, _delimiter(source))
-    header = _header(lines)
-    if "audio" not in header:
-        found = ", ".join(header) or "none"
-        raise MintError(f"{source}, line 1: no column 'audio' (found: {found}); name the columns in the first line")
-    for number, line in lines:
-        given = {key: value.strip() for key, value in zip(header, line, strict=False) if value.strip()}
-        try:
-            yield _example(given, source.stem, audio or source.parent, seed)
-        except MintError as error:
-            skip(f"{source.name}, line {number}", str(error))
+    refuse_archive(source)
+    tables = [(source, None)] if source.is_file() else tables_in(source) if source.is_dir() else []
+    if not tables:
+        raise MintError(
+            f"{source}: no such table; give a .csv, .tsv or .jsonl file with a column 'audio', or a folder with "
+            f"metadata.csv in it"
+        )
+
+    drawn = DrawnSplits(seed)
+    for table, split in tables:
+        corpus = source.resolve().stem
+        # Tables of two splits may both name an `1.wav`, in their own folders.
+        above = "" if split is None else f"{table.parent.name}/"
+        reader = _Reader(corpus, audio or table.parent, above, drawn, split, columns or {}, skip)
+        leave_out = skip.lines_of(table)
+        for line, row in table_rows(table, leave_out, columns):
+            try:
+                yield reader.example(row)
+            except MintError as error:
+                leave_out(line, str(error))
+    for note in drawn.notes():
+        skip.note(note)
 
 
-def _delimiter(source: Path) -> str:
-    """What sets off the column `audio` in the first line; a comma where nothing does."""
-    return next((mark for mark in DELIMITERS if "audio" in _header(csv_lines(source, mark))), DELIMITERS[0])
+class _Reader:
+    """Makes examples of rows.
 
+    Args:
+        corpus: its name, where a row has none.
+        folder: what the paths are relative to.
+        above: what ids begin with that are made of paths.
+        drawn: splits of rows that have none.
+        split: that of the folder in which the table lies, if it is one.
+        columns: what was said of the columns.
+        skip: told of columns that were not taken for what they are called.
+    """
 
-def _header(lines: Iterator[tuple[int, list[str]]]) -> list[str]:
-    _, names = next(lines, (1, []))
-    return [name.strip() for name in names]
+    def __init__(
+        self,
+        corpus: str,
+        folder: Path,
+        above: str,
+        drawn: DrawnSplits,
+        split: str | None,
+        columns: Columns,
+        skip: Skip,
+    ) -> None:
+        self._corpus, self._folder, self._above = corpus, folder, above
+        self._drawn, self._split = drawn, split
+        self._start_is_said = "start" in columns
+        self._skip = skip
 
+    def example(self, row: Row) -> Example:
+        """Return the clip of a row.
 
-def _example(row: dict[str, str], corpus: str, folder: Path, seed: int) -> Example:
-    if "audio" not in row:
-        raise MintError("audio is empty; name a file")
-    labels = tuple(filter(None, (label.strip() for label in row.get("labels", "").split(";"))))
-    labels = labels or ((row["label"],) if "label" in row else ())
-    spoken = [key for key in row if key == "caption" or key.startswith("caption_")]
-    answer = row.get("answer") or ", ".join(labels) or None
-    if answer is None and not spoken:
-        raise MintError("it has no label, caption or answer; fill one in")
-    return Example(
-        id=row.get("id") or _name(row),
-        audio=folder / row["audio"],
-        start=_seconds(row, "start") or 0.0,
-        duration=_seconds(row, "duration"),
-        task=row.get("task") or ("labels" if answer else "captioning"),
-        split=_split(row, seed),
-        corpus=row.get("corpus") or corpus,
-        prompt=row.get("prompt") or (SOUND_PROMPT if answer else CAPTION_PROMPT),
-        answer=answer,
-        labels=labels,
-        captions=tuple(row[key] for key in spoken),
-        metadata={key: value for key, value in row.items() if key and key not in (*KNOWN, *spoken)},
-    )
+        Raises:
+            MintError: the row says nothing, or something that cannot be.
+        """
+        fields = {name: _text(name, value) for name, value in row.items() if name in KNOWN or CAPTION.fullmatch(name)}
+        if "audio" not in fields:
+            raise MintError("audio is empty; name a file")
 
+        metadata = {name: value for name, value in row.items() if name and name not in fields}
+        if "start" in fields and "end" in row and "duration" not in fields and not self._start_is_said:
+            metadata["start"] = fields.pop("start")
+            self._skip.note(NO_OFFSET)
 
-def _name(row: dict[str, str]) -> str:
-    return f"{row['audio']}@{row['start']}" if "start" in row else row["audio"]
+        labels, captions = _labels(fields), _captions(fields)
+        answer = one_line(fields.get("answer", "")) or ", ".join(labels) or None
+        if answer is None and not captions:
+            raise MintError("it has no label, caption or answer; fill one in")
+        return Example(
+            id=fields.get("id") or self._above + _name(fields),
+            audio=self._folder / fields["audio"],
+            start=seconds(fields, "start") if "start" in fields else 0.0,
+            duration=_duration(fields),
+            task=fields.get("task") or ("labels" if answer else "captioning"),
+            split=self._split_of(fields, row),
+            corpus=fields.get("corpus") or self._corpus,
+            prompt=fields.get("prompt") or (SOUND_PROMPT if answer else CAPTION_PROMPT),
+            answer=answer,
+            labels=labels,
+            captions=captions,
+            metadata=metadata,
+        )
 
-
-def _seconds(row: dict[str, str], key: str) -> float | None:
-    if key not in row:
-        return None
-    try:
-        seconds = float(row[key])
-    except ValueError:
-        seconds = math.nan
-    if not 0 <= seconds < math.inf or (key == "duration" and seconds == 0):
-        raise MintError(f"{key} is {row[key]!r}; give seconds")
-    return seconds
-
-
-def _split(row: dict[str, str], seed: int) -> str:
-    if "split" in row:
-        split = ALIASES.get(row["split"].lower(), row["split"].lower())
-        if split not in SPLITS:
-            raise MintError(f"split is {row['split']!r}; it must be one of {', '.join(SPLITS)}")
+    def _split_of(self, fields: Mapping[str, str], row: Row) -> str:
+        """Return the split that the row names, or its folder, or one that is drawn."""
+        if "split" not in fields:
+            return self._split or self._drawn.draw(fields["audio"], group_of(row))
+        split = split_named(fields["split"])
+        if split is None:
+            raise MintError(f"split is {fields['split']!r}; it must be one of {', '.join(SPLITS)}")
         return split
-    return random.Random(f"{seed} {row['audio']}").choices(list(SHARES), list(SHARES.values()))[0]
+
+
+def _text(name: str, value: Any) -> str:
+    """Return a field as text; JSON Lines may have numbers."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return str(value)
+    raise MintError(f"{name} is {value!r}; write a text")
+
+
+def _labels(fields: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the labels of `labels`, or else the one of `label`."""
+    labels = tuple(filter(None, map(one_line, fields.get("labels", "").split(";"))))
+    if not labels and "label" in fields:
+        labels = (one_line(fields["label"]),)
+    return labels
+
+
+def _captions(fields: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the descriptions in the columns of captions, less those without a word."""
+    captions = []
+    for name, text in fields.items():
+        if CAPTION.fullmatch(name):
+            try:
+                captions.append(caption(text))
+            except MintError:
+                continue
+    return tuple(captions)
+
+
+def _name(fields: Mapping[str, str]) -> str:
+    """Return the id of a clip that has none."""
+    return f"{fields['audio']}@{fields['start']}" if "start" in fields else fields["audio"]
+
+
+def _duration(fields: Mapping[str, str]) -> float | None:
+    """Return the length of a clip in seconds; None: to the end of the file."""
+    if "duration" not in fields:
+        return None
+    duration = seconds(fields, "duration")
+    if duration == 0:
+        raise MintError(f"duration is {fields['duration']!r}; it must be more than 0 seconds")
+    return duration

@@ -7,15 +7,29 @@ Read as published: `train.csv`, `val.csv` and `test.csv`, a line for each captio
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from mint.data.corpora.outputs import Skip, ignore
 from mint.data.corpora.public.audioset import segment_names
-from mint.data.corpora.public.reading import Recordings, Skip, csv_rows, find, find_any, ignore
-from mint.types import CAPTION_PROMPT, Example
+from mint.data.corpora.public.reading import csv_rows, find_any, official_file
+from mint.data.corpora.recordings import Recordings
+from mint.data.corpora.values import caption, seconds
+from mint.types import CAPTION_PROMPT, Example, MintError
 
 SPLITS = {"train": "train", "val": "validation", "test": "test"}
 COLUMNS = ("audiocap_id", "youtube_id", "start_time", "caption")
 SECONDS = 10
+
+
+@dataclass
+class Captioned:
+    """A segment with the captions that rows of the table give it."""
+
+    start: float
+    captions: list[str] = field(default_factory=list)
+    row_ids: list[str] = field(default_factory=list)
+    """The numbers of these rows: some downloaders name the file after one of them."""
 
 
 def read_audiocaps(source: Path, skip: Skip = ignore, audio: Path | None = None) -> Iterator[Example]:
@@ -25,23 +39,40 @@ def read_audiocaps(source: Path, skip: Skip = ignore, audio: Path | None = None)
         MintError: no part's CSV is in the folder.
     """
     names = {part: (f"{part}.csv", f"dataset/{part}.csv") for part in SPLITS}
-    find("audiocaps", source, *(name for part in names.values() for name in part))
+    official_file("audiocaps", source, *(name for part in names.values() for name in part))
     recordings = Recordings(audio or source)
+
     for part, split in SPLITS.items():
-        if (table := find_any(source, *names[part])) is None:
+        table = find_any(source, *names[part])
+        if table is None:
             continue
-        clips: dict[tuple[str, str], list[dict[str, str]]] = {}
-        for row in csv_rows(table, COLUMNS, skip):
-            clips.setdefault((row["youtube_id"], row["start_time"]), []).append(row)
-        for (video, start), rows in clips.items():
-            stems = segment_names(video, float(start), float(start) + SECONDS)
+
+        for (video, start), clip in _captioned(table, skip).items():
+            stems = segment_names(video, clip.start, clip.start + SECONDS)
             yield Example(
                 id=f"{video}_{start}",
-                audio=recordings.find(*stems, *(row["audiocap_id"] for row in rows)),
+                audio=recordings.find(*stems, *clip.row_ids),
                 task="captioning",
                 split=split,
                 corpus="audiocaps",
                 prompt=CAPTION_PROMPT,
-                captions=tuple(row["caption"].strip() for row in rows),
-                metadata={"youtube_id": video, "video_start": float(start)},
+                captions=tuple(clip.captions),
+                metadata={"youtube_id": video, "video_start": clip.start},
             )
+
+
+def _captioned(table: Path, skip: Skip) -> dict[tuple[str, str], Captioned]:
+    """Return the segments of a table by video and start, as it writes them."""
+    leave_out = skip.lines_of(table)
+    clips: dict[tuple[str, str], Captioned] = {}
+    for line, row in csv_rows(table, COLUMNS, skip):
+        try:
+            start, text = seconds(row, "start_time"), caption(row["caption"])
+        except MintError as error:
+            leave_out(line, str(error))
+            continue
+
+        clip = clips.setdefault((row["youtube_id"], row["start_time"]), Captioned(start))
+        clip.captions.append(text)
+        clip.row_ids.append(row["audiocap_id"])
+    return clips

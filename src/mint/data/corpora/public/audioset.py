@@ -12,11 +12,17 @@ from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 
-from mint.data.corpora.public.reading import Recordings, Skip, csv_lines, csv_rows, find, find_any, ignore
+from mint.data.corpora.outputs import Skip, ignore
+from mint.data.corpora.public.reading import csv_rows, each_row, find_any, official_file
+from mint.data.corpora.recordings import Recordings
+from mint.data.corpora.values import seconds
 from mint.data.manifests.prompts import PROMPTS
+from mint.text_files import csv_lines, one_line
 from mint.types import Example
 
 SPLITS = {"balanced_train": "train", "unbalanced_train": "train", "eval": "test"}
+FIELDS = ("YTID", "start_seconds", "end_seconds", "positive_labels")
+"""The columns, which the third line of comment names."""
 
 
 def read_audioset(source: Path, skip: Skip = ignore, audio: Path | None = None) -> Iterator[Example]:
@@ -25,51 +31,77 @@ def read_audioset(source: Path, skip: Skip = ignore, audio: Path | None = None) 
     Raises:
         MintError: there is no class list or no segment CSV in the folder.
     """
-    classes = find("audioset", source, "class_labels_indices.csv")
-    find("audioset", source, *(f"{part}_segments.csv" for part in SPLITS))
+    classes = official_file("audioset", source, "class_labels_indices.csv")
+    official_file("audioset", source, *(f"{part}_segments.csv" for part in SPLITS))
     rows = csv_rows(classes, ("mid", "display_name"), skip)
-    names = {row["mid"]: row["display_name"] for row in rows}
-    order = {mid: place for place, mid in enumerate(names)}
+    names = {row["mid"]: one_line(row["display_name"]) for _, row in rows}
     recordings = Recordings(audio or source)
-    for part, split in SPLITS.items():
-        if (segments := find_any(source, f"{part}_segments.csv")) is None:
+    for part in SPLITS:
+        table = find_any(source, f"{part}_segments.csv")
+        if table is not None:
+            yield from _read_part(table, part, names, recordings, skip)
+
+
+def _read_part(
+    table: Path, part: str, names: dict[str, str], recordings: Recordings, skip: Skip
+) -> Iterator[Example]:
+    """Yield the segments of one table; `names` has the class of each machine id, in the order of the class list."""
+    order = {mid: index for index, mid in enumerate(names)}
+
+    def segment(row: dict[str, str]) -> Example | None:
+        video, start, end = row["YTID"], seconds(row, "start_seconds"), seconds(row, "end_seconds")
+        known = sorted((mid for mid in row["positive_labels"].split(",") if mid in order), key=order.__getitem__)
+        if not known:
+            skip(video, "none of its labels is in the class list")
+            return None
+
+        labels = tuple(names[mid] for mid in known)
+        return Example(
+            id=f"{video}_{row['start_seconds']}",
+            audio=recordings.find(*segment_names(video, start, end)),
+            task="audioset",
+            split=SPLITS[part],
+            corpus="audioset",
+            prompt=PROMPTS["AudioSet"],
+            answer=", ".join(labels),
+            labels=labels,
+            metadata={"youtube_id": video, "video_start": start, "video_end": end, "part": part},
+        )
+
+    yield from each_row(_segment_rows(table, skip), segment, skip.lines_of(table))
+
+
+def _segment_rows(table: Path, skip: Skip) -> Iterator[tuple[int, dict[str, str]]]:
+    """Yield the rows of a table of segments by column, with their lines."""
+    leave_out = skip.lines_of(table)
+    for line, row in csv_lines(table, after_space=True, broken=leave_out):
+        if row[0].startswith("#"):
             continue
-        for number, line in csv_lines(segments, after_space=True):
-            if line[0].startswith("#"):
-                continue
-            if len(line) != 4:
-                skip(f"{segments.name}, line {number}", f"broken line of {segments.name}")
-                continue
-            video, start, end, mids = line
-            known = sorted((mid for mid in mids.split(",") if mid in order), key=order.__getitem__)
-            if not known:
-                skip(video, "none of its labels is in the class list")
-                continue
-            labels = tuple(names[mid] for mid in known)
-            yield Example(
-                id=f"{video}_{start}",
-                audio=recordings.find(*segment_names(video, float(start), float(end))),
-                task="audioset",
-                split=split,
-                corpus="audioset",
-                prompt=PROMPTS["AudioSet"],
-                answer=", ".join(labels),
-                labels=labels,
-                metadata={"youtube_id": video, "video_start": float(start), "video_end": float(end), "part": part},
-            )
+        if len(row) == len(FIELDS):
+            yield line, dict(zip(FIELDS, row, strict=True))
+        else:
+            leave_out(line, f"{len(row)} fields in place of {len(FIELDS)}")
 
 
 def segment_names(video: str, start: float, end: float) -> list[str]:
-    """Names, without suffix, that downloaders give to a segment of a YouTube video, the surest first."""
-    names = [f"{mark}{video}{span}" for span in _spans(start, end) for mark in ("", "Y")]
+    """Return names, without suffix, that downloaders give to a segment of a YouTube video, the surest first."""
+    names = []
+    for span in _spans(start, end):
+        names += [f"{video}{span}", f"Y{video}{span}"]
     return [*names, f"[{video}]-[{start:g}-{end:g}]", video, f"Y{video}"]
 
 
 @lru_cache(maxsize=1 << 16)
 def _spans(start: float, end: float) -> tuple[str, ...]:
-    """What follows the video's id: most of two million segments begin at one of few seconds."""
-    starts, ends = (
-        (f"{round(1000 * at)}", f"{at:g}", f"{at:.1f}", f"{at:.3f}", f"{round(at):06d}") for at in (start, end)
-    )
-    both = [f"_{one}{mark}{other}" for mark in "_-" for one, other in zip(starts, ends, strict=True)]
-    return tuple(dict.fromkeys([*both, *(f"_{one}" for one in reversed(starts))]))
+    """Return what may follow the video's id: most of two million segments begin at one of few seconds."""
+    starts, ends = _written(start), _written(end)
+    spans = []
+    for mark in "_-":
+        spans += [f"_{first}{mark}{last}" for first, last in zip(starts, ends, strict=True)]
+    spans += [f"_{first}" for first in reversed(starts)]
+    return tuple(dict.fromkeys(spans))
+
+
+def _written(time: float) -> tuple[str, ...]:
+    """Return a time in seconds as downloaders write it."""
+    return f"{round(1000 * time)}", f"{time:g}", f"{time:.1f}", f"{time:.3f}", f"{round(time):06d}"

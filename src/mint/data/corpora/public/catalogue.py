@@ -6,7 +6,8 @@ Nothing is downloaded from here: `where` says by name where a corpus is publishe
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,8 @@ class Entry:
     licence: str
     where: str
     """Where to get it, by name."""
+    published: Mapping[str, int] = field(default_factory=dict)
+    """Clips of each split that whole official files name, less those that the reader leaves out; empty: not known."""
 
 
 CATALOGUE = {
@@ -31,6 +34,7 @@ CATALOGUE = {
         5790,
         "CC BY 4.0 (labels); the recordings are YouTube's",
         "the segment CSVs and class_labels_indices.csv from Google Research's AudioSet page; the audio from YouTube",
+        {"train": 2_063_949, "test": 20_371},
     ),
     "vggsound": Entry(
         "VGGSound",
@@ -39,6 +43,7 @@ CATALOGUE = {
         550,
         "CC BY 4.0 (labels); the recordings are YouTube's",
         "vggsound.csv from the VGG group's page at Oxford; the audio from YouTube",
+        {"train": 183_730, "test": 15_446},
     ),
     "openmic": Entry(
         "OpenMIC-2018",
@@ -47,6 +52,7 @@ CATALOGUE = {
         56,
         "CC BY 4.0; per track (audio)",
         "the archive openmic-2018-v1.0.0 on Zenodo",
+        {"train": 14_915, "test": 5_085},
     ),
     "fma-small": Entry(
         "FMA-small",
@@ -55,6 +61,7 @@ CATALOGUE = {
         66,
         "CC BY 4.0 (metadata); per track (audio)",
         "the archives fma_metadata and fma_small of the FMA project on GitHub",
+        {"train": 6_400, "validation": 800, "test": 800},
     ),
     "fma-medium": Entry(
         "FMA-medium",
@@ -63,6 +70,7 @@ CATALOGUE = {
         208,
         "CC BY 4.0 (metadata); per track (audio)",
         "the archives fma_metadata and fma_medium of the FMA project on GitHub",
+        {"train": 19_922, "validation": 2_505, "test": 2_573},
     ),
     "fma-large": Entry(
         "FMA-large",
@@ -79,6 +87,7 @@ CATALOGUE = {
         340,
         "CC BY 4.0",
         "the JSON/WAV archives nsynth-train, nsynth-valid and nsynth-test from Google's Magenta project",
+        {"train": 289_205, "validation": 12_678, "test": 4_096},
     ),
     "fsd50k": Entry(
         "FSD50K",
@@ -87,6 +96,7 @@ CATALOGUE = {
         108.3,
         "CC BY 4.0; per clip (audio)",
         "the archives of FSD50K on Zenodo",
+        {"train": 36_796, "validation": 4_170, "test": 10_231},
     ),
     "music4all-key": Entry(
         "Music4All",
@@ -135,6 +145,7 @@ CATALOGUE = {
         37,
         "non-commercial (captions); Creative Commons, per clip (audio)",
         "the archives of Clotho on Zenodo",
+        {"train": 3_839, "validation": 1_045, "test": 1_045},
     ),
     "audiocaps": Entry(
         "AudioCaps",
@@ -143,6 +154,7 @@ CATALOGUE = {
         142,
         "MIT (captions); the recordings are YouTube's",
         "train.csv, val.csv and test.csv of the AudioCaps project on GitHub; the audio from YouTube",
+        {"train": 49_838, "validation": 495, "test": 975},
     ),
     "esc50": Entry(
         "ESC-50",
@@ -151,6 +163,7 @@ CATALOGUE = {
         2.8,
         "CC BY-NC 3.0",
         "the project ESC-50 on GitHub",
+        {"train": 1_200, "validation": 400, "test": 400},
     ),
     "musiccaps": Entry(
         "MusicCaps",
@@ -159,6 +172,7 @@ CATALOGUE = {
         15.3,
         "CC BY-SA 4.0 (captions); the recordings are YouTube's",
         "musiccaps-public.csv from Google's MusicCaps on Kaggle or the Hugging Face Hub; the audio from YouTube",
+        {"train": 2_663, "test": 2_858},
     ),
 }
 """Name of the corpus, as in `mint data prepare` -> what it is."""

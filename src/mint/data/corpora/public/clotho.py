@@ -11,7 +11,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from mint.data.corpora.public.reading import Recordings, Skip, audio_folder, composed, csv_rows, find, find_any, ignore
+from mint.data.corpora.outputs import Skip, ignore
+from mint.data.corpora.public.reading import audio_folder, csv_rows, each_row, find_any, official_file
+from mint.data.corpora.recordings import Recordings, composed
+from mint.data.corpora.values import captions
 from mint.data.manifests.prompts import PROMPTS
 from mint.types import Example
 
@@ -28,38 +31,47 @@ def read_clotho(source: Path, skip: Skip = ignore, audio: Path | None = None) ->
     Raises:
         MintError: no part's captions are in the folder.
     """
-    find("clotho", source, *(f"clotho_captions_{part}.csv" for part in SPLITS))
-    for part, split in SPLITS.items():
-        if (table := find_any(source, f"clotho_captions_{part}.csv")) is None:
-            continue
-        metadata = find_any(source, f"clotho_metadata_{part}.csv")
-        sounds = _sounds(metadata)
-        unnamed: list[str] = []
-        recordings = Recordings(audio_folder(source, audio, part, f"clotho_audio_{part}"))
-        for row in csv_rows(table, ("file_name", *CAPTIONS), skip):
-            name = row["file_name"]
-            sound = sounds.get(composed(name.strip()))
-            if sound is None:
-                unnamed.append(name)
-            yield Example(
-                id=f"{part}/{name}",
-                audio=recordings.find(name.removesuffix(".wav"), name.strip().removesuffix(".wav"), published=name),
-                task="captioning",
-                split=split,
-                corpus="clotho",
-                prompt=PROMPTS["Clotho"],
-                captions=tuple(row[caption].strip() for caption in CAPTIONS),
-                metadata={"freesound_id": sound} if sound is not None and sound.isdigit() else {},
-            )
-        if unnamed:
-            some = f"{len(unnamed)} clips ({', '.join(map(repr, unnamed[:SHOWN]))})"
-            what = f"is not beside {table.name}" if metadata is None else f"does not name {some}"
-            skip.note(f"clotho_metadata_{part}.csv {what}; {WITHOUT_ID}")
+    official_file("clotho", source, *(f"clotho_captions_{part}.csv" for part in SPLITS))
+    for part in SPLITS:
+        table = find_any(source, f"clotho_captions_{part}.csv")
+        if table is not None:
+            yield from _read_part(source, part, table, skip, audio)
+
+
+def _read_part(source: Path, part: str, table: Path, skip: Skip, audio: Path | None) -> Iterator[Example]:
+    """Yield the clips of one part, and note those whose Freesound id is not known."""
+    metadata = find_any(source, f"clotho_metadata_{part}.csv")
+    sounds = _sounds(metadata)
+    unnamed: list[str] = []
+    recordings = Recordings(audio_folder(source, audio, part, f"clotho_audio_{part}"))
+
+    def clip(row: dict[str, str]) -> Example:
+        name = row["file_name"]
+        sound = sounds.get(composed(name.strip()))
+        if sound is None:
+            unnamed.append(name)
+        return Example(
+            id=f"{part}/{name}",
+            audio=recordings.find(name.removesuffix(".wav"), name.strip().removesuffix(".wav"), published=name),
+            task="captioning",
+            split=SPLITS[part],
+            corpus="clotho",
+            prompt=PROMPTS["Clotho"],
+            captions=captions(row[column] for column in CAPTIONS),
+            metadata={"freesound_id": sound} if sound is not None and sound.isdigit() else {},
+        )
+
+    yield from each_row(csv_rows(table, ("file_name", *CAPTIONS), skip), clip, skip.lines_of(table))
+
+    if unnamed:
+        some = f"{len(unnamed)} clips ({', '.join(map(repr, unnamed[:SHOWN]))})"
+        what = f"is not beside {table.name}" if metadata is None else f"does not name {some}"
+        skip.note(f"clotho_metadata_{part}.csv {what}; {WITHOUT_ID}")
 
 
 def _sounds(metadata: Path | None) -> dict[str, str]:
-    """File name -> Freesound id; some clips have `Not found`."""
+    """Return the Freesound id of each file; some clips have `Not found`."""
     if metadata is None:
         return {}
     rows = csv_rows(metadata, ("file_name", "sound_id"), ignore)
-    return {composed(row["file_name"].strip()): row["sound_id"].strip() for row in rows}
+    return {composed(row["file_name"].strip()): row["sound_id"].strip() for _, row in rows}

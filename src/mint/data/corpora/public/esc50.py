@@ -9,7 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from mint.data.corpora.public.reading import Recordings, Skip, audio_folder, csv_rows, find, ignore, spoken
+from mint.data.corpora.outputs import Skip, ignore
+from mint.data.corpora.public.reading import audio_folder, csv_rows, each_row, official_file, spoken
+from mint.data.corpora.recordings import Recordings
+from mint.data.corpora.values import choice, truth
 from mint.data.manifests.prompts import SOUND_PROMPT
 from mint.types import Example
 
@@ -22,19 +25,27 @@ def read_esc50(source: Path, skip: Skip = ignore, audio: Path | None = None) -> 
     Raises:
         MintError: the CSV is not in the folder.
     """
-    table = find("esc50", source, "meta/esc50.csv")
+    table = official_file("esc50", source, "meta/esc50.csv")
     recordings = Recordings(audio_folder(table.parent.parent, audio, "audio"))
-    for row in csv_rows(table, ("filename", "fold", "category", "src_file"), skip):
-        clip = row["filename"].removesuffix(".wav")
+
+    def clip(row: dict[str, str]) -> Example:
+        name = row["filename"].removesuffix(".wav")
         label = spoken(row["category"])
-        yield Example(
-            id=clip,
-            audio=recordings.find(clip),
+        return Example(
+            id=name,
+            audio=recordings.find(name),
             task="esc50",
-            split=SPLITS[row["fold"]],
+            split=choice(row, "fold", SPLITS),
             corpus="esc50",
             prompt=SOUND_PROMPT,
             answer=label,
             labels=(label,),
-            metadata={"fold": int(row["fold"]), "freesound_id": row["src_file"], "esc10": row.get("esc10") == "True"},
+            metadata={
+                "fold": int(row["fold"]),
+                "freesound_id": row["src_file"],
+                "esc10": "esc10" in row and truth(row, "esc10"),
+            },
         )
+
+    rows = csv_rows(table, ("filename", "fold", "category", "src_file"), skip)
+    yield from each_row(rows, clip, skip.lines_of(table))

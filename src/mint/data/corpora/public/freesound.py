@@ -10,11 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-from mint.data.corpora.public.catalogue import CATALOGUE
-from mint.data.corpora.public.reading import Recordings, Skip, find_any, ignore, read_json, walk
+from mint.data.corpora.outputs import Skip, ignore
+from mint.data.corpora.public.reading import find_any, not_the_corpus
 from mint.data.corpora.public.wavcaps import SOURCES, read_part
+from mint.data.corpora.recordings import Recordings
+from mint.data.corpora.values import captions
 from mint.data.manifests.prompts import PROMPTS
+from mint.files import walk
+from mint.text_files import read_json
 from mint.types import Example, MintError
 
 SPLITS = {"valid": "validation", "val": "validation", "test": "test"}
@@ -27,44 +32,73 @@ def read_freesound(source: Path, skip: Skip = ignore, audio: Path | None = None)
     Raises:
         MintError: neither form is in the folder.
     """
-    if (table := find_any(source, f"json_files/FreeSound/{SOURCES['FreeSound']}")) is not None:
+    table = find_any(source, f"json_files/FreeSound/{SOURCES['FreeSound']}")
+    if table is not None:
         yield from read_part(source, table, "FreeSound", "freesound", skip, audio)
         return
-    found = False
+
+    is_empty = True
     for parent, names in walk(source):
-        texts = [name for name in names if name.endswith(".json") and name[0] != "."]
-        place = audio / Path(parent).relative_to(source) if audio else Path(parent)
-        recordings = Recordings(place) if texts else None
+        texts = [name for name in names if name.endswith(".json")]
+        if not texts:
+            continue
+
+        is_empty = False
+        folder = audio / Path(parent).relative_to(source) if audio else Path(parent)
+        recordings = Recordings(folder)
         for name in texts:
-            assert recordings is not None
-            found = True
-            yield from _pair(source, Path(parent, name), recordings, skip)
-    if not found:
-        reason = "there is no JSON beside a recording in it" if source.is_dir() else "no such folder"
-        raise MintError(f"{source}: {reason}; give the folder of Freesound ({CATALOGUE['freesound'].where})")
+            try:
+                yield _pair(source, Path(parent, name), recordings)
+            except MintError as error:
+                skip(Path(parent, name).relative_to(source).with_suffix("").as_posix(), str(error))
+    if is_empty:
+        raise not_the_corpus("freesound", source, "there is no JSON beside a recording in it")
 
 
-def _pair(source: Path, text: Path, recordings: Recordings, skip: Skip) -> Iterator[Example]:
-    """The clip of one JSON."""
+def _pair(source: Path, text: Path, recordings: Recordings) -> Example:
+    """Return the clip of one JSON.
+
+    Raises:
+        MintError: the JSON is broken or says nothing.
+    """
     name = text.relative_to(source).with_suffix("")
-    try:
-        record = read_json(text)
-        texts = record["text"]
-    except (MintError, KeyError, TypeError):
-        skip(name.as_posix(), "its JSON is broken or has no text")
-        return
-    captions = tuple(filter(None, (caption.strip() for caption in ([texts] if isinstance(texts, str) else texts))))
-    if not captions:
-        skip(name.as_posix(), "it has no caption")
-        return
-    freesound_id = (record.get("original_data") or {}).get("id")
-    yield Example(
+    record = _record(text)
+    texts = record["text"]
+    split = "train"
+    for folder in name.parts[:-1]:
+        if folder in SPLITS:
+            split = SPLITS[folder]
+            break
+    return Example(
         id=name.as_posix(),
         audio=recordings.find(name.name, published=f"{name.name}.flac"),
         task="captioning",
-        split=next((SPLITS[part] for part in name.parts[:-1] if part in SPLITS), "train"),
+        split=split,
         corpus="freesound",
         prompt=PROMPTS["FreeSound"],
-        captions=captions,
-        metadata={} if freesound_id is None else {"freesound_id": str(freesound_id)},
+        captions=captions([texts] if isinstance(texts, str) else texts),
+        metadata={"freesound_id": _freesound_id(record)},
     )
+
+
+def _record(text: Path) -> dict[str, Any]:
+    """Return the object in a JSON file, which has a text or a list under `text`."""
+    try:
+        record = read_json(text)
+    except MintError as error:
+        cure = "it is a Git LFS pointer, fetch it" if "LFS" in str(error) else "fetch it again"
+        raise MintError(f"its JSON is broken; {cure}") from None
+    if not isinstance(record, dict) or not isinstance(record.get("text"), str | list):
+        raise MintError("its JSON has no text")
+    return record
+
+
+def _freesound_id(record: dict[str, Any]) -> str:
+    """Return the number of a sound at Freesound; empty where it is not said.
+
+    Files are numbered within the collection: `63.flac` need not be Freesound's 63. The empty text says that the name of
+    the file is not to be taken for the id.
+    """
+    origin = record.get("original_data")
+    number = str(origin.get("id")) if isinstance(origin, dict) else ""
+    return number if number.isdecimal() else ""

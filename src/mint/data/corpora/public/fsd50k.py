@@ -10,8 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from mint.data.corpora.public.reading import Recordings, Skip, audio_folder, csv_lines, csv_rows, find, ignore, spoken
+from mint.data.corpora.outputs import Skip, ignore
+from mint.data.corpora.public.reading import audio_folder, csv_rows, each_row, official_file, spoken
+from mint.data.corpora.recordings import Recordings
+from mint.data.corpora.values import choice
 from mint.data.manifests.prompts import PROMPTS
+from mint.text_files import csv_lines
 from mint.types import Example
 
 SPLITS = {"train": "train", "val": "validation"}
@@ -23,26 +27,47 @@ def read_fsd50k(source: Path, skip: Skip = ignore, audio: Path | None = None) ->
     Raises:
         MintError: one of the official files is not in the folder.
     """
-    truth = find("fsd50k", source, "FSD50K.ground_truth", "ground_truth")
-    vocabulary = find("fsd50k", truth, "vocabulary.csv")
-    order = {line[1]: place for place, (_, line) in enumerate(csv_lines(vocabulary)) if len(line) == 3}
+    truth = official_file("fsd50k", source, "FSD50K.ground_truth", "ground_truth")
+    order = _vocabulary(official_file("fsd50k", truth, "vocabulary.csv"), skip)
     for part in ("dev", "eval"):
-        recordings = Recordings(audio_folder(truth.parent, audio, f"FSD50K.{part}_audio"))
-        columns = ("fname", "labels", "split") if part == "dev" else ("fname", "labels")
-        for row in csv_rows(find("fsd50k", truth, f"{part}.csv"), columns, skip):
-            known = sorted((name for name in row["labels"].split(",") if name in order), key=order.__getitem__)
-            labels = tuple(map(spoken, known))
-            if not labels:
-                skip(row["fname"], "none of its labels is in the vocabulary")
-                continue
-            yield Example(
-                id=row["fname"],
-                audio=recordings.find(row["fname"]),
-                task="fsd50k",
-                split=SPLITS[row["split"]] if part == "dev" else "test",
-                corpus="fsd50k",
-                prompt=PROMPTS["FSD50K"],
-                answer=", ".join(labels),
-                labels=labels,
-                metadata={"freesound_id": row["fname"]},
-            )
+        table = official_file("fsd50k", truth, f"{part}.csv")
+        yield from _read_part(table, part, order, skip, audio)
+
+
+def _vocabulary(table: Path, skip: Skip) -> dict[str, int]:
+    """Return the index of each class; a line is its number, its name and its machine id."""
+    leave_out = skip.lines_of(table)
+    order: dict[str, int] = {}
+    for line, row in csv_lines(table, broken=leave_out):
+        if len(row) == 3:
+            order[row[1]] = len(order)
+        else:
+            leave_out(line, f"{len(row)} fields in place of 3")
+    return order
+
+
+def _read_part(table: Path, part: str, order: dict[str, int], skip: Skip, audio: Path | None) -> Iterator[Example]:
+    """Yield the clips of the development or the evaluation part."""
+    recordings = Recordings(audio_folder(table.parent.parent, audio, f"FSD50K.{part}_audio"))
+
+    def clip(row: dict[str, str]) -> Example | None:
+        known = sorted((name for name in row["labels"].split(",") if name in order), key=order.__getitem__)
+        if not known:
+            skip(row["fname"], "none of its labels is in the vocabulary")
+            return None
+
+        labels = tuple(map(spoken, known))
+        return Example(
+            id=row["fname"],
+            audio=recordings.find(row["fname"]),
+            task="fsd50k",
+            split=choice(row, "split", SPLITS) if part == "dev" else "test",
+            corpus="fsd50k",
+            prompt=PROMPTS["FSD50K"],
+            answer=", ".join(labels),
+            labels=labels,
+            metadata={"freesound_id": row["fname"]},
+        )
+
+    columns = ("fname", "labels", "split") if part == "dev" else ("fname", "labels")
+    yield from each_row(csv_rows(table, columns, skip), clip, skip.lines_of(table))

@@ -10,13 +10,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from mint.data.corpora.public.reading import Recordings, Skip, csv_rows, find, ignore
+from mint.data.corpora.outputs import Skip, ignore
+from mint.data.corpora.public.reading import csv_rows, official_file
+from mint.data.corpora.recordings import Recordings
 from mint.data.corpora.rendered.general_midi import NOTE_NAMES
 from mint.data.manifests.prompts import PROMPTS
+from mint.text_files import one_line
 from mint.types import Example
 
 MODES = ("minor", "major")
-KEYS = {(str(pitch), str(mode)): f"{NOTE_NAMES[pitch]} {MODES[mode]}" for pitch in range(12) for mode in (0, 1)}
+KEYS = {
+    (str(pitch), str(mode)): f"{name} {MODES[mode]}" for pitch, name in enumerate(NOTE_NAMES) for mode in (0, 1)
+}
 """(key, mode) as they are written -> label."""
 
 
@@ -26,9 +31,9 @@ def read_music4all_key(source: Path, skip: Skip = ignore, audio: Path | None = N
     Raises:
         MintError: the metadata is not in the folder, or is another file.
     """
-    table = find("music4all-key", source, "id_metadata.csv")
+    table = official_file("music4all-key", source, "id_metadata.csv")
     recordings = Recordings(audio or table.parent)
-    for row in csv_rows(table, ("id", "key", "mode"), skip, delimiter="\t"):
+    for _, row in csv_rows(table, ("id", "key", "mode"), skip, delimiter="\t"):
         key = KEYS.get((row["key"].removesuffix(".0"), row["mode"].removesuffix(".0")))
         if key is None:
             skip(row["id"], "its key is not known")
@@ -42,10 +47,10 @@ def read_music4all_genre(source: Path, skip: Skip = ignore, audio: Path | None =
     Raises:
         MintError: the metadata is not in the folder, or is another file.
     """
-    table = find("music4all-genre", source, "id_genres.csv")
+    table = official_file("music4all-genre", source, "id_genres.csv")
     recordings = Recordings(audio or table.parent)
-    for row in csv_rows(table, ("id", "genres"), skip, delimiter="\t"):
-        genres = tuple(dict.fromkeys(filter(None, (genre.strip() for genre in row["genres"].split(",")))))
+    for _, row in csv_rows(table, ("id", "genres"), skip, delimiter="\t"):
+        genres = tuple(dict.fromkeys(filter(None, map(one_line, row["genres"].split(",")))))
         if not genres:
             skip(row["id"], "it has no genre")
         else:
@@ -53,6 +58,7 @@ def read_music4all_genre(source: Path, skip: Skip = ignore, audio: Path | None =
 
 
 def _example(track: str, recordings: Recordings, corpus: str, prompt: str, labels: tuple[str, ...]) -> Example:
+    """Return the clip of a track."""
     return Example(
         id=track,
         audio=recordings.find(track, published=f"audios/{track}.mp3"),

@@ -9,8 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from mint.data.corpora.outputs import Skip, ignore
 from mint.data.corpora.public.audioset import segment_names
-from mint.data.corpora.public.reading import Recordings, Skip, csv_rows, find, ignore
+from mint.data.corpora.public.reading import csv_rows, each_row, official_file
+from mint.data.corpora.recordings import Recordings
+from mint.data.corpora.values import caption, seconds, truth
 from mint.types import CAPTION_PROMPT, Example
 
 COLUMNS = ("ytid", "start_s", "end_s", "caption", "aspect_list", "is_audioset_eval")
@@ -22,17 +25,20 @@ def read_musiccaps(source: Path, skip: Skip = ignore, audio: Path | None = None)
     Raises:
         MintError: the CSV is not in the folder.
     """
-    table = find("musiccaps", source, "musiccaps-public.csv")
+    table = official_file("musiccaps", source, "musiccaps-public.csv")
     recordings = Recordings(audio or source)
-    for row in csv_rows(table, COLUMNS, skip):
-        start, end = float(row["start_s"]), float(row["end_s"])
-        yield Example(
+
+    def clip(row: dict[str, str]) -> Example:
+        start, end = seconds(row, "start_s"), seconds(row, "end_s")
+        return Example(
             id=f"{row['ytid']}_{row['start_s']}",
             audio=recordings.find(*segment_names(row["ytid"], start, end)),
             task="captioning",
-            split="test" if row["is_audioset_eval"] == "True" else "train",
+            split="test" if truth(row, "is_audioset_eval") else "train",
             corpus="musiccaps",
             prompt=CAPTION_PROMPT,
-            captions=(" ".join(row["caption"].split()),),
+            captions=(caption(row["caption"]),),
             metadata={"youtube_id": row["ytid"], "video_start": start, "aspects": row["aspect_list"]},
         )
+
+    yield from each_row(csv_rows(table, COLUMNS, skip), clip, skip.lines_of(table))

@@ -1,7 +1,7 @@
 """*NSynth* (Engel et al., 2017): notes of 4 s with the family of their instrument, 11 classes.
 
 Read as published: `nsynth-{train,valid,test}/examples.json`, one object for all notes, and `audio/KEY.wav` beside it.
-Instruments of the training part are not in the other two.
+The folder of one part alone will do. Instruments of the training part are not in the other two.
 """
 
 from __future__ import annotations
@@ -10,9 +10,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from mint.data.corpora.public.reading import Recordings, Skip, audio_folder, find, find_any, ignore, read_json, spoken
+from mint.data.corpora.outputs import Skip, ignore
+from mint.data.corpora.public.reading import audio_folder, find_any, official_file, spoken
+from mint.data.corpora.recordings import Recordings
 from mint.data.manifests.prompts import PROMPTS
-from mint.types import Example
+from mint.text_files import read_json
+from mint.types import Example, MintError
 
 SPLITS = {"train": "train", "valid": "validation", "test": "test"}
 FAMILY = "instrument_family_str"
@@ -25,28 +28,47 @@ def read_nsynth(source: Path, skip: Skip = ignore, audio: Path | None = None) ->
     Raises:
         MintError: no part is in the folder, or its JSON is broken.
     """
-    names = {part: f"nsynth-{part}/examples.json" for part in SPLITS}
-    find("nsynth", source, *names.values())
-    for part, split in SPLITS.items():
-        if (table := find_any(source, names[part])) is None:
+    # Where the folder of one part is given, no other part is read, also if it lies beside.
+    alone = source.resolve().name.removeprefix("nsynth-")
+    if alone in SPLITS and (source / "examples.json").exists():
+        tables = {alone: source / "examples.json"}
+    else:
+        names = {part: f"nsynth-{part}/examples.json" for part in SPLITS}
+        official_file("nsynth", source, *names.values())
+        paths = {part: find_any(source, name) for part, name in names.items()}
+        tables = {part: path for part, path in paths.items() if path is not None}
+
+    for part, table in tables.items():
+        yield from _read_part(table, part, skip, audio)
+
+
+def _read_part(table: Path, part: str, skip: Skip, audio: Path | None) -> Iterator[Example]:
+    """Yield the notes of one part."""
+    notes = read_json(table, _shortened)
+    if not isinstance(notes, dict):
+        raise MintError(f"{table}: not an object with a note under each name; take NSynth's own file")
+    folder = audio_folder(audio, audio, f"nsynth-{part}/audio") if audio else table.parent / "audio"
+    recordings = Recordings(folder)
+
+    for key, note in notes.items():
+        if not isinstance(note, dict) or not isinstance(note.get(FAMILY), str):
+            skip(f"{table.parent.name}/{table.name}, {key}", f"it has no {FAMILY}")
             continue
-        notes = read_json(table, _shortened)
-        recordings = Recordings(audio_folder(table.parent.parent, audio, f"nsynth-{part}/audio"))
-        for key, note in notes.items():
-            family = spoken(note[FAMILY])
-            yield Example(
-                id=key,
-                audio=recordings.find(key),
-                task="nsynth",
-                split=split,
-                corpus="nsynth",
-                prompt=PROMPTS["NSynth"],
-                answer=family,
-                labels=(family,),
-                metadata={fact: note[fact] for fact in FACTS if fact in note},
-            )
+
+        family = spoken(note[FAMILY])
+        yield Example(
+            id=key,
+            audio=recordings.find(key),
+            task="nsynth",
+            split=SPLITS[part],
+            corpus="nsynth",
+            prompt=PROMPTS["NSynth"],
+            answer=family,
+            labels=(family,),
+            metadata={fact: note[fact] for fact in FACTS if fact in note},
+        )
 
 
-def _shortened(found: dict[str, Any]) -> dict[str, Any]:
-    """A note without what is not kept: there are 289,205 in the training part."""
-    return {key: found[key] for key in (FAMILY, *FACTS) if key in found} if FAMILY in found else found
+def _shortened(note: dict[str, Any]) -> dict[str, Any]:
+    """Return a note without what is not kept: there are 289,205 in the training part."""
+    return {key: note[key] for key in (FAMILY, *FACTS) if key in note} if FAMILY in note else note

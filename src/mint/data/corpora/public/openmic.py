@@ -12,19 +12,13 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
-from mint.data.corpora.public.reading import (
-    Recordings,
-    Skip,
-    audio_folder,
-    csv_lines,
-    csv_rows,
-    find,
-    ignore,
-    read_json,
-    spoken,
-)
+from mint.data.corpora.outputs import Skip, ignore
+from mint.data.corpora.public.reading import audio_folder, csv_rows, official_file, spoken
+from mint.data.corpora.recordings import Recordings
+from mint.data.corpora.values import number
 from mint.data.manifests.prompts import PROMPTS
-from mint.types import Example
+from mint.text_files import csv_lines, read_json
+from mint.types import Example, MintError
 
 PRESENT = 0.5
 """Least relevance, of 0 to 1, of an instrument that is there."""
@@ -36,20 +30,22 @@ def read_openmic(source: Path, skip: Skip = ignore, audio: Path | None = None) -
     Raises:
         MintError: one of the official files is not in the folder.
     """
-    table = find("openmic", source, "openmic-2018-aggregated-labels.csv")
+    table = official_file("openmic", source, "openmic-2018-aggregated-labels.csv")
     home = table.parent
-    class_map: dict[str, int] = read_json(find("openmic", home, "class-map.json"))
-    classes = sorted(class_map, key=class_map.__getitem__)
-    relevance: dict[str, dict[str, float]] = defaultdict(dict)
-    for row in csv_rows(table, ("sample_key", "instrument", "relevance"), skip):
-        relevance[row["sample_key"]][row["instrument"]] = float(row["relevance"])
+    classes = _classes(official_file("openmic", home, "class-map.json"))
+    relevances = _relevances(table, skip)
     recordings = Recordings(audio_folder(home, audio, "audio"))
+
     for split in ("train", "test"):
-        for _, (key, *_) in csv_lines(find("openmic", home, f"partitions/split01_{split}.csv")):
-            if (heard := relevance.get(key)) is None:
+        partition = official_file("openmic", home, f"partitions/split01_{split}.csv")
+        for _, (key, *_) in csv_lines(partition, broken=skip.lines_of(partition)):
+            relevance = relevances.get(key)
+            if relevance is None:
                 skip(key, "nobody was asked about it")
                 continue
-            labels = tuple(spoken(name) for name in classes if heard.get(name, 0.0) >= PRESENT)
+
+            labels = tuple(spoken(name) for name in classes if relevance.get(name, 0.0) >= PRESENT)
+            track = key.partition("_")[0]
             yield Example(
                 id=key,
                 audio=recordings.find(key, published=f"{key[:3]}/{key}.ogg"),
@@ -59,6 +55,26 @@ def read_openmic(source: Path, skip: Skip = ignore, audio: Path | None = None) -
                 prompt=PROMPTS["OpenMIC"],
                 answer=", ".join(labels) or None,
                 labels=labels,
-                unknown=tuple(spoken(name) for name in classes if name not in heard),
-                metadata={"fma_track": int(key.partition("_")[0])} if key.partition("_")[0].isdigit() else {},
+                unknown=tuple(spoken(name) for name in classes if name not in relevance),
+                metadata={"fma_track": int(track)} if track.isdecimal() else {},
             )
+
+
+def _classes(path: Path) -> list[str]:
+    """Return the instruments in the order of their indices."""
+    class_map = read_json(path)
+    if not isinstance(class_map, dict) or not all(isinstance(index, int) for index in class_map.values()):
+        raise MintError(f"{path}: not an object with an index for each instrument; take OpenMIC's own file")
+    return sorted(class_map, key=class_map.__getitem__)
+
+
+def _relevances(table: Path, skip: Skip) -> dict[str, dict[str, float]]:
+    """Return how relevant listeners found each instrument that they were asked about, by clip."""
+    leave_out = skip.lines_of(table)
+    relevances: dict[str, dict[str, float]] = defaultdict(dict)
+    for line, row in csv_rows(table, ("sample_key", "instrument", "relevance"), skip):
+        try:
+            relevances[row["sample_key"]][row["instrument"]] = number(row, "relevance")
+        except MintError as error:
+            leave_out(line, str(error))
+    return relevances

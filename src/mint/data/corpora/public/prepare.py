@@ -1,4 +1,4 @@
-"""Public corpora and tables -> manifests: what a reader yields, less what is not on disk.
+"""Public corpora and tables of one's own -> manifests: what a reader yields, less what is not on disk.
 
 A public corpus always has holes: videos that are gone, archives not fetched. They are counted and listed, with all that
 a reader skips, in `NAME.skipped.jsonl` beside the manifest, unless the metadata alone are wanted. Recordings stay where
@@ -8,20 +8,19 @@ they are; none is opened.
 from __future__ import annotations
 
 import functools
-import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from tqdm import tqdm
 
 from mint.data.audio.decode import FOREIGN
 from mint.data.audio.pyav import is_installed
-from mint.data.corpora.own.folder import manifest_file, skipped_file
-from mint.data.corpora.own.table import read_table
+from mint.data.corpora.outputs import Skip, ignore, listing_skipped, manifest_file
+from mint.data.corpora.own.table import read_own_table
 from mint.data.corpora.public.audiocaps import read_audiocaps
 from mint.data.corpora.public.audioset import read_audioset
-from mint.data.corpora.public.catalogue import CATALOGUE
+from mint.data.corpora.public.catalogue import CATALOGUE, Entry
 from mint.data.corpora.public.clotho import read_clotho
 from mint.data.corpora.public.esc50 import read_esc50
 from mint.data.corpora.public.fma import read_fma
@@ -32,10 +31,12 @@ from mint.data.corpora.public.music4all import read_music4all_genre, read_music4
 from mint.data.corpora.public.musiccaps import read_musiccaps
 from mint.data.corpora.public.nsynth import read_nsynth
 from mint.data.corpora.public.openmic import read_openmic
-from mint.data.corpora.public.reading import Skip, ignore
+from mint.data.corpora.public.reading import BROKEN
 from mint.data.corpora.public.vggsound import read_vggsound
 from mint.data.corpora.public.wavcaps import read_wavcaps
-from mint.data.manifests.manifest import to_json, write_manifest
+from mint.data.corpora.recordings import is_recording
+from mint.data.corpora.values import check_texts
+from mint.data.manifests.manifest import write_manifest
 from mint.types import Example, MintError
 
 Reader = Callable[[Path, Skip, Path | None], Iterator[Example]]
@@ -93,11 +94,15 @@ def prepare_public(
         MintError: not the folder of this corpus, files that are not as published, or, where more than the metadata is
             wanted, not one recording on disk.
     """
-
-    def read(skip: Skip) -> Iterator[Example]:
-        return READERS[name](source, skip, audio)
-
-    return _prepare(CATALOGUE[name].title, read, source, manifest_file(output, name), metadata_only, note)
+    entry = CATALOGUE[name]
+    manifest = manifest_file(output, name)
+    with listing_skipped(manifest, note) as skip:
+        examples = _as_published(entry.title, READERS[name](source, skip, audio), source)
+        named: Counter[str] = Counter()
+        chosen = _Chosen(entry.title, source, metadata_only, skip)
+        write_manifest(manifest, chosen.among(_counted(examples, named)))
+        skip.note(_beside_published(entry, named))
+    return manifest
 
 
 def prepare_table(
@@ -107,90 +112,122 @@ def prepare_table(
     audio: Path | None = None,
     metadata_only: bool = False,
     note: Callable[[str], None] = ignore.note,
+    columns: Mapping[str, str] | None = None,
 ) -> Path:
-    """Make a manifest of a table of one's own; as `prepare_public`, `output` a folder for `csv.jsonl`."""
+    """Make a manifest of a table of one's own; as `prepare_public`, `output` a folder for `csv.jsonl`.
 
-    def read(skip: Skip) -> Iterator[Example]:
-        return read_table(source, skip, audio, seed)
-
-    return _prepare(source.name, read, source, manifest_file(output, "csv"), metadata_only, note)
-
-
-def _prepare(
-    title: str,
-    read: Callable[[Skip], Iterator[Example]],
-    source: Path,
-    manifest: Path,
-    metadata_only: bool,
-    note: Callable[[str], None],
-) -> Path:
-    listed = skipped_file(manifest)
-    temporary = listed.with_name(f".{listed.name}.{os.getpid()}")
-    first: list[str] = []
-    try:
-        with temporary.open("wb") as file:
-
-            def leave_out(audio: str, reason: str) -> None:
-                first[:] = first or [f" ({audio}: {reason})"]
-                file.write(to_json({"audio": audio, "reason": reason}) + b"\n")
-
-            skip = Skip(leave_out, functools.cache(note))  # nothing is noted twice
-            examples = _as_published(title, read(skip), source)
-            shown = tqdm(examples, title, unit="clip", leave=False, mininterval=1.0, disable=None)  # on a terminal
-            write_manifest(manifest, _chosen(title, shown, source, metadata_only, skip, first))
-        if temporary.stat().st_size:
-            temporary.replace(listed)
-        else:
-            listed.unlink(missing_ok=True)
-    finally:
-        temporary.unlink(missing_ok=True)
+    Args:
+        source: as of `read_own_table`.
+        output: as of `prepare_public`.
+        seed: of the splits.
+        audio: what the paths are relative to; None: the table.
+        metadata_only: as of `prepare_public`.
+        note: as of `prepare_public`.
+        columns: as of `read_own_table`.
+    """
+    manifest = manifest_file(output, "csv")
+    with listing_skipped(manifest, note) as skip:
+        examples = read_own_table(source, skip, audio, seed, columns)
+        chosen = _Chosen(source.name, source, metadata_only, skip)
+        write_manifest(manifest, chosen.among(examples))
     return manifest
 
 
+def _counted(examples: Iterable[Example], named: Counter[str]) -> Iterator[Example]:
+    """Pass examples on, and count those of each split."""
+    for example in examples:
+        named[example.split] += 1
+        yield example
+
+
+def _beside_published(entry: Entry, named: Counter[str]) -> str:
+    """Return how many clips the files name, beside how many are published: a table may have been cut off."""
+    found = ", ".join(f"{count:,} {split}" for split, count in named.items())
+    published = ", ".join(f"{count:,} {split}" for split, count in entry.published.items())
+    return f"{entry.title}: its files name {found}; published are {published or f'{entry.clips:,} clips in all'}"
+
+
 def _as_published(title: str, examples: Iterator[Example], source: Path) -> Iterator[Example]:
-    """What a reader yields; where it stumbles, one line."""
+    """Yield what a reader yields; where it stumbles over a whole file, raise one line."""
     try:
         yield from examples
     except MintError:
         raise
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+    except BROKEN as error:
         reason = f"{type(error).__name__}: {error}"
         raise MintError(f"{source}: not as {title} is published ({reason}); take the official files") from error
 
 
-def _chosen(
-    title: str, examples: Iterable[Example], source: Path, metadata_only: bool, skip: Skip, first: Sequence[str]
-) -> Iterator[Example]:
-    """The examples whose recording is on disk, or all of them; `first` is what was skipped first, if anything was."""
-    there: Counter[str] = Counter()
-    missing = 0
-    sought = source
-    for example in examples:
-        is_there = os.path.isfile(example.audio)  # noqa: PTH113 (False for a name that no file can have)
-        if is_there:
-            there[example.audio.suffix.lower()] += 1
-        else:
-            sought = sought if missing else example.audio
-            missing += 1
-        if is_there or metadata_only:
-            yield example
-        else:
-            skip(example.id, NOT_THERE)
-    foreign = [(suffix, count) for suffix, count in there.most_common() if suffix in FOREIGN]
-    if foreign and not is_installed():
-        formats = ", ".join(f"{count} {suffix}" for suffix, count in foreign)
-        total = sum(count for _, count in foreign)
-        skip.note(f"{total} recordings cannot be decoded without PyAV ({formats}); {WITHOUT_PYAV}")
-    if missing and metadata_only:
-        skip.note(
-            f"{missing} of {missing + there.total()} recordings are not on disk; the manifest says where they would be"
-        )
-    elif missing and not there:
-        name = sought if source.is_file() else f"{sought.with_suffix('')}.*"
-        raise MintError(
-            f"{source}: none of {missing} recordings of {title} is there; the first was looked for as {name}; unpack "
-            f"the audio there, say where it is with --audio, or keep all clips with --metadata-only"
-        )
-    elif not there:
-        cure = "mend its lines" if source.is_file() else "take the official files"
-        raise MintError(f"{source}: {title} names no clip here that can be used{''.join(first)}; {cure}")
+class _Chosen:
+    """The examples of a corpus whose recording is on disk, or all of them.
+
+    Args:
+        title: of the corpus.
+        source: where it is read from.
+        metadata_only: whether clips are kept whose recording is not there.
+        skip: told what is left out.
+    """
+
+    def __init__(self, title: str, source: Path, metadata_only: bool, skip: Skip) -> None:
+        self._title, self._source, self._metadata_only, self._skip = title, source, metadata_only, skip
+        self._suffixes: Counter[str] = Counter()
+        """Suffixes of the recordings that are there."""
+        self._missing = 0
+        self._sought: Path | None = None
+        """Where the first recording that is not there was looked for."""
+
+    def among(self, examples: Iterable[Example]) -> Iterator[Example]:
+        """Yield the chosen ones.
+
+        Raises:
+            MintError: there is none.
+        """
+        # The bar is shown on a terminal alone.
+        for example in tqdm(examples, self._title, unit="clip", leave=False, mininterval=1.0, disable=None):
+            try:
+                check_texts(example)
+            except MintError as error:
+                self._skip(example.id, str(error))
+                continue
+
+            is_there = is_recording(example.audio)
+            if is_there:
+                self._suffixes[example.audio.suffix.lower()] += 1
+            else:
+                self._missing += 1
+                self._sought = self._sought or example.audio
+            if is_there or self._metadata_only:
+                yield example
+            else:
+                self._skip(example.id, NOT_THERE)
+
+        self._note_what_needs_pyav()
+        self._conclude()
+
+    def _note_what_needs_pyav(self) -> None:
+        """Note how many recordings cannot be decoded here."""
+        foreign = {suffix: count for suffix, count in self._suffixes.most_common() if suffix in FOREIGN}
+        if foreign and not is_installed():
+            formats = ", ".join(f"{count} {suffix}" for suffix, count in foreign.items())
+            total = sum(foreign.values())
+            self._skip.note(f"{total} recordings cannot be decoded without PyAV ({formats}); {WITHOUT_PYAV}")
+
+    def _conclude(self) -> None:
+        """Note how many recordings are not there, or refuse a corpus of which nothing can be used."""
+        found, missing = self._suffixes.total(), self._missing
+        if missing and self._metadata_only:
+            self._skip.note(
+                f"{missing} of {missing + found} recordings are not on disk; the manifest says where they would be"
+            )
+        elif self._sought is not None and not found:
+            is_table = self._source.is_file()
+            sought = self._sought if is_table else f"{self._sought.with_suffix('')}.*"
+            raise MintError(
+                f"{self._source}: none of {missing} recordings of {self._title} is there; the first was looked for as "
+                f"{sought}; unpack the audio there, say where it is with --audio, or keep all clips with "
+                f"--metadata-only"
+            )
+        elif not found:
+            reason = f" ({self._skip.first[0]})" if self._skip.first else ""
+            cure = "mend its lines" if self._source.is_file() else "take the official files"
+            raise MintError(f"{self._source}: {self._title} names no clip here that can be used{reason}; {cure}")

@@ -2,7 +2,7 @@
 
 Read as published: `vggsound.csv`, which has no header: video, second at which the segment begins, label, split. The
 recordings are the segments, cut, below the same folder, as `ID_000030` (the authors' own form) or under another of the
-names that downloaders give them. The official split has no validation part.
+names that downloaders give them. The official split has no validation part, and six of its videos are in both others.
 """
 
 from __future__ import annotations
@@ -10,12 +10,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from mint.data.corpora.outputs import Skip, ignore
 from mint.data.corpora.public.audioset import segment_names
-from mint.data.corpora.public.reading import Recordings, Skip, csv_lines, find, ignore
+from mint.data.corpora.public.reading import each_row, official_file
+from mint.data.corpora.recordings import Recordings
+from mint.data.corpora.values import choice, seconds
 from mint.data.manifests.prompts import PROMPTS
-from mint.types import Example
+from mint.text_files import csv_lines, one_line
+from mint.types import Example, MintError
 
 SECONDS = 10
+FIELDS = ("video", "start", "label", "split")
+SPLITS = {"train": "train", "test": "test"}
 
 
 def read_vggsound(source: Path, skip: Skip = ignore, audio: Path | None = None) -> Iterator[Example]:
@@ -24,21 +30,45 @@ def read_vggsound(source: Path, skip: Skip = ignore, audio: Path | None = None) 
     Raises:
         MintError: the CSV is not in the folder.
     """
-    table = find("vggsound", source, "vggsound.csv")
+    table = official_file("vggsound", source, "vggsound.csv")
     recordings = Recordings(audio or source)
-    for number, line in csv_lines(table):
-        if len(line) != 4 or not line[1].isdigit() or line[3] not in ("train", "test"):
-            skip(f"{table.name}, line {number}", f"broken line of {table.name}")
-            continue
-        video, start, label, split = line
-        yield Example(
-            id=f"{video}_{int(start):06d}",
-            audio=recordings.find(*segment_names(video, int(start), int(start) + SECONDS)),
+    split_of: dict[str, str] = {}
+    torn: set[str] = set()
+
+    def segment(row: dict[str, str]) -> Example:
+        video, label, split = row["video"], one_line(row["label"]), choice(row, "split", SPLITS)
+        start = int(seconds(row, "start"))
+        if not label:
+            raise MintError("it has no label")
+        if split_of.setdefault(video, split) != split:
+            torn.add(video)
+
+        return Example(
+            id=f"{video}_{start:06d}",
+            audio=recordings.find(*segment_names(video, start, start + SECONDS)),
             task="vggsound",
             split=split,
             corpus="vggsound",
             prompt=PROMPTS["VGGSound"],
             answer=label,
             labels=(label,),
-            metadata={"youtube_id": video, "video_start": int(start)},
+            metadata={"youtube_id": video, "video_start": start},
         )
+
+    yield from each_row(_segment_rows(table, skip), segment, skip.lines_of(table))
+
+    if torn:
+        skip.note(
+            f"{len(torn)} videos are in both train and test of {table.name} ({', '.join(sorted(torn)[:3])}, ...): "
+            f"`mint data validate` and `mint data leakage` will report them"
+        )
+
+
+def _segment_rows(table: Path, skip: Skip) -> Iterator[tuple[int, dict[str, str]]]:
+    """Yield the rows by column, with their lines."""
+    leave_out = skip.lines_of(table)
+    for line, row in csv_lines(table, broken=leave_out):
+        if len(row) == len(FIELDS):
+            yield line, dict(zip(FIELDS, row, strict=True))
+        else:
+            leave_out(line, f"{len(row)} fields in place of {len(FIELDS)}")

@@ -14,8 +14,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from mint.data.corpora.public.reading import Recordings, Skip, find, find_any, ignore, read_json, walk
+from mint.data.corpora.outputs import Skip, ignore
+from mint.data.corpora.public.reading import find_any, official_file
+from mint.data.corpora.recordings import Recordings
+from mint.data.corpora.values import caption
 from mint.data.manifests.prompts import PROMPTS
+from mint.files import walk
+from mint.text_files import read_json
 from mint.types import Example, MintError
 
 SOURCES = {
@@ -30,80 +35,130 @@ NO_LISTS = "no blacklist was found, so that clips of AudioCaps, Clotho and other
 
 
 def read_wavcaps(source: Path, skip: Skip = ignore, audio: Path | None = None) -> Iterator[Example]:
-    """Yield the clips of the sources whose JSON is there.
+    """Yield the clips of the sources whose JSON is there and can be read; a source that cannot be read is noted.
 
     Raises:
-        MintError: no JSON of a source is in the folder, or one is broken.
+        MintError: no JSON of a source is in the folder, none can be read, or a blacklist cannot be read.
     """
-    find("wavcaps", source, *(f"json_files/{part}/{name}" for part, name in SOURCES.items()))
+    official_file("wavcaps", source, *(f"json_files/{part}/{name}" for part, name in SOURCES.items()))
+    unread: list[str] = []
+    is_any_read = False
     for part, name in SOURCES.items():
-        if (table := find_any(source, f"json_files/{part}/{name}")) is not None:
-            yield from read_part(source, table, part, "wavcaps", skip, audio)
+        table = find_any(source, f"json_files/{part}/{name}")
+        if table is None:
+            continue
+
+        try:
+            records = _records(table)
+        except MintError as error:
+            unread.append(str(error))
+            continue
+        is_any_read = True
+        yield from _clips(records, source, table, part, "wavcaps", skip, audio)
+
+    if not is_any_read:
+        raise MintError(unread[0])
+    for fault in unread:
+        skip.note(f"{fault}; the clips of this source are left out")
 
 
 def read_part(source: Path, table: Path, part: str, corpus: str, skip: Skip, audio: Path | None) -> Iterator[Example]:
-    """Yield the clips of one source's JSON."""
+    """Yield the clips of one source's JSON.
+
+    Raises:
+        MintError: the JSON or a blacklist cannot be read.
+    """
+    yield from _clips(_records(table), source, table, part, corpus, skip, audio)
+
+
+def _clips(
+    records: list[Any], source: Path, table: Path, part: str, corpus: str, skip: Skip, audio: Path | None
+) -> Iterator[Example]:
+    """Yield the clips of one source, less those on a blacklist and those without a caption."""
     excluded = _blacklisted(table.parent.parent / "blacklist", LISTED_AS.get(part), skip)
-    whole = audio is not None and audio.name.startswith(part)
-    recordings = Recordings(*([audio] if audio is not None and whole else _audio_folders(audio or source, part)))
-    for record in _records(table):
+    is_whole = audio is not None and audio.name.startswith(part)
+    folders = [audio] if audio is not None and is_whole else _audio_folders(audio or source, part)
+    recordings = Recordings(*folders)
+
+    for number, record in enumerate(records, start=1):
+        name = f"{table.name}, record {number}"
+        if not isinstance(record, dict) or not isinstance(record.get("id"), str | int):
+            skip(name, "it has no id")
+            continue
+
         clip = str(record["id"]).removesuffix(".wav")
-        caption = str(record["caption"]).strip()
         if clip in excluded:
             skip(f"{part}/{clip}", excluded[clip])
-        elif not caption:
-            skip(f"{part}/{clip}", "it has no caption")
-        else:
-            yield Example(
-                id=f"{part}/{clip}",
-                audio=recordings.find(clip, published=f"{clip}.flac"),
-                task="captioning",
-                split="train",
-                corpus=corpus,
-                prompt=PROMPTS["WavCaps"],
-                captions=(caption,),
-                metadata=_origin(part, clip),
-            )
+            continue
+        try:
+            text = caption(record.get("caption"))
+        except MintError as error:
+            skip(f"{part}/{clip}", str(error))
+            continue
+
+        yield Example(
+            id=f"{part}/{clip}",
+            audio=recordings.find(clip, published=f"{clip}.flac"),
+            task="captioning",
+            split="train",
+            corpus=corpus,
+            prompt=PROMPTS["WavCaps"],
+            captions=(text,),
+            metadata=_origin(part, clip),
+        )
 
 
 def _audio_folders(home: Path, part: str) -> list[Path]:
-    """The outermost folders of a source's recordings, behind links too."""
-    below = (Path(parent) for parent, _ in walk(home))
-    folders = [path for path in below if path != home and path.name.startswith(part)]
-    folders = [path for path in folders if path.parent.name != "json_files"]
-    return [path for path in folders if not any(other in path.parents for other in folders)] or [home / part]
+    """Return the outermost folders of a source's recordings, behind links too."""
+    folders: list[Path] = []
+    for parent, _ in walk(home):
+        path = Path(parent)
+        is_named = path != home and path.name.startswith(part) and path.parent.name != "json_files"
+        # A folder is walked before those in it, so that the outermost one is known already.
+        if is_named and not any(folder in path.parents for folder in folders):
+            folders.append(path)
+    return folders or [home / part]
 
 
 def _blacklisted(folder: Path, key: str | None, skip: Skip) -> dict[str, str]:
-    """Clips that a list names, and the reason to leave them out."""
+    """Return the clips that a list names, with the reason to leave them out.
+
+    Raises:
+        MintError: a list cannot be read; to go on without it would train on what it names.
+    """
     if key is None:
         return {}
-    found: dict[str, str] = {}
+
+    excluded: dict[str, str] = {}
     lists = sorted(folder.glob("*.json"))
     if not lists:
         skip.note(f"{folder}: {NO_LISTS}")
     for path in lists:
-        for clip in read_json(path).get(key, ()):
-            found.setdefault(str(clip).removesuffix(".wav"), f"it is on {path.name}")
-    return found
+        content = read_json(path)
+        clips = content.get(key, []) if isinstance(content, dict) else None
+        if not isinstance(clips, list):
+            raise MintError(f"{path} is no blacklist; it must hold lists AudioSet and FreeSound, take WavCaps' own file")
+        for clip in clips:
+            excluded.setdefault(str(clip).removesuffix(".wav"), f"it is on {path.name}")
+    return excluded
 
 
-def _records(table: Path) -> list[dict[str, Any]]:
-    """The clips of a JSON: a list, or an object with `data`."""
+def _records(table: Path) -> list[Any]:
+    """Return the clips of a JSON: a list, or an object with `data`."""
     loaded = read_json(table, _shortened)
-    records = loaded if isinstance(loaded, list) else loaded.get("data")
+    records = loaded.get("data") if isinstance(loaded, dict) else loaded
     if not isinstance(records, list):
         raise MintError(f"{table}: no list of clips under 'data'; take WavCaps' own file")
     return records
 
 
-def _shortened(found: dict[str, Any]) -> dict[str, Any]:
-    """A clip without what is not kept: Freesound's 262,300 have long descriptions."""
-    return {key: found[key] for key in ("id", "caption")} if found.keys() >= {"id", "caption"} else found
+def _shortened(record: dict[str, Any]) -> dict[str, Any]:
+    """Return a clip without what is not kept: Freesound's 262,300 have long descriptions."""
+    return {key: record[key] for key in ("id", "caption")} if record.keys() >= {"id", "caption"} else record
 
 
 def _origin(part: str, clip: str) -> dict[str, Any]:
-    """The id by which other corpora know a clip."""
+    """Return the id by which other corpora know a clip."""
     if part == "FreeSound":
         return {"source": part, "freesound_id": clip}
     if part == "AudioSet_SL":

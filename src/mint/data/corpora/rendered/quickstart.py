@@ -10,7 +10,6 @@ import functools
 import hashlib
 import json
 import multiprocessing
-import os
 import shutil
 import signal
 from collections.abc import Callable, Iterator, Sequence
@@ -28,6 +27,7 @@ from mint.data.corpora.rendered.plan import Plan
 from mint.data.corpora.rendered.soundfont import GAIN, RATE, read_soundfont, render, renderer_version
 from mint.data.manifests.manifest import write_manifest
 from mint.data.manifests.prompts import join_labels
+from mint.files import clear_abandoned, sha256, write_whole, writing
 from mint.types import Example, MintError
 
 CORPORA: dict[str, ModuleType] = {
@@ -65,6 +65,7 @@ def prepare_quickstart(
     if not scale > 0:
         raise MintError(f"scale is {scale}; give a number above 0, such as 1 or 0.05")
     output.mkdir(parents=True, exist_ok=True)
+    clear_abandoned(output)
     with ProcessPoolExecutor(  # starts its processes when it is first used; an interruption is this process's to handle
         workers, multiprocessing.get_context("spawn"), signal.signal, (signal.SIGINT, signal.SIG_IGN)
     ) as pool:
@@ -107,17 +108,16 @@ def _clear_if_other(folder: Path, manifest: Path, stamp_file: Path, stamp: str) 
         manifest.unlink(missing_ok=True)
         if folder.exists():
             shutil.rmtree(folder)
-        stamp_file.write_text(stamp)
+        write_whole(stamp_file, stamp)
     folder.mkdir(exist_ok=True)
+    clear_abandoned(folder)
 
 
 def _write(plan: Plan, folder: Path, font: Path) -> None:
     """Render one clip and write it in one step."""
-    path = _file(folder, plan)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     samples = render(font, plan.notes, plan.seconds)
-    soundfile.write(temporary, samples, RATE, format="FLAC", subtype="PCM_16")
-    temporary.replace(path)
+    with writing(_file(folder, plan)) as file:
+        soundfile.write(file, samples, RATE, format="FLAC", subtype="PCM_16")
 
 
 def _file(folder: Path, plan: Plan) -> Path:
@@ -129,7 +129,7 @@ def _examples(name: str, plans: Sequence[Plan], folder: Path) -> Iterator[Exampl
     seen = set()
     for plan in sorted(plans, key=lambda plan: SPLIT_ORDER.index(plan.split)):
         path = _file(folder, plan)
-        content = hashlib.sha256(path.read_bytes()).digest()
+        content = sha256(path)
         if content in seen:
             continue
         seen.add(content)

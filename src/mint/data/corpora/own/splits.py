@@ -1,0 +1,219 @@
+"""Which clips are parts of one recording, and splits that keep them together.
+
+Clips of one recording in two splits make a test of memory. A recording is known by a column of the table (`GROUPS`), by
+the same bytes, or by names that differ at their end only: `1-100032-A-0.wav` and `1-100032-B-0.wav` by a letter,
+`rex_1.wav` and `rex_2.wav` by a number. A letter is taken for a part of a recording. A number may as well count
+recordings: it is taken for a part where at least three different names of the label are left without it.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any
+
+from mint.data.corpora.own.rows import GROUPS
+
+TEST_SHARE, VALIDATION_SHARE = 0.2, 0.1
+SHARES = {"test": 0.1, "validation": 0.1, "train": 0.8}
+"""Of a table that is read as a stream."""
+LETTER = re.compile(r"(.+)[-_ ][A-Za-z](?:[-_ ]\d+)?")
+NUMBER = re.compile(r"(.+?)(?:[-_ ](?:part|take|clip|seg|segment)?\d{1,3})+")
+ORIGIN = re.compile(r"\d{4}")
+"""A name with such a number in it is that of one recording in every folder, as Freesound's numbers are."""
+FEWEST = 3
+"""Recordings that a label must have before one of them is tested on."""
+
+
+def group_of(row: Mapping[str, Any]) -> str | None:
+    """Return the recording that a row says its clip is cut from; None where it does not say."""
+    named = {name.lower(): value for name, value in row.items()}
+    for column in GROUPS:
+        if named.get(column) not in (None, ""):
+            return f"{column} {named[column]}"
+    return None
+
+
+def name_before_letter(audio: str) -> str | None:
+    """Return the path of a clip up to the letter at its end; None where there is none."""
+    return _before(LETTER, audio)
+
+
+def name_before_number(audio: str) -> str | None:
+    """Return the path of a clip up to the number at its end; None where there is none."""
+    return _before(NUMBER, audio)
+
+
+def _before(ending: re.Pattern[str], audio: str) -> str | None:
+    path = PurePosixPath(audio)
+    match = ending.fullmatch(path.stem)
+    if match is None:
+        return None
+    return match[1] if ORIGIN.search(match[1]) else str(path.with_name(match[1]))
+
+
+class DrawnSplits:
+    """Splits drawn from path and seed alone, so that a longer table leaves the clips it had where they were.
+
+    Args:
+        seed: of the draws.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+        self._together: dict[str, set[str]] = defaultdict(set)
+        """Clips by their name up to a letter."""
+        self._numbered: dict[str, set[str]] = defaultdict(set)
+        """Splits by the name of their clips up to a number."""
+        self._clips: Counter[str] = Counter()
+
+    def draw(self, audio: str, group: str | None) -> str:
+        """Return the split of a clip; those of one group, file, or name up to a letter have the same."""
+        stem = name_before_letter(audio)
+        key = group or stem or audio
+        split = random.Random(f"{self._seed} {key}").choices(list(SHARES), list(SHARES.values()))[0]
+        if group is None and stem is not None:
+            self._together[stem].add(audio)
+        elif group is None:
+            numbered = name_before_number(audio)
+            if numbered is not None:
+                self._numbered[numbered].add(split)
+                self._clips[numbered] += 1
+        return split
+
+    def notes(self) -> Iterator[str]:
+        """Yield what a person should know of the names."""
+        together = [sorted(clips) for clips in self._together.values() if len(clips) > 1]
+        if together:
+            yield note_of_together(together)
+        torn = [name for name, splits in self._numbered.items() if len(splits) > 1]
+        if torn:
+            count = sum(self._clips[name] for name in torn)
+            yield note_of_torn(count, torn[0])
+
+
+def note_of_together(groups: Sequence[Sequence[str]]) -> str:
+    """Return the note that clips whose names differ at their end are kept in one split."""
+    count = sum(map(len, groups))
+    some = " and ".join(groups[0][:2])
+    return f"{count} clips whose names differ at the end alone, such as {some}, are kept in one split as one recording"
+
+
+def note_of_torn(count: int, name: str) -> str:
+    """Return the note that clips whose names differ at their end are taken for different recordings."""
+    return (
+        f"{count} clips whose names differ at the end alone, such as those of {name}, are taken for different recordings, "
+        f"in several splits; if they are parts of one, give a table with a column 'group'"
+    )
+
+
+@dataclass(frozen=True)
+class Clip:
+    """What the split of a clip depends on."""
+
+    name: str
+    """Path relative to the source."""
+    label: str
+    content: str
+    """Digest of the file's bytes."""
+    group: str | None = None
+    """The recording that the table says it is cut from."""
+
+
+def assign_splits(clips: Sequence[Clip], seed: int, note: Callable[[str], None]) -> list[str]:
+    """Return the split of each clip, drawn within its label so that clips of one recording stay together.
+
+    About 70 / 10 / 20 % of the clips of each label are for training / validation / test, with at least one test clip
+    where a label has three recordings.
+
+    Args:
+        clips: of all labels.
+        seed: of the draws.
+        note: told what the names showed.
+    """
+    rng = random.Random(f"splits {seed}")
+    recording_of = _recordings(clips, note)
+    by_label: dict[str, dict[str, None]] = {}
+    for clip in clips:
+        by_label.setdefault(clip.label, {})[clip.content] = None
+
+    split_of: dict[str, str] = {}
+    for label in sorted(by_label):
+        fresh = {min(recording_of[content]): recording_of[content] for content in by_label[label]}
+        recordings = [fresh[key] for key in sorted(fresh) if key not in split_of]
+        rng.shuffle(recordings)
+        for recording, split in zip(recordings, _divided([len(one) for one in recordings]), strict=True):
+            split_of.update(dict.fromkeys(recording, split))
+    return [split_of[clip.content] for clip in clips]
+
+
+def _divided(sizes: Sequence[int]) -> list[str]:
+    """Return the split of each recording of a label, given how many clips each has; the first ones are tested on."""
+    total = sum(sizes)
+    wanted = {
+        "test": max(1, round(TEST_SHARE * total)) if len(sizes) >= FEWEST else 0,
+        "validation": max(1, round(VALIDATION_SHARE * total)) if len(sizes) >= 5 else 0,
+    }
+    splits = ["train"] * len(sizes)
+    for split, count in wanted.items():
+        missing = count
+        for index, size in enumerate(sizes):
+            if splits[index] == "train" and size <= missing:
+                splits[index] = split
+                missing -= size
+        # Where each recording has more clips than are wanted, the smallest one is taken all the same.
+        if count and missing == count:
+            left = [index for index in range(len(sizes)) if splits[index] == "train"]
+            splits[min(left, key=sizes.__getitem__)] = split
+    return splits
+
+
+def _recordings(clips: Sequence[Clip], note: Callable[[str], None]) -> dict[str, set[str]]:
+    """Return, for the content of each clip, the contents of all clips of its recording."""
+    recording_of: dict[str, set[str]] = {clip.content: {clip.content} for clip in clips}
+    names = _names_of_recordings(clips, note)
+    first: dict[str, str] = {}
+    for clip, name in zip(clips, names, strict=True):
+        for key in filter(None, (clip.group, name)):
+            one, other = recording_of[clip.content], recording_of[first.setdefault(key, clip.content)]
+            if one is not other:
+                one |= other
+                recording_of.update(dict.fromkeys(other, one))
+    return recording_of
+
+
+def _names_of_recordings(clips: Sequence[Clip], note: Callable[[str], None]) -> list[str | None]:
+    """Return the name of the recording that each clip's own name tells, and note what was made of the names."""
+    names: list[str | None] = [None] * len(clips)
+    by_label: dict[str, list[int]] = defaultdict(list)
+    for index, clip in enumerate(clips):
+        if clip.group is None:
+            by_label[clip.label].append(index)
+
+    torn: Counter[str] = Counter()
+    for indices in by_label.values():
+        for before, is_certain in ((name_before_letter, True), (name_before_number, False)):
+            stems = {index: before(clips[index].name) for index in indices if names[index] is None}
+            counts = Counter(stem for stem in stems.values() if stem is not None)
+            others = sum(1 for stem in stems.values() if stem is None)
+            enough = len(counts) + (others if is_certain else 0) >= FEWEST
+            for index, stem in stems.items():
+                if stem is not None and counts[stem] > 1:
+                    if enough:
+                        names[index] = stem
+                    else:
+                        torn[stem] += 1
+
+    together: dict[str, list[str]] = defaultdict(list)
+    for index, name in enumerate(names):
+        if name is not None:
+            together[name].append(clips[index].name)
+    if together:
+        note(note_of_together(list(together.values())))
+    if torn:
+        note(note_of_torn(torn.total(), next(iter(torn))))
+    return names
