@@ -33,7 +33,9 @@ def add_parser(subparsers: Subparsers) -> None:
 
     action = actions.add_parser("prepare", help="make the manifests of a corpus")
     action.add_argument("corpus", metavar="CORPUS", help="a name that `mint data list` shows")
-    action.add_argument("--source", type=Path, metavar="PATH", help="folder of the official files, or your own folder or table")
+    action.add_argument(
+        "--source", type=Path, metavar="PATH", help="folder of the official files, or your own folder or table"
+    )
     action.add_argument("--audio", type=Path, metavar="DIR", help="where its recordings lie, if not below --source")
     action.add_argument("--metadata-only", action="store_true", help="keep clips whose recording is not there (yet)")
     action.add_argument(

@@ -12,12 +12,11 @@ import pytest
 from mint.cli._clips import audio_below
 from mint.data.corpora.outputs import read_skipped
 from mint.data.corpora.own.folder import read_source
-from mint.data.corpora.own.table import read_own_table
 from mint.data.corpora.public.prepare import prepare_table
 from mint.data.corpora.recordings import Recordings, audio_files, is_recording
 from mint.data.manifests.manifest import read_manifest
 from mint.files import walk
-from tiny_corpora import WAV, record, tone, write
+from tiny_corpora import record, tone, write
 
 
 def test_recordings_are_found_at_any_depth_by_name(tmp_path: Path) -> None:
@@ -48,3 +47,72 @@ def test_links_are_followed_but_not_in_circles(tmp_path: Path) -> None:
     (tmp_path / "corpus" / "deep" / "up").symlink_to(tmp_path / "corpus")
     assert [Path(parent).name for parent, _ in walk(tmp_path / "corpus")] == ["corpus", "deep", "linked"]
     assert Recordings(tmp_path / "corpus").find("a") == tmp_path / "corpus" / "linked" / "a.wav"
+
+
+@pytest.fixture
+def linked(tmp_path: Path) -> Path:
+    """A folder with two labels, one of them deep behind links, hidden files and folders, and a circle."""
+    source = tmp_path / "sounds"
+    for number in range(4):
+        tone(source / "cat" / f"{number}.wav", number)
+        tone(tmp_path / "disk" / "dogs" / f"{number}.wav", 10 + number)
+    tone(source / "cat" / ".hidden.wav", 90)
+    tone(source / "cat" / "._0.wav", 91)
+    tone(source / ".trash" / "old.wav", 92)
+    tone(source / "dog" / ".trash" / "old.wav", 93)
+    (source / "dog" / "deep").mkdir()
+    (source / "dog" / "deep" / "linked").symlink_to(tmp_path / "disk" / "dogs")
+    (source / "dog" / "deep" / "up").symlink_to(source / "dog")
+    return source
+
+
+def test_folder_search_and_public_readers_see_the_same_files(linked: Path, tmp_path: Path) -> None:
+    names = [f"cat/{number}.wav" for number in range(4)] + [f"dog/deep/linked/{number}.wav" for number in range(4)]
+    assert [path.relative_to(linked).as_posix() for path in audio_files(linked)] == names
+    assert audio_below([str(linked)]) == [str(linked / name) for name in names]
+    examples = list(read_manifest(read_source(linked, tmp_path / "out")))
+    assert [example.id for example in examples] == names
+    assert {example.answer for example in examples} == {"cat", "dog"}
+    recordings = Recordings(linked)
+    assert recordings.find("3") == linked / "cat" / "3.wav"
+    for hidden in (".hidden", "._0", "old"):
+        assert not recordings.find(hidden).exists()
+
+
+def shard(path: Path, clips: Path) -> Path:
+    """A tar with all recordings of a folder."""
+    with tarfile.open(path, "w") as tar:
+        for clip in sorted(clips.rglob("*.wav")):
+            content = clip.read_bytes()
+            member = tarfile.TarInfo(clip.name)
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+    return path
+
+
+def test_tables_may_name_members_of_tar_shards(tmp_path: Path) -> None:
+    for number in range(8):
+        tone(tmp_path / "clips" / f"{number}.wav", number)
+    (tmp_path / "shards").mkdir()
+    shard(tmp_path / "shards" / "000.tar", tmp_path / "clips")
+    rows = [f"shards/000.tar::{number}.wav,{'ab'[number % 2]}" for number in range(8)]
+    table = write(tmp_path / "t.csv", "audio,label", *rows, "shards/000.tar::9.wav,a", "shards/001.tar::0.wav,b")
+
+    manifest = prepare_table(table, tmp_path / "csv", seed=0)
+    assert [example.audio.name for example in read_manifest(manifest)] == [f"000.tar::{n}.wav" for n in range(8)]
+    assert [one["audio"] for one in read_skipped(manifest)] == ["shards/000.tar::9.wav", "shards/001.tar::0.wav"]
+
+    plain = write(tmp_path / "p.csv", "audio,label", *(f"clips/{number}.wav,{'ab'[number % 2]}" for number in range(8)))
+    stored = list(read_manifest(read_source(table, tmp_path / "folder")))
+    files = list(read_manifest(read_source(plain, tmp_path / "plain")))
+    assert [(one.answer, one.split, one.captions) for one in stored] == [
+        (one.answer, one.split, one.captions) for one in files
+    ], "the same bytes are divided alike"
+    assert all(is_recording(one.audio) for one in stored)
+
+
+def test_what_is_no_recording() -> None:
+    assert not is_recording(Path("nul\0l.wav"))
+    assert not is_recording(Path("no/where.tar::a.wav"))
+    assert not is_recording(Path("nul\0l.tar::a.wav"))
+    assert not is_recording(Path())

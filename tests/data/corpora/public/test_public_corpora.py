@@ -12,10 +12,10 @@ import pytest
 
 from mint.cli import main
 from mint.data.corpora import CORPORA
+from mint.data.corpora.outputs import ignore
 from mint.data.corpora.public import prepare as public
 from mint.data.corpora.public.catalogue import CATALOGUE
 from mint.data.corpora.public.prepare import READERS, prepare_public
-from mint.data.corpora.outputs import ignore
 from mint.data.manifests.manifest import read_manifest
 from mint.data.manifests.prompts import PROMPTS
 from mint.types import MintError

@@ -17,7 +17,20 @@ from mint.data.manifests.manifest import SPLITS
 from mint.text_files import csv_records, delimiter_of, text_lines
 from mint.types import MintError
 
-KNOWN = ("audio", "label", "labels", "caption", "id", "start", "duration", "task", "prompt", "answer", "split", "corpus")
+KNOWN = (
+    "audio",
+    "label",
+    "labels",
+    "caption",
+    "id",
+    "start",
+    "duration",
+    "task",
+    "prompt",
+    "answer",
+    "split",
+    "corpus",
+)
 """The columns that mean something, beside `caption_1`, `caption_2`, ... and those of `GROUPS`."""
 GROUPS = ("group", "recording_id", "freesound_id", "youtube_id", "fma_track", "src_file", "fsid")
 """Columns, in lower case, that say which recording a clip is cut from; the first that is filled counts."""

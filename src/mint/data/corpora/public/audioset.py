@@ -42,9 +42,7 @@ def read_audioset(source: Path, skip: Skip = ignore, audio: Path | None = None) 
             yield from _read_part(table, part, names, recordings, skip)
 
 
-def _read_part(
-    table: Path, part: str, names: dict[str, str], recordings: Recordings, skip: Skip
-) -> Iterator[Example]:
+def _read_part(table: Path, part: str, names: dict[str, str], recordings: Recordings, skip: Skip) -> Iterator[Example]:
     """Yield the segments of one table; `names` has the class of each machine id, in the order of the class list."""
     order = {mid: index for index, mid in enumerate(names)}
 

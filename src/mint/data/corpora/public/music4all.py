@@ -19,9 +19,7 @@ from mint.text_files import one_line
 from mint.types import Example
 
 MODES = ("minor", "major")
-KEYS = {
-    (str(pitch), str(mode)): f"{name} {MODES[mode]}" for pitch, name in enumerate(NOTE_NAMES) for mode in (0, 1)
-}
+KEYS = {(str(pitch), str(mode)): f"{name} {MODES[mode]}" for pitch, name in enumerate(NOTE_NAMES) for mode in (0, 1)}
 """(key, mode) as they are written -> label."""
 
 
