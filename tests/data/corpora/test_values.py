@@ -30,7 +30,7 @@ def test_anything_else_is_neither(text: str) -> None:
 @pytest.mark.parametrize("text", ["", " a bell", "nan", "inf", "1e999", "0x10", "1,5"])
 def test_what_is_no_number(text: str) -> None:
     for read in (number, seconds):
-        with pytest.raises(MintError, match="x is .*; it must be a number"):
+        with pytest.raises(MintError, match=r"x is .*; it must be a number"):
             read({"x": text}, "x")
 
 

@@ -132,9 +132,10 @@ def recording_ids(example: Example) -> frozenset[str]:
     """Where a clip comes from, as `youtube:ID` and `freesound:ID`.
 
     `youtube_id` and `freesound_id` in its metadata are taken as they are; an empty one says that the id is not known.
-    Where there is neither, its corpus says how ids and file names are made: AudioSet, AudioCaps, VGGSound and MusicCaps begin with the YouTube id, perhaps after a `Y`; FSD50K and
-    Freesound with the number of the sound; ESC-50 has it second (`1-100032-A-0.wav`); WavCaps has a folder or
-    `source` for each origin, and `Y...` or the number in it. Clotho's names hold none: its metadata do.
+    Where there is neither, its corpus says how ids and file names are made: AudioSet, AudioCaps, VGGSound and MusicCaps
+    begin with the YouTube id, perhaps after a `Y`; FSD50K and Freesound with the number of the sound; ESC-50 has it
+    second (`1-100032-A-0.wav`); WavCaps has a folder or `source` for each origin, and `Y...` or the number in it.
+    Clotho's names hold none: its metadata do.
     """
     stated = {
         f"{site}:{value}"

@@ -106,8 +106,8 @@ def note_of_together(groups: Sequence[Sequence[str]]) -> str:
 def note_of_torn(count: int, name: str) -> str:
     """Return the note that clips whose names differ at their end are taken for different recordings."""
     return (
-        f"{count} clips whose names differ at the end alone, such as those of {name}, are taken for different recordings, "
-        f"in several splits; if they are parts of one, give a table with a column 'group'"
+        f"{count} clips whose names differ at the end alone, such as those of {name}, are taken for different "
+        f"recordings, in several splits; if they are parts of one, give a table with a column 'group'"
     )
 
 

@@ -137,9 +137,7 @@ def _blacklisted(folder: Path, key: str | None, skip: Skip) -> dict[str, str]:
         content = read_json(path)
         clips = content.get(key, []) if isinstance(content, dict) else None
         if not isinstance(clips, list):
-            raise MintError(
-                f"{path} is no blacklist; it must hold lists AudioSet and FreeSound, take WavCaps' own file"
-            )
+            raise MintError(f"{path} is no blacklist with a list for each source; take WavCaps' own file")
         for clip in clips:
             excluded.setdefault(str(clip).removesuffix(".wav"), f"it is on {path.name}")
     return excluded
