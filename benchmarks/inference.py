@@ -28,7 +28,8 @@ from common import Row, alternate, compare, in_child, parser, report, stopwatch
 from mint import Mint
 from mint.builders.encoder import build_encoder
 from mint.config import Recipe, load_recipe, recipe_from_dict
-from mint.data.features.cache import FeatureCache, fill_cache
+from mint.data.features.cache import FeatureCache
+from mint.data.features.encode import fill_cache
 from mint.data.features.prepare import Features
 from mint.training.train import train
 from mint.types import CAPTION_PROMPT, Example

@@ -25,7 +25,8 @@ from inference import TINY, write_clips
 from mint.builders.encoder import build_encoder
 from mint.config import Recipe, load_recipe, recipe_from_dict
 from mint.data.audio.decode import load_audio
-from mint.data.features.cache import FeatureCache, encode_batch, fill_cache
+from mint.data.features.cache import FeatureCache
+from mint.data.features.encode import encode_batch, fill_cache
 from mint.data.features.prepare import Features
 from mint.training.train import prepare
 from mint.types import AudioEncoder, Example

@@ -136,7 +136,7 @@ def make_features(folder: Path) -> None:
 
     cache: FeatureCache = open_cache(TinyEncoder(), 30.0)
     moment = torch.zeros(1, TinyEncoder.width)
-    batch: dict[str, list[torch.Tensor]] = {}
+    batch: dict[bytes, list[torch.Tensor]] = {}
     with (folder / "clips.jsonl").open(encoding="utf-8") as manifest:
         for text in manifest:
             line = json.loads(text)

@@ -27,7 +27,7 @@ from mint.builders.language import build_language
 from mint.builders.stages import load_stage1, load_stage2
 from mint.config import Recipe
 from mint.data.audio.decode import AudioSource, load_windows
-from mint.data.features.cache import encode_samples
+from mint.data.features.encode import encode_samples
 from mint.data.manifests.prompts import SOUND_PROMPT
 from mint.evaluation.metrics.similarity import similarity
 from mint.language.options import check_options

@@ -21,7 +21,8 @@ from hypothesis import strategies as st
 
 import tiny_video
 from mint.data.audio.decode import as_clip, check_audio, load_audio, load_windows, probe
-from mint.data.features.cache import FeatureCache, fill_cache
+from mint.data.features.cache import FeatureCache
+from mint.data.features.encode import fill_cache
 from mint.data.manifests.manifest import read_manifest, write_manifest
 from mint.data.manifests.tar_shards import write_shards
 from mint.data.manifests.validate import find_problems

@@ -11,6 +11,7 @@ from mint.assets import resolve
 from mint.assets.pretrained import check_kind, identify, load_pretrained, load_weights_of
 from mint.builders.bridge import TINY
 from mint.config import EncoderConfig
+from mint.machine import default_device
 from mint.types import AudioEncoder
 
 if TYPE_CHECKING:
@@ -20,15 +21,17 @@ if TYPE_CHECKING:
     from mint.encoders.yamnet import YamNet
 
 
-def build_encoder(config: EncoderConfig, device: torch.device | str = "cpu", weightless: bool = False) -> AudioEncoder:
-    """The frozen audio encoder, on its device.
+def build_encoder(
+    config: EncoderConfig, device: torch.device | str | None = None, weightless: bool = False
+) -> AudioEncoder:
+    """Build the frozen audio encoder on its device.
 
     Args:
-        config: its recipe.
-        device: where it runs.
-        weightless: one of transformers has random weights; of its files the configurations are needed alone.
+        config: the recipe's part for the encoder.
+        device: where it runs; None: on the accelerator if there is one (`mint.machine.default_device`).
+        weightless: an encoder of transformers gets random weights: of its files only the configurations are needed.
     """
-    encoder = _plain_encoder(config, weightless).to(device)
+    encoder = _plain_encoder(config, weightless).to(default_device() if device is None else device)
     if config.cache_dtype == "bfloat16":
         encoder.cache_dtype = torch.bfloat16
         encoder.identity += "; features in bfloat16"

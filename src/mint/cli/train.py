@@ -56,7 +56,7 @@ def run(arguments: Namespace) -> int:
     from mint.training.train import check_models, padding_shares, train
 
     examples = open_examples(recipe.data.manifests, used_splits(recipe))
-    encoder = build_encoder(recipe.encoder)
+    encoder = build_encoder(recipe.encoder, "cpu" if recipe.training.get("use_cpu") else None)
     check_models(recipe, encoder)
     features = prepare_features(encoder, examples, recipe.data.max_seconds)
     train(recipe, output, examples, features, encoder)
@@ -86,7 +86,7 @@ def print_plan(recipe: Recipe, ranks: int | None = None) -> None:
     ranks = ranks or launched_rank()[1]
     here, notes = plannable(recipe, ranks)
     check(here, Path("runs") / recipe.name)
-    encoder = build_encoder(recipe.encoder, weightless=True)
+    encoder = build_encoder(recipe.encoder, "cpu", weightless=True)
     planned = plan(here, open_examples(recipe.data.manifests), encoder, ranks)
     if launched_rank()[0] != 0:
         return

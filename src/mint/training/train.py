@@ -34,7 +34,7 @@ from mint.builders.stages import build_stage1, build_stage2
 from mint.config import Recipe, load_recipe, recipe_to_dict, save_recipe
 from mint.data.batches.collate import Stage1Collator, Stage2Collator
 from mint.data.batches.mixture import caption_items, instruction_items, tasks_of
-from mint.data.features.cache import write_skipped
+from mint.data.features.encode import write_skipped
 from mint.data.features.prepare import Features, launched_rank
 from mint.data.manifests.index import of_splits
 from mint.model.convert import LoadReport

@@ -6,6 +6,7 @@ import errno
 import multiprocessing
 import os
 import signal
+import struct
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +18,6 @@ import soundfile
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from safetensors import SafetensorError
 from torch import Tensor
 
 from mint.assets import cache_folder
@@ -25,10 +25,14 @@ from mint.builders.encoder import build_encoder
 from mint.config import EncoderConfig
 from mint.data.audio.decode import load_audio, load_windows
 from mint.data.features import cache as cache_module
-from mint.data.features.cache import FeatureCache, clip_key, decode, encode_batch, encode_samples, fill_cache, part_key
+from mint.data.features import encode as encode_module
+from mint.data.features.cache import FeatureCache, clip_key, part_key, part_keys
+from mint.data.features.encode import decode, encode_batch, encode_samples, fill_cache
 from mint.data.features.prepare import Features, open_cache, prepare_features, read_examples
 from mint.data.features.upkeep import Verified, prune_cache, verify_cache
+from mint.data.id_tables import as_ids
 from mint.encoders.tiny import TinyEncoder
+from mint.files import writing
 from mint.types import Example, MintError
 
 RATE = 16000
@@ -114,28 +118,41 @@ def test_parts_below_a_millisecond_are_different_clips(cache: FeatureCache, clip
         torch.testing.assert_close(cache.read(clip_key(part))[0], features, rtol=1e-3, atol=1e-5)
 
 
-@pytest.mark.parametrize(
-    ("start", "duration", "key"),
-    [
-        (0.0, None, "x"),
-        (0.0, 0.5, "x@0.000+0.500"),
-        (5, None, "x@5.000+"),
-        (1234.567, 30, "x@1234.567+30.000"),
-        (1.0001, 0.00025, "x@1.0001+0.00025"),
-        (0.1 + 0.2, None, "x@0.30000000000000004+"),
-    ],
-)
-def test_whole_milliseconds_keep_their_form(start: float, duration: float | None, key: str) -> None:
-    """Caches of before still serve."""
-    assert part_key("x", start, duration) == key
+times = st.floats(0, 1e6) | st.integers(0, 10**7).map(lambda number: number / 1000) | st.integers(0, 30)
+durations = st.none() | times.filter(bool)
 
 
-times = st.floats(0, 1e6) | st.integers(0, 10**7).map(lambda number: number / 1000)
+@given(times, times, durations, durations, st.binary(min_size=16, max_size=16))
+def test_keys_are_those_of_one_part(
+    start: float, other: float, duration: float | None, length: float | None, whole: bytes
+) -> None:
+    first, second = part_key(whole, start, duration), part_key(whole, other, length)
+    assert (first == second) == ((start, duration) == (other, length))
+    assert (first == whole) == (not start and duration is None)
+    assert len(first) == 16
 
 
-@given(times, times, times | st.none(), times | st.none())
-def test_keys_are_those_of_one_part(start: float, other: float, duration: float | None, length: float | None) -> None:
-    assert (part_key("x", start, duration) == part_key("x", other, length)) == ((start, duration) == (other, length))
+@given(st.lists(st.tuples(times, durations, st.binary(min_size=16, max_size=16)), max_size=20))
+def test_keys_of_many_parts_are_those_of_each(parts: list[tuple[float, float | None, bytes]]) -> None:
+    starts = np.array([start for start, _, _ in parts], float)
+    lengths = np.array([np.nan if duration is None else duration for _, duration, _ in parts], float)
+    keys = part_keys(as_ids(b"".join(whole for _, _, whole in parts)), starts, lengths)
+    assert keys.tobytes() == b"".join(part_key(whole, start, duration) for start, duration, whole in parts)
+
+
+def test_parts_at_round_times_differ_in_the_first_half_of_their_keys() -> None:
+    """Tables are searched by it alone."""
+    whole = bytes(16)
+    keys = {part_key(whole, start / 4, length / 4)[:8] for start in range(200) for length in range(1, 200)}
+    assert len(keys) == 200 * 199
+    bits = np.frombuffer(b"".join(keys), np.uint64)
+    set_bits = [int(((bits >> np.uint64(bit)) & np.uint64(1)).sum()) for bit in range(64)]
+    assert all(0.48 < count / len(keys) < 0.52 for count in set_bits)
+
+
+def test_a_start_of_minus_zero_is_the_beginning() -> None:
+    assert part_key(b"x" * 16, -0.0, None) == b"x" * 16
+    assert part_keys(as_ids(b"x" * 16), np.array([-0.0]), np.array([np.nan])).tobytes() == b"x" * 16
 
 
 def test_a_changed_file_is_a_miss(cache: FeatureCache, clips: list[Example]) -> None:
@@ -214,7 +231,7 @@ def test_features_that_overflow_are_skipped(
     cache: FeatureCache, tmp_path: Path, seconds: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each example of such a clip, in one batch or in several; the others of the batch are kept."""
-    monkeypatch.setattr(cache_module, "SECONDS_AT_ONCE", seconds)
+    monkeypatch.setattr(encode_module, "SECONDS_AT_ONCE", seconds)
     quiet, loud = write_level(tmp_path / "quiet.wav", 0.5), write_level(tmp_path / "loud.wav", 1.0)
     clips = [loud, quiet, replace(loud, id="again"), replace(quiet, id="too")]
     for encoded in (1, 0):
@@ -245,26 +262,24 @@ def test_bfloat16(tmp_path: Path, clips: list[Example], monkeypatch: pytest.Monk
             assert equal(features.windows(clip), [direct])
             assert torch.equal(direct, direct.bfloat16().float())
     assert features.windows(loud)[0].max() > 65504
-    assert verify_cache(features.cache, encoder, [*clips, loud], 30.0) == Verified(shards=1, clips=4)
+    assert verify_cache(features.cache, encoder, [*clips, loud], 30.0) == Verified(shards=1, clips=4, checked=4)
     assert prune_cache(features.cache, [loud]).kept == 1
     assert equal(features.windows(loud), [encode_samples(encoder, load_audio(loud.audio, RATE))])
 
 
 def test_the_precision_of_a_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The folder of caches of before is as it was."""
     monkeypatch.setenv("MINT_CACHE", str(tmp_path / "cache"))
     plain, other = (build_encoder(EncoderConfig(family="tiny", cache_dtype=name)) for name in ("float16", "bfloat16"))
     assert (plain.cache_dtype, other.cache_dtype) == (torch.float16, torch.bfloat16)
-    assert open_cache(plain, 30.0).folder.name == "b2f5ee4a3da3bf9c"
-    assert open_cache(other, 30.0).folder.name != "b2f5ee4a3da3bf9c"
-    assert open_cache(other, 30.0).dtype == torch.bfloat16
+    assert open_cache(other, 30.0).folder.name != open_cache(plain, 30.0).folder.name
+    assert (open_cache(plain, 30.0).dtype, open_cache(other, 30.0).dtype) == (torch.float16, torch.bfloat16)
 
 
 def test_memory_is_bounded_where_clips_are_long(
     cache: FeatureCache, clips: list[Example], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cache_module, "SECONDS_AT_ONCE", 0)
-    monkeypatch.setattr(cache_module, "NUMBERS_PER_SHARD", 100)
+    monkeypatch.setattr(encode_module, "SECONDS_AT_ONCE", 0)
+    monkeypatch.setattr(encode_module, "NUMBERS_PER_SHARD", 100)
     fill(cache, clips)
     assert len(list(cache.folder.glob("*.safetensors"))) == 3
     assert fill(again(cache), clips).encoded == 0
@@ -273,8 +288,8 @@ def test_memory_is_bounded_where_clips_are_long(
 def test_a_damaged_shard_is_set_aside(
     cache: FeatureCache, clips: list[Example], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cache_module, "SECONDS_AT_ONCE", 0)
-    monkeypatch.setattr(cache_module, "CLIPS_PER_SHARD", 1)
+    monkeypatch.setattr(encode_module, "SECONDS_AT_ONCE", 0)
+    monkeypatch.setattr(encode_module, "CLIPS_PER_SHARD", 1)
     fill(cache, clips)
     whole = {key: cache.read(key) for key in map(clip_key, clips)}
     shards = sorted(cache.folder.glob("*.safetensors"))
@@ -288,22 +303,17 @@ def test_a_damaged_shard_is_set_aside(
     assert all(equal(opened.read(key), windows) for key, windows in whole.items())
 
 
-@pytest.mark.parametrize("fault", [OSError(errno.ENOSPC, "No space left on device"), SafetensorError("I/O")])
-def test_a_full_disk(
-    cache: FeatureCache, clips: list[Example], fault: Exception, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_disk(cache: FeatureCache, clips: list[Example], monkeypatch: pytest.MonkeyPatch) -> None:
     fill(cache, clips[:1])
 
-    def save(tensors: Any, path: Path, metadata: Any) -> None:
-        path.write_bytes(b"half")
-        raise fault
+    def no_space(path: Path, content: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(cache_module, "save_file", save)
-        with pytest.raises(MintError, match=r"cannot write features to .*; free some space, or set"):
+        patch.setattr(cache_module, "write_whole", no_space)
+        with pytest.raises(MintError, match=r"cannot write features to .*: No space left .*; free some space, or set"):
             fill(cache, clips)
     assert len(cache.read(clip_key(clips[0]))) == 1
-    assert not list(cache.folder.glob("*.tmp"))
     assert fill(again(cache), clips).encoded == 2
 
 
@@ -319,7 +329,7 @@ def test_a_limit_of_the_system_on_the_size_of_files(cache: FeatureCache, clips: 
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         signal.signal(signal.SIGXFSZ, handler)
-    assert not list(cache.folder.glob("*.tmp"))
+    assert half_written(cache) == []
     assert fill(cache, clips).encoded == 3
 
 
@@ -331,24 +341,38 @@ def test_a_cache_that_is_a_file(tmp_path: Path) -> None:
 
 def test_the_encoder_is_named_in_the_folder(cache: FeatureCache) -> None:
     """Written once, as a whole."""
-    place = cache.folder / "encoder.txt"
-    before = place.stat()
+    path = cache.folder / "encoder.txt"
+    before = path.stat()
     again(cache)
-    assert (place.stat().st_mtime_ns, place.stat().st_ino) == (before.st_mtime_ns, before.st_ino)
+    assert (path.stat().st_mtime_ns, path.stat().st_ino) == (before.st_mtime_ns, before.st_ino)
     for content in (b"", b"\xff", b"tiny"):
-        place.write_bytes(content)
+        path.write_bytes(content)
         again(cache)
-        assert place.read_text() == TinyEncoder.identity + "\n"
-    assert list(cache.folder.iterdir()) == [place]
+        assert path.read_text() == TinyEncoder.identity + "\n"
+    assert list(cache.folder.iterdir()) == [path]
 
 
-def test_what_a_killed_writer_left_is_cleared_in_time(cache: FeatureCache, clips: list[Example]) -> None:
-    old, new = cache.folder / "old.tmp", cache.folder / "new.tmp"
-    for path in (old, new):
-        path.write_bytes(b"half")
-    os.utime(old, (0, 0))
+def test_half_written_shards_of_killed_writers_are_removed_at_the_next_start(
+    cache: FeatureCache, clips: list[Example]
+) -> None:
+    context = multiprocessing.get_context("fork")
+    writer = context.Process(target=die_while_writing, args=(cache.folder / "0.safetensors",))
+    writer.start()
+    writer.join()
+    assert len(half_written(cache)) == 1
     assert fill(again(cache), clips).encoded == 3
-    assert (old.exists(), new.exists()) == (False, True)
+    assert half_written(cache) == []
+
+
+def die_while_writing(path: Path) -> None:
+    with writing(path) as file:
+        file.write(b"half")
+        file.flush()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def half_written(cache: FeatureCache) -> list[Path]:
+    return list(cache.folder.glob(".*.tmp"))
 
 
 def write_for_ever(root: Path, clips: list[Example], together: Any) -> None:
@@ -358,7 +382,7 @@ def write_for_ever(root: Path, clips: list[Example], together: Any) -> None:
     windows = [encode_samples(TinyEncoder(), load_audio(clips[0].audio, RATE))] * 50
     together.wait()
     for number in range(1_000_000):
-        cache.write({f"{os.getpid()}-{number}": windows})
+        cache.write({struct.pack("<2q", os.getpid(), number): windows})
 
 
 def test_writers_at_once_that_are_killed(cache: FeatureCache, clips: list[Example]) -> None:
@@ -379,7 +403,7 @@ def test_writers_at_once_that_are_killed(cache: FeatureCache, clips: list[Exampl
     shards = len(list(cache.folder.glob("*.safetensors")))
     keys = list(opened)
     assert len(keys) == shards
-    assert len({key.partition("-")[0] for key in keys}) == 2
+    assert len({key[:8] for key in keys}) == 2
     assert all(torch.equal(window, expected) for key in keys for window in opened.read(key))
 
 

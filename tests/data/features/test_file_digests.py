@@ -20,7 +20,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mint.data.audio.members import digest, locate, states
+from mint.data.audio.members import digest as hex_digest
+from mint.data.audio.members import locate, states
 from mint.data.features import file_digests as digests_module
 from mint.data.features.file_digests import Digests
 from mint.data.id_tables import Ids, as_ids, find, id_of, latest
@@ -40,14 +41,18 @@ def files(tmp_path: Path) -> list[Path]:
     return paths
 
 
+def digest(path: Path) -> bytes:
+    return bytes.fromhex(hex_digest(path))
+
+
 def kept(tmp_path: Path) -> Digests:
     return Digests(tmp_path / "digests")
 
 
-def known(store: Digests, paths: list[Path]) -> dict[str, str]:
+def known(store: Digests, paths: list[Path]) -> dict[str, bytes]:
     texts = [str(path) for path in paths]
     found, there = store.known(texts, as_ids(b"".join(map(id_of, texts))))
-    return {path.name: found[n].tobytes().hex() for n, path in enumerate(paths) if there[n]}
+    return {path.name: found[n].tobytes() for n, path in enumerate(paths) if there[n]}
 
 
 def test_a_file_is_read_once(tmp_path: Path, files: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -174,22 +179,22 @@ def leave_half_written(path: Path) -> None:
 
 
 @pytest.fixture
-def members(tmp_path: Path) -> dict[Path, str]:
+def members(tmp_path: Path) -> dict[Path, bytes]:
     """The members of a shard, all of one size, with their digests: only their names tell their records apart."""
     shard = tmp_path / "clips.tar"
-    expected: dict[Path, str] = {}
+    expected: dict[Path, bytes] = {}
     with tarfile.open(shard, "w") as tar:
         for number in range(1500):
             content = number.to_bytes(32, "big")
             member = tarfile.TarInfo(f"{number}.wav")
             member.size = len(content)
             tar.addfile(member, io.BytesIO(content))
-            expected[Path(f"{shard}::{number}.wav")] = hashlib.sha256(content).hexdigest()[:32]
+            expected[Path(f"{shard}::{number}.wav")] = hashlib.sha256(content).digest()[:16]
     return expected
 
 
 def test_a_table_that_is_replaced_during_a_search(
-    tmp_path: Path, members: dict[Path, str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, members: dict[Path, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What other threads do at any moment: new records are written, so that all rows move."""
     paths = sorted(members)
@@ -206,7 +211,7 @@ def test_a_table_that_is_replaced_during_a_search(
         for path in itertools.islice(others, 10):
             name, place = id_of(str(path)), locate(path)
             state = np.array([place.size, place.modified, place.changed], np.int64).tobytes()
-            store._new[name] = name + state + bytes.fromhex(members[path])
+            store._new[name] = name + state + members[path]
         store.save()
         return rows
 
@@ -216,7 +221,7 @@ def test_a_table_that_is_replaced_during_a_search(
     assert found == {path.name: members[path] for path in paths[50:100]}
 
 
-def test_many_threads(tmp_path: Path, members: dict[Path, str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_threads(tmp_path: Path, members: dict[Path, bytes], monkeypatch: pytest.MonkeyPatch) -> None:
     """Half of the files are known, and tables are written all the time."""
     monkeypatch.setattr(digests_module, "RECORDS_AT_ONCE", 8)
     writer = kept(tmp_path)
@@ -239,7 +244,7 @@ def test_a_record_that_is_wrong_is_found_and_corrected(tmp_path: Path, files: li
     store = kept(tmp_path)
     right = {path: store.of(path) for path in files}
     name = id_of(str(files[0]))
-    store._new[name] = store._new[name][:40] + bytes.fromhex(right[files[1]])
+    store._new[name] = store._new[name][:40] + right[files[1]]
     store.save()
 
     again = kept(tmp_path)

@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from mint.assets import store
 from mint.cli import main
 from mint.data.features import file_digests as digests_module
-from mint.data.features import shard_index as places_module
+from mint.data.features import shard_index as index_module
+from mint.data.features.cache import CHECKSUM, checksum
 from tiny_runs import write_corpus, write_recipe
 
 
@@ -88,7 +90,7 @@ def test_tables_that_it_lacks_are_done_without(
     recipe: str, cache: Path, read_only: Callable[[], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Digests, the manifest's index and that of the shards save time alone."""
-    monkeypatch.setattr(places_module, "FOLDED", 0)
+    monkeypatch.setattr(index_module, "MERGED_SHARDS", 0)
     assert main(["cache", recipe]) == 0
     tables = list(cache.rglob("*.npz"))
     assert len(tables) >= 3
@@ -132,6 +134,22 @@ def test_a_damaged_shard_stays_where_it_is(
     read_only()
     assert main(["cache", recipe, "--verify"]) == 1
     assert "it cannot be set aside here" in capsys.readouterr().out
+    assert shard.exists()
+
+
+def test_wrong_features_stay_where_they_are(
+    recipe: str, cache: Path, read_only: Callable[[], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["cache", recipe]) == 0
+    (shard,) = cache.rglob("*.safetensors")
+    tensors = {name: tensor + 1 for name, tensor in load_file(shard).items()}
+    shard.unlink()
+    save_file(tensors, shard, metadata={CHECKSUM: checksum(tensors)})
+    read_only()
+    assert main(["cache", recipe, "--verify", "--all"]) == 1
+    out = capsys.readouterr().out
+    assert "  wrong features could not be removed: [Errno 30] Read-only file system" in out
+    assert "0 missing; 9 encoded again, 9 wrong; " in out
     assert shard.exists()
 
 

@@ -15,11 +15,17 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from mint.cli import main
+from mint.config import load_recipe
 from mint.data.audio.decode import load_audio
 from mint.data.features import cache as cache_module
-from mint.data.features.cache import FeatureCache, clip_key, encode_samples, fill_cache
-from mint.data.features.prepare import own_part, prepare_features
+from mint.data.features import encode as encode_module
+from mint.data.features import file_digests as digests_module
+from mint.data.features import upkeep as upkeep_module
+from mint.data.features.cache import FeatureCache, clip_key
+from mint.data.features.encode import encode_samples, fill_cache
+from mint.data.features.prepare import open_cache, open_examples, own_part, prepare_features
 from mint.data.features.upkeep import Verified, prune_cache, verify_cache
+from mint.data.id_tables import as_ids, find, id_of
 from mint.encoders.tiny import TinyEncoder
 from mint.types import Example, MintError
 from tiny_runs import write_corpus, write_recipe
@@ -41,8 +47,8 @@ def clips(tmp_path: Path) -> list[Example]:
 
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FeatureCache:
-    monkeypatch.setattr(cache_module, "CLIPS_PER_SHARD", 2)
-    monkeypatch.setattr(cache_module, "SECONDS_AT_ONCE", 0)
+    monkeypatch.setattr(encode_module, "CLIPS_PER_SHARD", 2)
+    monkeypatch.setattr(encode_module, "SECONDS_AT_ONCE", 0)
     return FeatureCache(tmp_path / "features", TinyEncoder.identity)
 
 
@@ -69,7 +75,7 @@ def replace_shard(path: Path, data: bytes) -> None:
 
 def test_a_sound_cache(cache: FeatureCache, clips: list[Example]) -> None:
     fill(cache, clips)
-    assert verify(cache, clips) == Verified(shards=3, clips=6)
+    assert verify(cache, clips) == Verified(shards=3, clips=6, checked=6)
     gone = replace(clips[0], id="gone", audio=clips[0].audio.with_name("gone.wav"))
     new = replace(clips[0], id="part", duration=0.1)
     found = verify(cache, [*clips, gone, new])
@@ -87,7 +93,7 @@ def test_a_flipped_bit_is_found_and_mended(cache: FeatureCache, clips: list[Exam
     assert (len(found.damaged), found.clips, len(found.missing)) == (1, 4, 2)
     opened = again(cache)
     assert fill(opened, clips) == 2
-    assert verify(opened, clips) == Verified(shards=3, clips=6)
+    assert verify(opened, clips) == Verified(shards=3, clips=6, checked=6)
 
 
 @pytest.mark.parametrize("fault", ["nan", "width", "flat"])
@@ -104,21 +110,86 @@ def test_features_that_cannot_be(cache: FeatureCache, clips: list[Example], faul
     assert "or values that are not finite" in reason
 
 
-def test_features_of_another_clip_are_found(cache: FeatureCache, clips: list[Example]) -> None:
+def test_features_of_another_clip_are_found_and_made_anew(cache: FeatureCache, clips: list[Example]) -> None:
     """Whole shards with the right checksum, and still wrong."""
     cache.write({clip_key(clips[0]): [torch.rand(5, TinyEncoder.width)]})
     fill(cache, clips)
-    found = verify(cache, clips)
-    assert (found.wrong, found.damaged, found.sound()) == (["0"], [], False)
+    result = verify(cache, clips)
+    assert (result.wrong, result.damaged, result.sound(), result.kept) == (["0"], [], False, "")
+
+    opened = again(cache)
+    assert fill(opened, clips) == 1
+    assert verify(opened, clips) == Verified(shards=4, clips=6, checked=6)
 
 
-def test_shards_of_earlier_versions(cache: FeatureCache, clips: list[Example]) -> None:
+def swap_features(cache: FeatureCache, first: Example, second: Example) -> None:
+    """Keep the features of each of two clips as those of the other, as a cache that was filled wrongly holds them."""
+    windows = {clip_key(first): cache.read(clip_key(second)), clip_key(second): cache.read(clip_key(first))}
+    prune_cache(cache, [])
+    cache.write(windows)
+
+
+def test_every_clip_is_checked_where_all_are_asked_for(
+    cache: FeatureCache, clips: list[Example], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A few clips would not do: here they are others than the wrong ones. Clips of one length cannot be told else."""
+    monkeypatch.setattr(upkeep_module, "SAMPLE", 0)
+    twin = replace(clips[0], id="0 again")
+    fill(cache, clips[:2])
+    swap_features(cache, *clips[:2])
+    examples = [*clips, twin]
+    fill(cache, examples)
+    right = {clip.id: encode_samples(TinyEncoder(), load_audio(clip.audio, RATE)) for clip in clips[:5]}
+    assert verify(cache, examples).sound()
+
+    result = verify_cache(cache, TinyEncoder(), examples, 0.4, check_all=True)
+    assert (result.wrong, result.checked, result.clips) == (["0", "0 again", "1"], 7, 7)
+    opened = again(cache)
+    assert [clip_key(clip) in opened for clip in clips] == [False, False, True, True, True, True]
+
+    assert fill(opened, examples) == 2
+    assert verify_cache(opened, TinyEncoder(), examples, 0.4, check_all=True).sound()
+    for clip in clips[:5]:
+        torch.testing.assert_close(opened.read(clip_key(clip))[0], right[clip.id], rtol=1e-3, atol=1e-3)
+
+
+def test_a_file_with_the_digest_of_another(
+    cache: FeatureCache, clips: list[Example], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So its features are looked for, and found, under the other's key."""
+    monkeypatch.setattr(digests_module, "UNSURE", -(10**12))
     fill(cache, clips)
-    path = shards(cache)[0]
-    tensors = load_file(path)
-    path.unlink()
-    save_file(tensors, path)
-    assert verify(cache, clips) == Verified(shards=3, clips=6, without_checksum=1)
+    records = cache.digests._records
+    assert records is not None
+    row = int(find(records[:, :2], as_ids(id_of(str(clips[0].audio))))[0])
+    poisoned = records.copy(order="F")
+    poisoned[row, 5:] = as_ids(clip_key(clips[1]))
+    cache.digests._records = poisoned
+    cache.digests._write(poisoned)
+    opened = again(cache)
+    assert clip_key(clips[0], opened.digests) == clip_key(clips[1])
+
+    result = verify_cache(opened, TinyEncoder(), clips, 0.4, check_all=True)
+    assert (result.wrong_digests, result.wrong, result.sound()) == (["0"], [], False)
+    assert clip_key(clips[0], again(cache).digests) == clip_key(clips[0])
+    assert verify_cache(again(cache), TinyEncoder(), clips, 0.4, check_all=True).sound()
+
+
+def test_clips_that_the_examples_do_not_name(cache: FeatureCache, clips: list[Example]) -> None:
+    fill(cache, clips)
+    result = verify_cache(cache, TinyEncoder(), clips[:2], 0.4, check_all=True)
+    assert (result.clips, result.checked, result.others, result.sound()) == (2, 2, 4, True)
+
+
+def test_a_clip_that_cannot_be_decoded_any_more(cache: FeatureCache, clips: list[Example]) -> None:
+    """Its bytes are those of before, but the decoder refuses them now."""
+    text = clips[0].audio.with_name("text.wav")
+    text.write_text("no audio")
+    odd = replace(clips[0], id="odd", audio=text)
+    fill(cache, clips)
+    cache.write({clip_key(odd): [torch.rand(5, TinyEncoder.width)]})
+    result = verify_cache(cache, TinyEncoder(), [*clips, odd], 0.4, check_all=True)
+    assert (result.missing, result.clips, result.wrong, result.sound()) == (["odd"], 6, [], True)
 
 
 def test_pruning_keeps_what_is_wanted_to_the_bit(cache: FeatureCache, clips: list[Example]) -> None:
@@ -139,7 +210,7 @@ def test_pruning_keeps_what_is_wanted_to_the_bit(cache: FeatureCache, clips: lis
         assert all(torch.equal(*pair) for pair in zip(kept, before[one.id], strict=True))
     for one in clips:  # a reader that was there before goes on
         assert torch.equal(cache.read(clip_key(one))[0], before[one.id][0])
-    assert verify(cache, wanted) == Verified(shards=3, clips=4)
+    assert verify(cache, wanted) == Verified(shards=3, clips=4, checked=4)
     assert prune_cache(again(cache), wanted).removed == 0
 
 
@@ -150,7 +221,7 @@ def test_pruning_keeps_one_of_two(cache: FeatureCache, clips: list[Example]) -> 
         path.with_stem(f"{path.stem}-2").write_bytes(path.read_bytes())
     done = prune_cache(again(cache), clips)
     assert (done.kept, done.removed) == (6, 6)
-    assert verify(cache, clips) == Verified(shards=3, clips=6)
+    assert verify(cache, clips) == Verified(shards=3, clips=6, checked=6)
 
 
 def test_pruning_needs_to_know_all_files(cache: FeatureCache, clips: list[Example]) -> None:
@@ -195,7 +266,7 @@ def test_the_verb_on_ranks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caps
     assert main(["cache", recipe, "--verify"]) == 0
     out = capsys.readouterr().out
     assert out.startswith(
-        "2 shards, 0 damaged, 0 without a checksum; 9 clips of the recipe there, 0 missing, 0 wrong: "
+        "2 shards, 0 damaged; 9 clips of the recipe there, 0 missing; 8 encoded again, 0 wrong; 0 clips of others: "
     )
     path = next((tmp_path / "cache" / "features").rglob("*.safetensors"))
     replace_shard(path, path.read_bytes()[:-1] + b"?")
@@ -205,6 +276,36 @@ def test_the_verb_on_ranks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caps
     assert " clips removed, " in capsys.readouterr().out
     assert not list((tmp_path / "cache").rglob("*.damaged"))
     assert main(["cache", recipe, "--verify", "--prune"]) == 2
+
+
+def test_the_verb_checks_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MINT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(upkeep_module, "SAMPLE", 0)
+    recipe = str(write_recipe(tmp_path / "tiny.yaml", 1, write_corpus(tmp_path, clips=2)))
+    assert main(["cache", recipe]) == 0
+    cache = open_cache(TinyEncoder(), 30.0)
+    swap_features(cache, *list(cache_examples(recipe))[:2])
+    assert main(["cache", recipe]) == 0
+    assert main(["cache", recipe, "--verify"]) == 0
+    capsys.readouterr()
+
+    assert main(["cache", recipe, "--verify", "--all"]) == 1
+    out = capsys.readouterr().out
+    assert out.count("  wrong features ") == 3
+    assert "  wrong features are removed\n" in out
+    assert "9 clips of the recipe there, 0 missing; 9 encoded again, 2 wrong; 0 clips of others" in out
+    assert main(["cache", recipe]) == 0
+    assert "2 encoded, 7 already there" in capsys.readouterr().out
+    assert main(["cache", recipe, "--verify", "--all"]) == 0
+
+    assert main(["cache", recipe, "--all"]) == 2
+    assert "--all says how much --verify checks; give both" in capsys.readouterr().err
+
+
+def cache_examples(recipe: str) -> list[Example]:
+    return list(open_examples(load_recipe(recipe).data.manifests))
 
 
 class SlowEncoder(TinyEncoder):

@@ -15,7 +15,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import mint.data.features.prepare as features_module
 from mint.data.batches.mixture import (
     ItemDataset,
     MixtureSampler,
@@ -198,30 +197,12 @@ def test_features_of_lines(tmp_path: Path) -> None:
     assert changed.encoded == sum(example.audio.name == "1.wav" for example in usable)
 
 
-def test_ids_of_many_parts_are_kept_and_made_anew_for_changed_ones(tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr(features_module, "ROWS_AT_ONCE", 4)
+def test_parts_that_move_are_encoded_again(tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.setattr(digests_module, "UNSURE", -(10**12))
     examples = some_examples(tmp_path)
     path = write(tmp_path, examples)
     for encoded in (12, 0):
         assert prepare_features(TinyEncoder(), open_examples([path])).encoded == encoded
-    assert len(list((tmp_path / "cache" / "manifests").glob("parts-*"))) == 1
-    with monkeypatch.context() as patch:
-        patch.setattr(features_module, "part_key", None)  # not called
-        assert prepare_features(TinyEncoder(), open_examples([path])).encoded == 0
-    path = write(tmp_path, [replace(example, start=example.start + 0.05) for example in examples])
-    assert prepare_features(TinyEncoder(), open_examples([path])).encoded == 12
-    assert prepare_features(TinyEncoder(), open_examples([path])).encoded == 0
-
-
-def test_ids_of_parts_of_another_form_are_made_anew(tmp_path: Path, monkeypatch: Any) -> None:
-    """As those that were kept when two clips within one millisecond had one key."""
-    monkeypatch.setattr(features_module, "ROWS_AT_ONCE", 4)
-    monkeypatch.setattr(digests_module, "UNSURE", -(10**12))
-    path = write(tmp_path, [replace(one, start=one.start + 0.0001) for one in some_examples(tmp_path)])
-    with monkeypatch.context() as patch:
-        patch.setattr(features_module, "FORM", b"1")
-        patch.setattr(features_module, "part_key", lambda whole, *_: f"{whole}@")
-        cache = prepare_features(TinyEncoder(), read_lines([path])).cache
-        assert not features_module.known_features(cache, read_lines([path]))[1].any()
-    assert features_module.known_features(cache, read_lines([path]))[1].all()
+    path = write(tmp_path, [replace(example, start=example.start + 0.0001) for example in examples])
+    for encoded in (12, 0):
+        assert prepare_features(TinyEncoder(), open_examples([path])).encoded == encoded

@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 from mint.cli import main
 from mint.data.audio.decode import check_audio, load_audio, load_windows, probe
 from mint.data.audio.members import HEAD, digest, locate, open_stored
-from mint.data.features.cache import FeatureCache, clip_key, fill_cache
+from mint.data.features.cache import FeatureCache, clip_key
+from mint.data.features.encode import fill_cache
 from mint.data.manifests.manifest import read_manifest, write_manifest
 from mint.data.manifests.tar_shards import write_shards
 from mint.data.manifests.validate import find_problems

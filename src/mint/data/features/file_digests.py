@@ -58,15 +58,15 @@ class Digests:
         """Make a copy for another process, which has a lock of its own and reads what is on disk."""
         return Digests, (self.folder,)
 
-    def of(self, path: Path) -> str:
-        """Return the digest of a file or member, as `mint.data.audio.members.digest`; errors as `locate`."""
+    def of(self, path: Path) -> bytes:
+        """Return the digest of a file or member: 16 bytes of `mint.data.audio.members.digest`; errors as `locate`."""
         location, path_id = locate(path), id_of(str(path))
         record = self._record(path_id)
         if record[STATE] == _state(location.size, location.modified, location.changed):
-            return record[DIGEST].hex()
+            return record[DIGEST]
         return self._read_file(path, path_id)
 
-    def check(self, path: Path) -> tuple[str, bool]:
+    def check(self, path: Path) -> tuple[bytes, bool]:
         """Read a file whatever is recorded of it, and correct its record.
 
         Returns:
@@ -76,7 +76,7 @@ class Digests:
         record = self._record(path_id)
         is_current = record[STATE] == _state(location.size, location.modified, location.changed)
         value = self._read_file(path, path_id)
-        return value, not is_current or record[DIGEST].hex() == value
+        return value, not is_current or record[DIGEST] == value
 
     def known(self, paths: Sequence[str], path_ids: Ids) -> tuple[Ids, NDArray[np.bool_]]:
         """Look up digests of files without reading any file.
@@ -133,17 +133,17 @@ class Digests:
         # Another file's record would give a clip another clip's features without a word.
         return record if record[:ID_BYTES] == path_id else b""
 
-    def _read_file(self, path: Path, path_id: bytes) -> str:
+    def _read_file(self, path: Path, path_id: bytes) -> bytes:
         """Read a file for its digest, and record it unless the file may be in the middle of a change."""
         before = locate(path)
-        value = digest(path)
+        value = bytes.fromhex(digest(path))
         is_settled = max(before.modified, before.changed) < time.time_ns() - UNSURE
         if locate(path) != before or not is_settled:
             return value
 
         state = _state(before.size, before.modified, before.changed)
         with self._lock:
-            self._new[path_id] = path_id + state + bytes.fromhex(value)
+            self._new[path_id] = path_id + state + value
             num_known = 0 if self._records is None else len(self._records)
             is_full = len(self._new) >= max(RECORDS_AT_ONCE, num_known // 8)
         if is_full:

@@ -1,156 +1,204 @@
-"""Where the features of each clip lie: in which shard, and in how many windows.
+"""The index of a cache's shards: in which shard the features of a clip are, and in how many windows.
 
-Of the shards that were written lately the names are read from their headers. Once these are many, what they hold goes
-into an index beside them, so that a cache of a million clips, in thousands of shards, opens at once and in little
-memory. The index only saves time: a shard that it does not know, or that has another size than it says, is read; what
-it says of a shard that is gone is passed over.
+Names of clips in shards that were written recently are read from the shards' headers. Once these are many, they are
+merged into a table beside the shards, so that a cache of a million clips, in thousands of shards, opens at once and in
+little memory. The table only saves time: a shard that it does not know, or that has another size than it says, is
+read; what it says of a shard that is gone is passed over.
 """
 
 from __future__ import annotations
 
 import re
+import threading
 from collections import OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
-from mint.data.id_tables import Ids, as_ids, find, id_of, latest, read_table, write_table
+from mint.data.id_tables import Ids, as_ids, find, latest, read_table, write_table
 
 INDEX = "index.npz"
-FOLDED = 64
-"""Shards, and a share of those in the index, that are not yet in it when it is written again."""
-CLIPS_FOLDED = 1 << 14
-"""Clips, in shards of any size, that the index takes in when a cache is opened."""
-OPEN = 256
+"""The file that holds the table."""
+MERGED_SHARDS = 64
+"""The table is written again once more shards than these, and than a quarter of those in it, are missing in it."""
+MERGED_CLIPS = 1 << 14
+"""Clips, in shards of any size, that the table takes in when a cache is opened."""
+OPEN_SHARDS = 256
 """Shards that are kept open: each needs some ten KiB."""
-DIGEST = re.compile(r"[0-9a-f]{32}")
+WINDOW = re.compile(r"(?P<key>[0-9a-f]{32})/(?P<index>\d+)of(?P<count>\d+)")
+"""The form of a window's name in a shard."""
 
 
-class Places:
-    """What the shards of a folder hold.
+class Location(NamedTuple):
+    """Where the features of a clip are."""
+
+    shard: int
+    num_windows: int
+
+
+class ShardIndex:
+    """What the shards of a folder hold; several threads may use one object.
 
     Args:
-        folder: of the shards.
+        folder: the folder of the shards.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        # Guards all of the tables below: searching one while another thread replaces it would find another clip.
+        self._lock = threading.RLock()
+        # Shards, by their number. A number is never given to another shard.
         self._names: list[str] = []
-        self._numbers: dict[str, int] = {}
         self._sizes: list[int] = []
-        self._ids: Ids = np.zeros((0, 2), np.int64)
-        self._where: NDArray[np.int32] = np.zeros((0, 2), np.int32)
-        """Shard and number of windows of each id."""
-        self._lately: dict[bytes, tuple[int, int]] = {}
-        """Likewise, of shards that are not in the index."""
-        self._shards_lately = 0
-        self._open: OrderedDict[str, Any] = OrderedDict()
-        self._read_index()
+        self._numbers: dict[str, int] = {}
+        # The table: keys [N, 2], sorted, and shard and number of windows of each, [N, 2].
+        self._keys: Ids = np.zeros((0, 2), np.int64)
+        self._locations: NDArray[np.int32] = np.zeros((0, 2), np.int32)
+        # The same for clips in shards that are not in the table yet.
+        self._recent: dict[bytes, Location] = {}
+        self._num_recent_shards = 0
+        self._open: OrderedDict[int, Any] = OrderedDict()
+
+        self._read_table()
         self.refresh()
-        if self._shards_lately > FOLDED or len(self._lately) > CLIPS_FOLDED:
-            self._fold()  # so that the next process finds it
+        if self._num_recent_shards > MERGED_SHARDS or len(self._recent) > MERGED_CLIPS:
+            self._merge()  # so that the next process opens it at once
 
     def __getstate__(self) -> dict[str, Any]:
-        """For another process, which opens shards of its own."""
-        return {**self.__dict__, "_open": OrderedDict()}
+        """Leave out what another process must have of its own: the lock, and open shards."""
+        state = {**self.__dict__, "_open": OrderedDict()}
+        del state["_lock"]
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._lock = threading.RLock()
 
     def __len__(self) -> int:
-        return len(self._ids) + len(self._lately)
+        with self._lock:
+            return len(self._keys) + len(self._recent)
 
-    def find(self, key: str) -> tuple[int, int] | None:
-        """Shard and number of windows of a clip."""
-        name = clip_id(key)
-        if name in self._lately:
-            return self._lately[name]
-        row = int(find(self._ids, as_ids(name))[0])
-        return (int(self._where[row, 0]), int(self._where[row, 1])) if row >= 0 else None
+    def find(self, key: bytes) -> Location | None:
+        """Return where a clip is; None if it is in no shard."""
+        with self._lock:
+            if key in self._recent:
+                return self._recent[key]
+            row = int(find(self._keys, as_ids(key))[0])
+            return Location(*self._locations[row].tolist()) if row >= 0 else None
 
-    def have(self, ids: Ids) -> NDArray[np.bool_]:
-        """Which of some clips, [N, 2], are there: [N]."""
-        there = find(self._ids, ids) >= 0
-        if self._lately:
-            lately = as_ids(b"".join(self._lately))
-            there |= find(np.asfortranarray(lately[latest(lately)]), ids) >= 0
-        return there
+    def have(self, keys: Ids) -> NDArray[np.bool_]:
+        """Return which clips are in a shard, [N], by their keys [N, 2]."""
+        with self._lock:
+            is_there = find(self._keys, keys) >= 0
+            if self._recent:
+                recent = as_ids(b"".join(self._recent))
+                is_there |= find(np.asfortranarray(recent[latest(recent)]), keys) >= 0
+            return is_there
 
-    def keys(self) -> Iterator[str]:
-        """The keys of all clips, read from the shards."""
+    def keys(self) -> Iterator[bytes]:
+        """Yield the keys of all clips, read from the shards."""
         for number in range(len(self._names)):
-            yield from dict.fromkeys(name.partition("/")[0] for name in self.shard(number).keys())  # noqa: SIM118
+            yield from _clips(self.shard(number))
 
     def shard(self, number: int) -> Any:
-        """An open shard.
+        """Return an open shard.
 
         Raises:
             OSError: it is gone, or cannot be read.
             SafetensorError: likewise.
         """
-        name = self._names[number]
-        if name not in self._open:
-            self._open[name] = safe_open(self.folder / name, framework="pt")
-            if len(self._open) > OPEN:
-                self._open.popitem(last=False)
-        self._open.move_to_end(name)
-        return self._open[name]
+        with self._lock:
+            if number not in self._open:
+                self._open[number] = safe_open(self.folder / self._names[number], framework="pt")
+                if len(self._open) > OPEN_SHARDS:
+                    self._open.popitem(last=False)
+            self._open.move_to_end(number)
+            return self._open[number]
 
     def refresh(self) -> None:
         """Look for shards that were written since; a damaged one is set aside."""
-        for path in sorted(self.folder.glob("*.safetensors")):
-            if path.name not in self._numbers:
-                self._add(path)
-        if self._shards_lately > max(FOLDED, len(self._names) // 4):
-            self._fold()
+        with self._lock:
+            for path in sorted(self.folder.glob("*.safetensors")):
+                if path.name not in self._numbers:
+                    self._add(path)
+            if self._num_recent_shards > max(MERGED_SHARDS, len(self._names) // 4):
+                self._merge()
 
     def _add(self, path: Path) -> None:
-        number = len(self._names)
-        self._names.append(path.name)
+        """Take in one shard, or set it aside if it is damaged."""
         try:
-            names, size = list(self.shard(number).keys()), path.stat().st_size
+            with safe_open(path, framework="pt") as shard:
+                clips = _clips(shard)
+            size = path.stat().st_size
         except (OSError, SafetensorError):
-            self._names.pop()
-            self._open.pop(path.name, None)
             set_aside(path)
             return
-        self._numbers[path.name] = number
+
+        number = len(self._names)
+        self._names.append(path.name)
         self._sizes.append(size)
-        self._shards_lately += 1
-        for name in names:
-            key, _, place = name.partition("/")
-            self._lately[clip_id(key)] = (number, int(place.partition("of")[2]))
+        self._numbers[path.name] = number
+        self._num_recent_shards += 1
+        for key, num_windows in clips.items():
+            self._recent[key] = Location(number, num_windows)
 
-    def _fold(self) -> None:
-        """Take what was read lately into the index, and write it."""
-        ids = np.concatenate([self._ids, as_ids(b"".join(self._lately))])
-        lately = np.array(list(self._lately.values()), np.int32).reshape(-1, 2)
-        rows = latest(ids)
-        self._ids, self._where = np.asfortranarray(ids[rows]), np.concatenate([self._where, lately])[rows]
-        self._lately, self._shards_lately = {}, 0
-        names, sizes = np.array(self._names), np.array(self._sizes)
-        write_table(self.folder / INDEX, {"names": names, "sizes": sizes, "ids": self._ids, "where": self._where})
+    def _merge(self) -> None:
+        """Take the recent shards into the table, and write it."""
+        keys = np.concatenate([self._keys, as_ids(b"".join(self._recent))])
+        recent = np.array(list(self._recent.values()), np.int32).reshape(-1, 2)
+        rows = latest(keys)
+        self._keys = np.asfortranarray(keys[rows])
+        self._locations = np.concatenate([self._locations, recent])[rows]
+        self._recent, self._num_recent_shards = {}, 0
 
-    def _read_index(self) -> None:
-        """What the index says of shards that are as they were."""
-        index = read_table(self.folder / INDEX, ("names", "sizes", "ids", "where"))
-        if index is None:
+        table = {
+            "names": np.array(self._names),
+            "sizes": np.array(self._sizes),
+            "keys": self._keys,
+            "locations": self._locations,
+        }
+        write_table(self.folder / INDEX, table)
+
+    def _read_table(self) -> None:
+        """Read the table, without shards that are gone or have changed."""
+        table = read_table(self.folder / INDEX, ("names", "sizes", "keys", "locations"))
+        if table is None:
             return
-        names, sizes, ids, where = index["names"].tolist(), index["sizes"].tolist(), index["ids"], index["where"]
-        kept = [_size(self.folder / name) == size for name, size in zip(names, sizes, strict=True)]
-        if not all(kept):
-            rows = np.array(kept)[where[:, 0]]
-            ids, where = np.asfortranarray(ids[rows]), where[rows]
-            where[:, 0] = (np.cumsum(kept) - 1)[where[:, 0]]
-        self._names = [name for name, there in zip(names, kept, strict=True) if there]
-        self._sizes = [size for size, there in zip(sizes, kept, strict=True) if there]
-        self._numbers = {name: number for number, name in enumerate(self._names)}
-        self._ids, self._where = ids, where
+
+        names, sizes = table["names"].tolist(), table["sizes"].tolist()
+        is_same = np.array([_size(self.folder / name) == size for name, size in zip(names, sizes, strict=True)], bool)
+        keys, locations = table["keys"], table["locations"]
+        if not is_same.all():
+            rows = is_same[locations[:, 0]]
+            keys, locations = np.asfortranarray(keys[rows]), locations[rows]
+            # The shards that stay are numbered anew, without gaps.
+            locations[:, 0] = (np.cumsum(is_same) - 1)[locations[:, 0]]
+
+        for name, size, stays in zip(names, sizes, is_same, strict=True):
+            if stays:
+                self._numbers[name] = len(self._names)
+                self._names.append(name)
+                self._sizes.append(size)
+        self._keys, self._locations = keys, locations
+
+
+def window_name(key: bytes, index: int, count: int) -> str:
+    """Return the name in a shard of one of the `count` windows of a clip."""
+    return f"{key.hex()}/{index}of{count}"
+
+
+def read_window_name(name: str) -> tuple[bytes, int, int] | None:
+    """Return key, index and count, as they were given to `window_name`; None for a name of another form."""
+    match = WINDOW.fullmatch(name)
+    return (bytes.fromhex(match["key"]), int(match["index"]), int(match["count"])) if match else None
 
 
 def set_aside(path: Path) -> bool:
-    """Rename a damaged shard, so that its clips are encoded again; False where nothing can be written."""
+    """Rename a damaged shard, so that its clips are encoded again; return False where nothing can be written."""
     try:
         path.rename(path.with_suffix(".damaged"))
     except FileNotFoundError:  # another process has set it aside
@@ -160,12 +208,18 @@ def set_aside(path: Path) -> bool:
     return True
 
 
-def clip_id(key: str) -> bytes:
-    """The id of a clip's key: a whole file's is its digest itself."""
-    return bytes.fromhex(key) if DIGEST.fullmatch(key) else id_of(key)
+def _clips(shard: Any) -> dict[bytes, int]:
+    """Return the number of windows of each clip in an open shard."""
+    clips: dict[bytes, int] = {}
+    for name in shard.keys():  # noqa: SIM118  # it is no dictionary
+        window = read_window_name(name)
+        if window is not None:
+            clips[window[0]] = window[2]
+    return clips
 
 
 def _size(path: Path) -> int:
+    """Return the size of a file in bytes; -1 if it is gone."""
     try:
         return path.stat().st_size
     except OSError:

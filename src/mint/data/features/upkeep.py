@@ -1,4 +1,4 @@
-"""Care of the feature cache: `verify` reads everything that is in it, `prune` removes what is no longer wanted.
+"""Upkeep of the feature cache: `verify_cache` reads everything in it, `prune_cache` removes what is no longer wanted.
 
 Both may run beside writers and readers: shards are never changed, only set aside, or replaced by new ones first.
 """
@@ -6,50 +6,58 @@ Both may run beside writers and readers: shards are never changed, only set asid
 from __future__ import annotations
 
 import random
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from mint.data.features.cache import CHECKSUM, FeatureCache, checksum, clip_key, decode, encode_batch
+from mint.data.features.cache import CHECKSUM, FeatureCache, checksum, clip_key, part_key
+from mint.data.features.encode import SECONDS_AT_ONCE, decode, encode_clips, num_samples, read_ahead
 from mint.data.features.file_digests import Digests
-from mint.data.features.shard_index import set_aside
+from mint.data.features.shard_index import read_window_name, set_aside
 from mint.types import AudioEncoder, Example, MintError
 
 SAMPLE = 8
-"""Clips that are encoded again."""
+"""Clips that are encoded again, unless all are."""
 TOLERANCE = 0.01
 """Share of the largest feature by which a clip that is encoded again, perhaps on another machine, may differ."""
 
 
 @dataclass
 class Verified:
-    """What verifying a cache came to."""
+    """Result of verifying a cache."""
 
     shards: int = 0
     clips: int = 0
-    """Clips of the manifests that are in the cache."""
+    """Clips of the examples that are in the cache."""
     missing: list[str] = field(default_factory=list)
     """Ids of those that are not, or that cannot be read."""
+    others: int = 0
+    """Clips in the cache that the examples do not name: of these only the checksums can be checked."""
     damaged: list[str] = field(default_factory=list)
     """Shards with the reason; those that were set aside have left their clips missing."""
-    without_checksum: int = 0
-    """Shards of earlier versions: only their shape and that they are finite was checked."""
+    checked: int = 0
+    """Clips whose file was read and encoded again."""
     wrong: list[str] = field(default_factory=list)
     """Ids of clips whose features are not what the encoder gives."""
+    wrong_digests: list[str] = field(default_factory=list)
+    """Ids of clips whose file was recorded with the digest of other bytes; the record is corrected."""
+    kept: str = ""
+    """Why wrong features could not be removed; otherwise they were."""
 
     def sound(self) -> bool:
-        """Whether what is in the cache is right; clips may be missing."""
-        return not self.damaged and not self.wrong
+        """Return whether everything that was looked at in the cache is right; clips may be missing."""
+        return not (self.damaged or self.wrong or self.wrong_digests)
 
 
 @dataclass
 class Pruned:
-    """What pruning a cache came to."""
+    """Result of pruning a cache."""
 
     kept: int = 0
     removed: int = 0
@@ -58,33 +66,57 @@ class Pruned:
 
 
 def verify_cache(
-    cache: FeatureCache, encoder: AudioEncoder, examples: Sequence[Example], max_seconds: float
+    cache: FeatureCache,
+    encoder: AudioEncoder,
+    examples: Sequence[Example],
+    max_seconds: float,
+    check_all: bool = False,
+    progress: Callable[[Sequence[Example]], Iterable[Example]] = iter,
 ) -> Verified:
-    """Read all shards, look for the clips of some examples, and encode a few of them again.
+    """Read all shards, look for the clips of some examples, and encode a few of them, or all, again.
 
-    A shard that is damaged is set aside, so that the next filling encodes its clips anew.
+    A checksum tells whether a shard is as it was written; only encoding tells whether the right features were written.
+    What is wrong goes, so that the next filling of the cache encodes it again: a damaged shard is set aside, wrong
+    features are removed, and the wrong digest of a file is corrected.
+
+    Args:
+        cache: the cache of this encoder.
+        encoder: the frozen encoder.
+        examples: the clips to look for.
+        max_seconds: longest window.
+        check_all: read and encode all clips of the examples again, not only a few.
+        progress: wraps the clips that are encoded again, to show how far it is.
     """
     result = Verified()
     for path in sorted(cache.folder.glob("*.safetensors")):
         result.shards += 1
-        problem = _check_shard(path, encoder.width, result)
+        problem = _check_shard(path, encoder.width)
         if problem:
             done = "set aside" if set_aside(path) else "it cannot be set aside here"
             result.damaged.append(f"{path.name}: {problem}; {done}")
-    opened = FeatureCache(cache.root, cache.identity)
-    there: list[Example] = []
+
+    # Opened anew, as the shards that were set aside are gone.
+    opened = FeatureCache(cache.root, cache.identity, cache.dtype)
+    present: list[Example] = []
+    keys: set[bytes] = set()
     for example in examples:
-        key = _key(example, cache.digests)
-        if key is None or key not in opened:
-            result.missing.append(example.id)
+        key = _key(example, opened.digests)
+        if key is not None and key in opened:
+            present.append(example)
+            keys.add(key)
         else:
-            there.append(example)
-    result.clips = len(there)
-    for example in random.Random(0).sample(there, min(SAMPLE, len(there))):
-        key = clip_key(example)  # of the bytes as they are now, whatever is remembered of them
-        if key not in opened or not _same_features(opened.read(key), encoder, example, max_seconds):
-            result.wrong.append(example.id)
-    cache.digests.save()
+            result.missing.append(example.id)
+    result.clips = len(present)
+    result.others = len(set(opened) - keys)
+
+    chosen = present if check_all else random.Random(0).sample(present, min(SAMPLE, len(present)))
+    wrong = _check_clips(opened, encoder, progress(chosen), max_seconds, result)
+    opened.digests.save()
+    if wrong:
+        try:
+            _remove(opened, lambda key: key not in wrong)
+        except (MintError, OSError) as error:
+            result.kept = str(error)
     return result
 
 
@@ -96,31 +128,119 @@ def prune_cache(cache: FeatureCache, examples: Sequence[Example]) -> Pruned:
     """
     wanted = {clip_key(example, cache.digests) for example in examples}
     cache.digests.save()
-    result = Pruned()
-    placed: set[str] = set()
-    for path in sorted(cache.folder.glob("*.safetensors")):
-        with suppress(FileNotFoundError):  # another process prunes too
-            _prune_shard(cache, path, wanted, placed, result)
+    result = _remove(cache, wanted.__contains__)
     for path in cache.folder.glob("*.damaged"):
-        with suppress(FileNotFoundError):
+        with suppress(FileNotFoundError):  # another process prunes too
             result.freed_bytes += path.stat().st_size
             path.unlink()
     return result
 
 
-def _prune_shard(cache: FeatureCache, path: Path, wanted: Collection[str], placed: set[str], result: Pruned) -> None:
-    """Keep, rewrite or remove one shard; `placed` are the clips that other shards hold already."""
+def _check_clips(
+    cache: FeatureCache, encoder: AudioEncoder, examples: Iterable[Example], max_seconds: float, result: Verified
+) -> set[bytes]:
+    """Read and encode some clips again, whatever is remembered of their files; return the keys of wrong features."""
+
+    def read(example: Example) -> tuple[bytes, bool, list[Any]] | MintError:
+        try:
+            digest, is_right = cache.digests.check(example.audio)
+            key = part_key(digest, example.start, example.duration)
+            return key, is_right, decode(example, encoder.sample_rate, max_seconds)
+        except OSError as error:
+            return MintError(str(error))
+        except MintError as error:
+            return error
+
+    wrong: set[bytes] = set()
+    names: dict[bytes, list[str]] = {}  # ids of the examples of each clip that is checked
+    waiting: dict[bytes, list[Any]] = {}  # windows [S] of clips that wait to be encoded
+
+    def compare() -> None:
+        for key, expected in encode_clips(encoder, waiting).items():
+            if not _is_same(cache.read(key), expected):
+                wrong.add(key)
+        waiting.clear()
+
+    for example, clip in read_ahead(examples, read):
+        if isinstance(clip, MintError):
+            result.missing.append(example.id)
+            result.clips -= 1
+            continue
+        key, is_right, windows = clip
+        result.checked += 1
+        if not is_right:
+            result.wrong_digests.append(example.id)
+        if key not in names and key in cache:  # with another digest the clip may be missing
+            waiting[key] = windows
+        names.setdefault(key, []).append(example.id)
+        if num_samples(waiting.values()) >= SECONDS_AT_ONCE * encoder.sample_rate:
+            compare()
+    compare()
+    result.wrong += [name for key, ids in names.items() if key in wrong for name in ids]
+    return wrong
+
+
+def _key(example: Example, digests: Digests) -> bytes | None:
+    """Return the key of a clip; None if its file cannot be read."""
+    try:
+        return clip_key(example, digests)
+    except MintError:
+        return None
+
+
+def _check_shard(path: Path, width: int) -> str:
+    """Return what is wrong with a shard, or nothing."""
+    try:
+        tensors = _read_shard(path)
+        with safe_open(path, framework="pt") as shard:
+            stated = (shard.metadata() or {}).get(CHECKSUM)
+    except (OSError, SafetensorError) as error:
+        return f"it cannot be read ({error})"
+    if stated != checksum(tensors):
+        return "its features are not those that were written"
+    for name, tensor in tensors.items():
+        if tensor.ndim != 2 or tensor.shape[1] != width or not torch.isfinite(tensor).all():
+            return f"{name} has the shape {tuple(tensor.shape)} or values that are not finite"
+    return ""
+
+
+def _is_same(windows: Sequence[Tensor], expected: Sequence[Tensor]) -> bool:
+    """Return whether the windows [T, D] of a clip are what the encoder gives, up to rounding."""
+    if len(windows) != len(expected):
+        return False
+    for window, other in zip(windows, expected, strict=True):
+        if window.shape != other.shape:
+            return False
+        if bool((window - other).abs().max() > TOLERANCE * (1e-3 + other.abs().max())):
+            return False
+    return True
+
+
+def _remove(cache: FeatureCache, is_wanted: Callable[[bytes], bool]) -> Pruned:
+    """Remove the features of all clips that are not wanted; of clips that are in several shards, one stays."""
+    result = Pruned()
+    written: set[bytes] = set()  # clips that an earlier shard keeps
+    for path in sorted(cache.folder.glob("*.safetensors")):
+        with suppress(FileNotFoundError):  # another process prunes too
+            _rewrite(cache, path, is_wanted, written, result)
+    return result
+
+
+def _rewrite(
+    cache: FeatureCache, path: Path, is_wanted: Callable[[bytes], bool], written: set[bytes], result: Pruned
+) -> None:
+    """Keep, write again or remove one shard, and note the clips that stay in `written`."""
     size = path.stat().st_size
     tensors = _read_shard(path)
-    clips: dict[str, list[Tensor]] = {}
-    for key, window in _windows(tensors):
-        clips.setdefault(key, []).append(window)
-    kept = {key: windows for key, windows in clips.items() if key in wanted and key not in placed}
-    placed.update(kept)
+    clips = _clips(tensors)
+    kept = {key: windows for key, windows in clips.items() if is_wanted(key) and key not in written}
+    written.update(kept)
     result.kept += len(kept)
     result.removed += len(clips) - len(kept)
-    if len(kept) == len(clips):
+    if sum(map(len, kept.values())) == len(tensors):
         return
+
+    # What stays is written first: no clip is missing in between.
     if kept:
         cache.write(kept)
         size -= sum(window.numel() * window.element_size() for windows in kept.values() for window in windows)
@@ -129,50 +249,17 @@ def _prune_shard(cache: FeatureCache, path: Path, wanted: Collection[str], place
 
 
 def _read_shard(path: Path) -> dict[str, Tensor]:
+    """Return all tensors of a shard by name."""
     with safe_open(path, framework="pt") as shard:
-        return {name: shard.get_tensor(name) for name in shard.keys()}  # noqa: SIM118
+        return {name: shard.get_tensor(name) for name in shard.keys()}  # noqa: SIM118  # it is no dictionary
 
 
-def _windows(tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
-    """Key and features of each window, in the order of the windows."""
-
-    def place(name: str) -> tuple[str, int]:
-        key, _, window = name.partition("/")
-        return key, int(window.partition("of")[0])
-
-    for name in sorted(tensors, key=place):
-        yield place(name)[0], tensors[name]
-
-
-def _check_shard(path: Path, width: int, result: Verified) -> str:
-    """What is wrong with a shard, or nothing."""
-    try:
-        tensors = _read_shard(path)
-        with safe_open(path, framework="pt") as shard:
-            stated = (shard.metadata() or {}).get(CHECKSUM)
-    except (OSError, SafetensorError) as error:
-        return f"it cannot be read ({error})"
-    if stated is None:
-        result.without_checksum += 1
-    elif stated != checksum(tensors):
-        return "its features are not those that were written"
+def _clips(tensors: Mapping[str, Tensor]) -> dict[bytes, list[Tensor]]:
+    """Return the windows of each clip of a shard, in their order."""
+    windows: dict[bytes, dict[int, Tensor]] = {}
     for name, tensor in tensors.items():
-        if tensor.ndim != 2 or tensor.shape[1] != width or not torch.isfinite(tensor).all():
-            return f"{name} has the shape {tuple(tensor.shape)} or values that are not finite"
-    return ""
-
-
-def _same_features(windows: Sequence[Tensor], encoder: AudioEncoder, example: Example, max_seconds: float) -> bool:
-    """Whether features are what the encoder gives, up to rounding."""
-    expected = encode_batch(encoder, decode(example, encoder.sample_rate, max_seconds))
-    return len(windows) == len(expected) and all(
-        ours.shape == other.shape and bool((ours - other).abs().max() <= TOLERANCE * (1e-3 + other.abs().max()))
-        for ours, other in zip(windows, expected, strict=True)
-    )
-
-
-def _key(example: Example, digests: Digests) -> str | None:
-    try:
-        return clip_key(example, digests)
-    except MintError:
-        return None
+        parsed = read_window_name(name)
+        if parsed is not None:
+            key, index, _ = parsed
+            windows.setdefault(key, {})[index] = tensor
+    return {key: [by_index[index] for index in sorted(by_index)] for key, by_index in windows.items()}
