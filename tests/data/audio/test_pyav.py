@@ -81,11 +81,29 @@ def test_what_libsndfile_reads_is_left_to_it(tmp_path: Path, monkeypatch: pytest
     assert len(load_audio(tmp_path / "clip.m4a", RATE)) == RATE
 
 
+@pytest.mark.parametrize("suffix", [".mp3", ".wav", ".flac", ".MP4", ".txt", ""])
+@pytest.mark.parametrize("kind", FORMATS)
+def test_under_any_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, suffix: str) -> None:
+    """It is read as what it is, and where PyAV is missing it is called that."""
+    right, wrong = tmp_path / f"right.{kind}", tmp_path / f"wrong{suffix}"
+    for path in (right, wrong):
+        path.write_bytes(CONTENT[kind])
+    np.testing.assert_array_equal(load_audio(wrong, RATE), load_audio(right, RATE))
+    assert probe(wrong) == probe(right)
+    with tarfile.open(tmp_path / "0.tar", "w") as shard:
+        shard.add(wrong, "a.mp3")
+    np.testing.assert_array_equal(load_audio(tmp_path / "0.tar::a.mp3", RATE), load_audio(right, RATE))
+    monkeypatch.setattr(video, "is_installed", lambda: False)
+    name = {"m4a": "MPEG-4", "mp4": "MPEG-4", "aac": "AAC", "webm": "Matroska or WebM", "mkv": "Matroska or WebM"}[kind]
+    with pytest.raises(MintError, match=rf"wrong{suffix}: {name} is read with PyAV; `pip install"):
+        load_audio(wrong, RATE)
+
+
 def test_without_pyav_the_error_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "clip.m4a"
     path.write_bytes(CONTENT["m4a"])
     monkeypatch.setattr(video, "is_installed", lambda: False)
-    with pytest.raises(MintError, match=r"clip\.m4a: \.m4a is read with PyAV; `pip install 'mint-audio\[video\]'`, or"):
+    with pytest.raises(MintError, match=r"clip\.m4a: MPEG-4 is read with PyAV; `pip install 'mint-audio\[video\]'`,"):
         load_audio(path, RATE)
 
 

@@ -29,25 +29,31 @@ RUN_UP_SECONDS = 1
 
 
 def is_installed() -> bool:
-    """Whether PyAV is."""
+    """Return whether PyAV is installed."""
     return importlib.util.find_spec("av") is not None
 
 
 @contextmanager
-def open_sound(path: Path, file: BinaryIO, cure: str) -> Iterator[Sound]:
-    """Open the first sound track of a file; `path` and `cure` are for errors.
+def open_sound(path: Path, file: BinaryIO, kind: str, cure: str) -> Iterator[SoundTrack]:
+    """Open the first sound track of a file.
+
+    Args:
+        path: its name, for errors.
+        file: its bytes.
+        kind: the format or the suffix, for errors.
+        cure: what to do where it cannot be read, for errors.
 
     Raises:
         MintError: PyAV is not installed, there is no sound, or, also while it is read, it cannot be decoded.
     """
     if not is_installed():
-        raise MintError(f"{path}: {path.suffix} is read with PyAV; `pip install 'mint-audio[video]'`, or {cure}")
+        raise MintError(f"{path}: {kind} is read with PyAV; `pip install 'mint-audio[video]'`, or {cure}")
     av = importlib.import_module("av")
     try:
         with av.open(file, options={"format_whitelist": CONTAINERS}, metadata_errors="ignore") as container:
             if not container.streams.audio:
                 raise MintError(f"{path}: there is no sound in it; give another file")
-            yield Sound(container, av.AudioResampler(format="fltp"))
+            yield SoundTrack(container, av.AudioResampler(format="fltp"))
     except MintError:
         raise
     except (av.FFmpegError, ValueError, EOFError) as error:
@@ -55,46 +61,47 @@ def open_sound(path: Path, file: BinaryIO, cure: str) -> Iterator[Sound]:
         raise MintError(f"{path}: not audio that can be decoded ({reason}); {cure}") from None
 
 
-class Sound:
-    """As much of `soundfile.SoundFile` as is used here: `seek` once, then `read` once."""
+class SoundTrack:
+    """The sound track of an open file, of which one part is read."""
 
     def __init__(self, container: Any, resampler: Any) -> None:
         self._container, self._resampler = container, resampler
         self._stream = stream = container.streams.audio[0]
+
         length, unit = stream.duration, stream.time_base
         if container.format.name == "aac":  # no header says how long it is
             length = sum(packet.duration or 0 for packet in container.demux(stream))
             container.seek(0)
         if length is None:
             length, unit = container.duration, Fraction(1, 1_000_000)
+
         frames = container.decode(stream)
         if (first := next(frames, None)) is None:
             raise EOFError("no sound in its sound track")
-        self._decoded, self._begin, self._offset = chain([first], frames), first.pts, 0
+        self._decoded, self._begin = chain([first], frames), first.pts
         self.samplerate: int = first.sample_rate
         self.channels: int = first.layout.nb_channels
         self.frames: int = sys.maxsize if length is None else round(length * unit * self.samplerate)
 
-    def seek(self, frame: int) -> None:
-        """Where to read from."""
-        self._offset = frame
-
-    def read(self, frames: int, dtype: str = "float32", always_2d: bool = True) -> NDArray[np.float32]:
-        """[S, channels] of at most so many samples; below 0: all."""
-        end = sys.maxsize if frames < 0 else self._offset + frames
+    def read(self, first: int, count: int) -> NDArray[np.float32]:
+        """Decode at most `count` samples from the sample `first` on, [S, channels]."""
+        end = first + count
         decoded: Iterable[Any] = self._decoded
-        place: int | None = 0
-        run_up = self._offset - RUN_UP_SECONDS * self.samplerate
-        if run_up > 0 and self._begin is not None and self._stream.time_base == Fraction(1, self.samplerate):
+        position: int | None = 0
+        run_up = first - RUN_UP_SECONDS * self.samplerate
+        counts_samples = self._stream.time_base == Fraction(1, self.samplerate)
+        if run_up > 0 and self._begin is not None and counts_samples:
             self._container.seek(self._begin + run_up, stream=self._stream)
-            decoded, place = self._container.decode(self._stream), None
-        parts = [np.zeros((self.channels, 0), np.float32)]
+            decoded, position = self._container.decode(self._stream), None
+
+        pieces = [np.zeros((self.channels, 0), np.float32)]
         for frame in decoded:
-            place = frame.pts - self._begin if place is None else place
-            if place >= end:
+            if position is None:  # the stamp of the frame to which the container went says where it lies
+                position = frame.pts - self._begin
+            if position >= end:
                 break
-            if place + frame.samples > self._offset:
-                for piece in self._resampler.resample(frame):
-                    parts.append(piece.to_ndarray()[:, max(0, self._offset - place) : end - place])
-            place += frame.samples
-        return np.concatenate(parts, axis=1).T
+            if position + frame.samples > first:
+                for piece in self._resampler.resample(frame):  # [channels, samples of the frame]
+                    pieces.append(piece.to_ndarray()[:, max(0, first - position) : end - position])
+            position += frame.samples
+        return np.concatenate(pieces, axis=1).T  # [S, channels]
