@@ -17,12 +17,10 @@ from torch.nn import functional
 
 from mint import Mint, builders, inference, predict
 from mint.builders.encoder import build_encoder
-from mint.builders.language import build_language
-from mint.builders.stages import load_stage2
-from mint.config import LanguageConfig, load_recipe
+from mint.builders.stages import load_trained
+from mint.config import load_recipe
 from mint.data.features.prepare import prepare_features, read_examples
 from mint.inference import Method
-from mint.run_folder import load_tokenizer
 from mint.types import Clip, MintError
 from tiny_runs import LABELS, RATE, train_both, train_recipe, write_corpus
 
@@ -110,15 +108,15 @@ def test_the_same_answers_as_in_evaluation(mint: Mint, run: Path, paths: list[Pa
     encoder = build_encoder(load_recipe(run / "stage2" / "recipe.yaml").encoder)
     features = prepare_features(encoder, examples)
     clips = [features.windows(example) for example in examples]
-    stage2 = load_stage2(run / "stage2", build_language(LanguageConfig(family="tiny")))
-    tokenizer = load_tokenizer(run / "stage2")
-    sums, counts = predict.rank_vocabulary(stage2, tokenizer, clips, "The pitch is", NAMES, 40)
+    stage2 = load_trained({2: run / "stage2"}, "cpu").stage2
+    assert stage2 is not None
+    sums, counts = predict.rank_vocabulary(stage2, clips, "The pitch is", NAMES)
     audio = [example.audio for example in examples]
     found = mint.classify(audio, NAMES, prompt="The pitch is")
     means = mint.classify(audio, NAMES, prompt="The pitch is", scoring="mean")
     assert [list(scores.values()) for scores in found] == sums.tolist()
     assert [list(scores.values()) for scores in means] == (sums / counts).tolist()
-    assert mint.caption(audio) == predict.generate(stage2, tokenizer, clips, "Generate audio caption:", 40)
+    assert mint.caption(audio) == predict.generate(stage2, clips, "Generate audio caption:")
 
 
 def test_generation_options_reach_the_language_model(mint: Mint, paths: list[Path]) -> None:

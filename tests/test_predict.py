@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from mint import predict
-from mint.evaluation.evaluate import Trained
-from mint.evaluation.evaluate_run import load_trained
+from mint.builders.stages import Trained, load_trained
 from mint.evaluation.settings import Decoding
+from mint.run_folder import find_stages
 from mint.types import CAPTION_PROMPT
 from tiny_runs import train_both
 
@@ -22,7 +22,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trained]:
     place = tmp_path_factory.mktemp("run")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MINT_CACHE", str(place / "cache"))
-        yield load_trained(train_both(place, max_steps=2))
+        yield load_trained(find_stages(train_both(place, max_steps=2)))
 
 
 class Stored(Sequence[Any]):
@@ -44,7 +44,7 @@ class Stored(Sequence[Any]):
 def clips(trained: Trained) -> list[list[Tensor]]:
     """Five clips of different lengths, one of three windows."""
     assert trained.stage2 is not None
-    width = trained.stage2.bridge.audio_norm.normalized_shape[0]
+    width = trained.stage2.model.bridge.audio_norm.normalized_shape[0]
     generator = torch.Generator().manual_seed(0)
     lengths = [[9], [4], [12, 5, 7], [6], [3]]
     return [[torch.randn(length, width, generator=generator) for length in windows] for windows in lengths]
@@ -54,15 +54,7 @@ def texts(
     trained: Trained, clips: Sequence[Any], decoding: Decoding, prompt: str = CAPTION_PROMPT, **options: Any
 ) -> list[str]:
     assert trained.stage2 is not None
-    return predict.generate(
-        trained.stage2,
-        trained.tokenizer,
-        clips,
-        prompt,
-        trained.max_tokens,
-        **decoding.options(),
-        **options,
-    )
+    return predict.generate(trained.stage2, clips, prompt, **decoding.options(), **options)
 
 
 def test_clips_are_read_some_at_a_time_and_give_the_same(
@@ -70,15 +62,15 @@ def test_clips_are_read_some_at_a_time_and_give_the_same(
 ) -> None:
     assert trained.stage1 is not None
     assert trained.stage2 is not None
-    more: Any = ("The pitch is", ["low", "high"], trained.max_tokens)
+    more: Any = ("The pitch is", ["low", "high"])
     embedded = predict.embed_clips(trained.stage1, clips)
-    scores, _ = predict.rank_vocabulary(trained.stage2, trained.tokenizer, clips, *more)
+    scores, _ = predict.rank_vocabulary(trained.stage2, clips, *more)
     said = texts(trained, clips, Decoding(max_tokens=5))
     monkeypatch.setattr(predict, "CLIPS_AT_ONCE", 2)
     stored = Stored(clips)
     torch.testing.assert_close(predict.embed_clips(trained.stage1, stored), embedded, atol=1e-5, rtol=0)
     assert stored.reads == [0, 1, 2, 3, 4]
-    some, _ = predict.rank_vocabulary(trained.stage2, trained.tokenizer, Stored(clips), *more)
+    some, _ = predict.rank_vocabulary(trained.stage2, Stored(clips), *more)
     torch.testing.assert_close(some, scores, atol=1e-4, rtol=0)
     assert texts(trained, Stored(clips), Decoding(max_tokens=5)) == said
 
@@ -110,7 +102,7 @@ def test_beam_search_finds_what_greedy_decoding_misses(trained: Trained, clips: 
     missed = {prompt: pair for prompt, pair in pairs.items() if pair[0] != pair[1] and "\ufffd" not in "".join(pair)}
     assert missed
     for prompt, pair in missed.items():
-        sums, _ = predict.rank_vocabulary(trained.stage2, trained.tokenizer, single, prompt, pair, trained.max_tokens)
+        sums, _ = predict.rank_vocabulary(trained.stage2, single, prompt, pair)
         assert sums[0, 1] >= sums[0, 0]
 
 

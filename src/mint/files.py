@@ -70,6 +70,25 @@ def write_json(path: Path, value: Any) -> None:
     write_whole(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
+def check_writable(path: Path) -> None:
+    """Refuse a path to which no file can be written, before the work whose result it is to hold.
+
+    Its folder is created where it is not there.
+
+    Raises:
+        MintError: it is a folder, or its folder cannot be created or written.
+    """
+    if path.is_dir():
+        raise MintError(f"{path} is a folder; give the path of a file")
+    trial = path.with_name(f".{path.name}.{_host()}-{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        trial.touch()
+        trial.unlink()
+    except OSError as error:
+        raise MintError(f"{path} cannot be written ({error.strerror or error}); give another path") from None
+
+
 def clear_abandoned(folder: Path) -> None:
     """Remove the half-written files in a folder whose writer does not live any more."""
     for path in folder.glob(".*.tmp"):

@@ -13,9 +13,8 @@ import re
 import reprlib
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, Literal, TypeVar, get_args, overload
+from typing import Any, Literal, TypeVar, get_args, overload
 
 import torch
 from huggingface_hub import snapshot_download
@@ -24,7 +23,7 @@ from torch import Tensor, nn
 from mint import hub, predict
 from mint.builders.encoder import build_encoder
 from mint.builders.language import build_language
-from mint.builders.stages import load_stage1, load_stage2
+from mint.builders.stages import TrainedStage, load_stage1, load_stage2
 from mint.config import Recipe
 from mint.data.audio.decode import AudioSource, load_windows
 from mint.data.features.encode import encode_samples
@@ -53,16 +52,6 @@ imports of transformers.
 """
 
 
-@dataclass(frozen=True)
-class Stage(Generic[Model]):
-    """A trained stage with what its input needs."""
-
-    model: Model
-    tokenizer: Any
-    max_tokens: int
-    max_seconds: float
-
-
 class Mint:
     """A trained model: stage 1 (embeddings, similarity), stage 2 (text), or both.
 
@@ -82,8 +71,8 @@ class Mint:
         self.folders = folders
         self.device = checked_device(device)
         self._recipes: dict[int, Recipe] = {n: load_run_recipe(path) for n, path in folders.items()}
-        self._stage1: Stage[Stage1] | None = None
-        self._stage2: Stage[Stage2] | None = None
+        self._stage1: TrainedStage[Stage1] | None = None
+        self._stage2: TrainedStage[Stage2] | None = None
 
         stage, folder = next(iter(folders.items()))
         with _MODELS:
@@ -227,7 +216,7 @@ class Mint:
         batches = []
         for clips in self._encoded(audio, stage):
             with _MODELS:
-                batches.append(predict.embed_clips(stage.model, clips).cpu())
+                batches.append(predict.embed_clips(stage, clips).cpu())
         embeddings = torch.cat(batches)  # [N, Q, E]
         return embeddings if isinstance(audio, list) else embeddings[0]
 
@@ -244,7 +233,7 @@ class Mint:
         texts = [checked_text("the text", one, "one, such as 'a dog'") for one in texts]
         stage = self._load_stage1()
         with _MODELS:
-            embeddings = predict.embed_texts(stage.model, stage.tokenizer, texts, stage.max_tokens).cpu()
+            embeddings = predict.embed_texts(stage, texts).cpu()
         return embeddings[0] if isinstance(text, str) else embeddings
 
     def search(self, query: str, audio: list[Any]) -> list[tuple[int, float]]:
@@ -297,9 +286,7 @@ class Mint:
         counts = torch.empty(0)
         for clips in self._encoded(audio, stage):
             with _MODELS:
-                some, counts = predict.rank_vocabulary(
-                    stage.model, stage.tokenizer, clips, prompt, labels, stage.max_tokens
-                )
+                some, counts = predict.rank_vocabulary(stage, clips, prompt, labels)
             sums.append(some)
         return finish_scores(torch.cat(sums), counts, scoring)
 
@@ -308,7 +295,7 @@ class Mint:
         queries = self.embed_audio(audio if isinstance(audio, list) else [audio])  # [N, Q, E]
         return similarity(queries, self.embed_text(texts)) / self._load_stage1().model.temperature.item()
 
-    def _encoded(self, audio: AudioSource | list[Any], stage: Stage[Any]) -> Iterator[list[list[Tensor]]]:
+    def _encoded(self, audio: AudioSource | list[Any], stage: TrainedStage[Any]) -> Iterator[list[list[Tensor]]]:
         """Yield clips as lists of windows of frozen features [T, D], some clips at a time."""
         clips = audio if isinstance(audio, list) else [audio]
         if not clips:
@@ -323,14 +310,14 @@ class Mint:
                 encoded.append(windows)
             yield encoded
 
-    def _load_stage1(self) -> Stage[Stage1]:
+    def _load_stage1(self) -> TrainedStage[Stage1]:
         with _MODELS:
             if self._stage1 is None:
                 folder = self._folder(1, "embeddings and similarity")
                 self._stage1 = self._stage(1, load_stage1(folder))
             return self._stage1
 
-    def _load_stage2(self) -> Stage[Stage2]:
+    def _load_stage2(self) -> TrainedStage[Stage2]:
         with _MODELS:
             if self._stage2 is None:
                 folder = self._folder(2, "captions, answers and vocabulary ranking")
@@ -349,19 +336,19 @@ class Mint:
             )
         return self.folders[stage]
 
-    def _stage(self, number: int, model: Model) -> Stage[Model]:
+    def _stage(self, number: int, model: Model) -> TrainedStage[Model]:
         """Return a loaded stage on the device, with what its input needs."""
         recipe = self._recipes[number]
         tokenizer = load_tokenizer(self.folders[number])
-        return Stage(model.to(self.device), tokenizer, recipe.bridge.max_text_tokens, recipe.data.max_seconds)
+        return TrainedStage(model.to(self.device), tokenizer, recipe.bridge.max_text_tokens, recipe.data.max_seconds)
 
 
 def _generate(
-    stage: Stage[Stage2], clips: list[list[Tensor]], prompt: str, seed: int | None, options: dict[str, Any]
+    stage: TrainedStage[Stage2], clips: list[list[Tensor]], prompt: str, seed: int | None, options: dict[str, Any]
 ) -> list[str]:
     """Return the answers of some clips; what an option makes fail is told with the options."""
     try:
-        return predict.generate(stage.model, stage.tokenizer, clips, prompt, stage.max_tokens, seed=seed, **options)
+        return predict.generate(stage, clips, prompt, seed=seed, **options)
     except (MintError, MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:

@@ -20,17 +20,17 @@ import transformers
 import mint
 from mint.assets import fetch
 from mint.builders.encoder import build_encoder
+from mint.builders.stages import load_trained
 from mint.config import Recipe, load_recipe, recipe_digest
 from mint.data.corpora.outputs import read_skipped
 from mint.data.corpora.own.folder import read_source
 from mint.data.corpora.rendered.quickstart import prepare_quickstart
+from mint.data.features.cache import Skipped
 from mint.data.features.prepare import Features, prepare_features, read_examples
 from mint.data.manifests.leakage import leakage_record
 from mint.evaluation.evaluate import evaluate
-from mint.evaluation.evaluate_run import load_trained
 from mint.evaluation.report.collect import report_of_run
-from mint.evaluation.report.page import Skipped, write_report
-from mint.evaluation.results.compare import record_predictions
+from mint.evaluation.report.page import write_report
 from mint.evaluation.results.file import Results, markdown_table, read_results, write_results
 from mint.evaluation.settings import QUICK
 from mint.machine import git_commit, peak_memory_bytes
@@ -84,7 +84,8 @@ def run(quickstart: Quickstart) -> Results:
             with clock.step(f"stage{recipe.stage}"):
                 train(recipe, folder, examples, features, encoder)
     with clock.step("evaluation"):
-        evaluation = evaluate(load_trained(output), examples, features, seed=quickstart.seed)
+        trained = load_trained({stage: output / f"stage{stage}" for stage in (1, 2)})
+        evaluation = evaluate(trained, examples, dict.fromkeys((1, 2), features), seed=quickstart.seed)
     skipped = _skipped(features, manifests)
     write_results(
         output / "results.json",
@@ -98,12 +99,10 @@ def run(quickstart: Quickstart) -> Results:
         seconds_by_step=clock.seconds,
         versions={"mint": mint.__version__, "torch": torch.__version__, "transformers": transformers.__version__},
         clips={split: sum(e.split == split and features.has(e) for e in examples) for split in _splits(examples)},
-        leakage=leakage_record(manifests, examples, recipes[0].data.blacklists),
+        leakage=leakage_record(manifests, evaluation.clips(), recipes[0].data.blacklists),
         skipped=[asdict(clip) for clip in skipped],
         settings=QUICK.record(),
-        predictions=record_predictions(evaluation.predictions),
-        per_clip=[one.record() for one in evaluation.per_clip],
-        not_computed=evaluation.not_computed,
+        **evaluation.record(),
     )
     results = read_results(output / "results.json")
     folders = {stage: output / f"stage{stage}" for stage in (1, 2)}
@@ -181,8 +180,12 @@ def _splits(examples: Sequence[Example]) -> list[str]:
 
 
 def _skipped(features: Features, manifests: Sequence[Path]) -> list[Skipped]:
-    unread = [Skipped(clip["audio"], clip["reason"]) for manifest in manifests for clip in read_skipped(manifest)]
-    return unread + [Skipped(clip.audio, clip.reason) for clip in features.skipped]
+    """Return the clips that could not be used, from the making of the manifests on."""
+    skipped = []
+    for manifest in manifests:
+        for clip in read_skipped(manifest):
+            skipped.append(Skipped(clip.get("id", ""), clip["audio"], clip["reason"]))
+    return skipped + features.skipped
 
 
 def _commands(quickstart: Quickstart) -> list[str]:

@@ -15,19 +15,23 @@ import torch
 
 from mint import predict
 from mint.builders.encoder import build_encoder
+from mint.builders.stages import Trained, load_trained
 from mint.cli import main
 from mint.config import EncoderConfig
 from mint.data.features.prepare import Features, prepare_features, read_examples
-from mint.evaluation.evaluate import Trained, evaluate
-from mint.evaluation.evaluate_run import evaluate_run, load_trained
+from mint.evaluation.evaluate import evaluate
+from mint.evaluation.evaluate_run import evaluate_run
 from mint.evaluation.metrics.classification import accuracy
 from mint.evaluation.metrics.retrieval import retrieve
 from mint.evaluation.results.file import read_results
 from mint.evaluation.results.paper_tables import tables_of
 from mint.evaluation.settings import Settings
 from mint.predict import Matcher
+from mint.run_folder import find_stages
 from mint.types import Example, MintError
 from tiny_runs import LABELS, train_both
+
+ByStage = dict[int, Features]
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +46,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture
 def trained(folder: Path) -> Trained:
-    return load_trained(folder / "run")
+    return load_trained(find_stages(folder / "run"))
 
 
 @pytest.fixture
@@ -51,11 +55,11 @@ def examples(folder: Path) -> list[Example]:
 
 
 @pytest.fixture
-def features(examples: list[Example]) -> Features:
-    return prepare_features(build_encoder(EncoderConfig(family="tiny")), examples)
+def features(examples: list[Example]) -> ByStage:
+    return dict.fromkeys((1, 2), prepare_features(build_encoder(EncoderConfig(family="tiny")), examples))
 
 
-def test_a_split_without_clips_is_named(trained: Trained, examples: list[Example], features: Features) -> None:
+def test_a_split_without_clips_is_named(trained: Trained, examples: list[Example], features: ByStage) -> None:
     learnt = [example for example in examples if example.split == "train"]
     with pytest.raises(MintError, match="no usable clip in the splits test or unseen"):
         evaluate(trained, learnt, features)
@@ -63,7 +67,7 @@ def test_a_split_without_clips_is_named(trained: Trained, examples: list[Example
 
 @pytest.mark.parametrize(("task", "stage"), [("retrieval", 1), ("captioning", 2)])
 def test_what_a_task_lacks_is_named(
-    trained: Trained, examples: list[Example], features: Features, task: str, stage: int
+    trained: Trained, examples: list[Example], features: ByStage, task: str, stage: int
 ) -> None:
     without: Any = {f"stage{stage}": None}
     with pytest.raises(MintError, match=f"{task} needs stage {stage}, which this run does not have"):
@@ -73,7 +77,7 @@ def test_what_a_task_lacks_is_named(
         evaluate(trained, silent, features, tasks=[task])
 
 
-def test_a_task_with_one_label_only_is_refused(trained: Trained, examples: list[Example], features: Features) -> None:
+def test_a_task_with_one_label_only_is_refused(trained: Trained, examples: list[Example], features: ByStage) -> None:
     same = [replace(example, labels=("low",)) for example in examples]
     with pytest.raises(MintError, match="only one class; give at least two labels"):
         evaluate(trained, same, features, tasks=["pitch"])
@@ -81,24 +85,23 @@ def test_a_task_with_one_label_only_is_refused(trained: Trained, examples: list[
 
 @pytest.mark.parametrize("stage", [1, 2])
 def test_broken_weights_are_not_measured(
-    trained: Trained, examples: list[Example], features: Features, stage: int
+    trained: Trained, examples: list[Example], features: ByStage, stage: int
 ) -> None:
-    model: Any = trained.stage1 if stage == 1 else trained.stage2
+    measured: Any = trained.stage1 if stage == 1 else trained.stage2
+    model = measured.model
     torch.nn.init.constant_(model.audio_projection.weight if stage == 1 else model.projection.weight, torch.nan)
     alone = replace(trained, stage2=None) if stage == 1 else replace(trained, stage1=None)
     with pytest.raises(MintError, match=r"NaN|not finite"):
         evaluate(alone, examples, features, tasks=["pitch"])
 
 
-def test_the_order_of_labels_changes_nothing(trained: Trained, examples: list[Example], features: Features) -> None:
+def test_the_order_of_labels_changes_nothing(trained: Trained, examples: list[Example], features: ByStage) -> None:
     held_out = [example for example in examples if example.split == "test"]
-    clips = [features.windows(example) for example in held_out]
+    clips = [features[1].windows(example) for example in held_out]
     assert trained.stage2 is not None
     figures, columns = [], []
     for labels in (sorted(LABELS), sorted(LABELS, reverse=True), list(LABELS)):
-        sums, _ = predict.rank_vocabulary(
-            trained.stage2, trained.tokenizer, clips, "The pitch is", labels, trained.max_tokens
-        )
+        sums, _ = predict.rank_vocabulary(trained.stage2, clips, "The pitch is", labels)
         wanted = np.array([labels.index(example.labels[0]) for example in held_out])
         figures.append(float(accuracy(sums.numpy(), wanted)))
         columns.append(sums[:, [labels.index(label) for label in LABELS]])
@@ -107,7 +110,7 @@ def test_the_order_of_labels_changes_nothing(trained: Trained, examples: list[Ex
         torch.testing.assert_close(other, columns[0], atol=1e-4, rtol=0)
 
 
-def test_labels_that_nobody_checked_do_not_count(trained: Trained, examples: list[Example], features: Features) -> None:
+def test_labels_that_nobody_checked_do_not_count(trained: Trained, examples: list[Example], features: ByStage) -> None:
     following = dict(zip(LABELS, [*list(LABELS)[1:], next(iter(LABELS))], strict=True))
     asked = [replace(example, unknown=(following[example.labels[0]],)) for example in examples]
     found = {
@@ -126,23 +129,23 @@ def test_labels_that_nobody_checked_do_not_count(trained: Trained, examples: lis
     assert ("stage1", "map") in found
 
 
-def test_the_order_of_clips_changes_nothing(trained: Trained, examples: list[Example], features: Features) -> None:
+def test_the_order_of_clips_changes_nothing(trained: Trained, examples: list[Example], features: ByStage) -> None:
     alone = replace(trained, stage2=None)
     forward = evaluate(alone, examples, features, tasks=["pitch"]).rows
     backward = evaluate(alone, examples[::-1], features, tasks=["pitch"]).rows
     assert {(row.method, row.value) for row in forward} == {(row.method, row.value) for row in backward}
 
 
-def test_re_ranking_fits_a_trained_run(trained: Trained, examples: list[Example], features: Features) -> None:
-    clips = [features.windows(example) for example in examples]
+def test_re_ranking_fits_a_trained_run(trained: Trained, examples: list[Example], features: ByStage) -> None:
+    clips = [features[1].windows(example) for example in examples]
     captions = [(place, text) for place, example in enumerate(examples) for text in example.captions]
     texts = [text for _, text in captions]
     assert trained.stage1 is not None
     found = retrieve(
         predict.embed_clips(trained.stage1, clips),
-        predict.embed_texts(trained.stage1, trained.tokenizer, texts, trained.max_tokens),
+        predict.embed_texts(trained.stage1, texts),
         torch.tensor([place for place, _ in captions]),
-        reranker=Matcher(trained.stage1, trained.tokenizer, clips, texts, trained.max_tokens),
+        reranker=Matcher(trained.stage1, clips, texts),
         top=10,
     )
     assert found.text_to_audio.best.shape == (len(texts), 1)
@@ -187,7 +190,7 @@ def test_a_report_of_any_run(folder: Path, tmp_path: Path, capsys: pytest.Captur
 
 
 def test_templates_are_averaged_for_similarity_ranking(
-    trained: Trained, examples: list[Example], features: Features
+    trained: Trained, examples: list[Example], features: ByStage
 ) -> None:
     alone = replace(trained, stage2=None)
 
@@ -198,10 +201,10 @@ def test_templates_are_averaged_for_similarity_ranking(
     assert scores("The pitch is {label}") == scores()
     assert trained.stage1 is not None
     held_out = [example for example in examples if example.split == "test"]
-    queries = predict.embed_clips(trained.stage1, [features.windows(example) for example in held_out])
+    queries = predict.embed_clips(trained.stage1, [features[1].windows(example) for example in held_out])
     labels = sorted(LABELS)
     texts = [
-        predict.embed_texts(trained.stage1, trained.tokenizer, [f"{start} {label}" for label in labels], 40)
+        predict.embed_texts(trained.stage1, [f"{start} {label}" for label in labels])
         for start in ("The pitch is", "hear")
     ]
     mean = torch.nn.functional.normalize(texts[0] + texts[1], dim=-1)

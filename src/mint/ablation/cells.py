@@ -20,13 +20,12 @@ from pathlib import Path
 from mint.ablation.plot import draw
 from mint.assets import fetch
 from mint.builders.encoder import build_encoder
+from mint.builders.stages import load_trained
 from mint.config import Recipe, load_recipe, recipe_digest
 from mint.data.corpora.rendered.quickstart import prepare_quickstart
 from mint.data.features.prepare import Features, prepare_features, read_examples
 from mint.data.manifests.leakage import leakage_record
 from mint.evaluation.evaluate import evaluate
-from mint.evaluation.evaluate_run import load_trained
-from mint.evaluation.results.compare import record_predictions
 from mint.evaluation.results.file import write_results
 from mint.evaluation.results.paper_tables import AXES, build_tables, published
 from mint.evaluation.results.render import markdown, write_tables
@@ -244,7 +243,10 @@ def _run_cell(
             with clock.step(f"stage{recipe.stage}"):
                 train(recipe, place, examples, features, encoder)
     with clock.step("evaluation"):
-        evaluation = evaluate(load_trained(folder), examples, features, tasks=ablation.tasks, seed=DATA_SEED)
+        # A stage 1 that several cells share is measured with the base alone.
+        folders = {2: folder / "stage2"} if cell.shares_stage1 else {1: first, 2: folder / "stage2"}
+        both = dict.fromkeys((1, 2), features)
+        evaluation = evaluate(load_trained(folders), examples, both, tasks=ablation.tasks, seed=DATA_SEED)
     write_results(
         folder / "results.json",
         evaluation.rows,
@@ -257,10 +259,9 @@ def _run_cell(
         seconds_by_step=clock.seconds,
         ablation={"cell": cell.name, "axes": cell.axes},
         overrides=list(ablation.overrides),
-        leakage=leakage_record(manifests, examples),
+        leakage=leakage_record(manifests, evaluation.clips()),
         settings=QUICK.record(),
-        predictions=record_predictions(evaluation.predictions),
-        per_clip=[one.record() for one in evaluation.per_clip],
+        **evaluation.record(),
     )
 
 

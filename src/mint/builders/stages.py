@@ -1,30 +1,75 @@
-"""From recipes to objects, and from finished runs back: the only place that maps names to classes.
+"""Stages as models: new ones from a recipe, and trained ones from finished runs.
 
-Imports are late, so that parts load alone.
+Imports are late, so that each stage loads alone.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import torch
 from torch import nn
 
 from mint.builders.bridge import bridge_sizes, build_bridge
+from mint.builders.language import build_language
 from mint.config import Recipe, load_recipe
+from mint.machine import default_device
 from mint.model.bridge_net import BridgeNet
 from mint.model.convert import LoadReport
-from mint.run_folder import check_frozen, load_record, load_weights
+from mint.run_folder import check_frozen, load_record, load_run_recipe, load_tokenizer, load_weights
 from mint.types import LanguageModel, MintError
 
 if TYPE_CHECKING:
     from mint.model.stage1 import Stage1
     from mint.model.stage2 import Stage2
 
-Stage = TypeVar("Stage", bound=nn.Module)
+Model = TypeVar("Model", bound=nn.Module)
+
+
+@dataclass(frozen=True)
+class TrainedStage(Generic[Model]):
+    """A trained stage with what its input needs, which may differ between the stages of one run."""
+
+    model: Model
+    tokenizer: Any
+    """Bridge-Net's tokenizer."""
+    max_tokens: int
+    """Bridge-Net's tokens of the longest caption or instruction that it reads."""
+    max_seconds: float
+    """Seconds of the longest window of audio."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The stages of a run that are there."""
+
+    stage1: TrainedStage[Stage1] | None
+    stage2: TrainedStage[Stage2] | None
+
+
+def load_trained(folders: Mapping[int, Path], device: torch.device | str | None = None) -> Trained:
+    """Load the stages of a run.
+
+    Args:
+        folders: the folder of each stage, as `mint.run_folder.find_stages` gives them.
+        device: where they run; None: the accelerator, if there is one.
+
+    Raises:
+        MintError: as `load_stage1` and `load_stage2`.
+    """
+    device = default_device() if device is None else device
+    stage1 = stage2 = None
+    if 1 in folders:
+        stage1 = _with_its_input(folders[1], load_stage1(folders[1]).to(device))
+    if 2 in folders:
+        config = load_run_recipe(folders[2]).language
+        assert config is not None
+        stage2 = _with_its_input(folders[2], load_stage2(folders[2], build_language(config, device)).to(device))
+    return Trained(stage1, stage2)
 
 
 def build_stage1(recipe: Recipe, audio_width: int, vocab_size: int) -> tuple[Stage1, LoadReport]:
@@ -110,12 +155,17 @@ def _stage2(recipe: Recipe, bridge: BridgeNet, language: LanguageModel) -> Stage
     return stage
 
 
-def _load_run(run: Path, make: Callable[[Recipe, BridgeNet], Stage]) -> Stage:
+def _load_run(run: Path, make: Callable[[Recipe, BridgeNet], Model]) -> Model:
     weights = load_weights(run)
     with torch.device("meta"):  # no time is spent on random weights: the run's own take their place
         model = make(load_recipe(run / "recipe.yaml"), BridgeNet(**load_record(run)["bridge"]))
     _load(model, weights, str(run), assign=True)
     return model.eval()
+
+
+def _with_its_input(run: Path, model: Model) -> TrainedStage[Model]:
+    recipe = load_recipe(run / "recipe.yaml")
+    return TrainedStage(model, load_tokenizer(run), recipe.bridge.max_text_tokens, recipe.data.max_seconds)
 
 
 def _load(module: nn.Module, weights: dict[str, torch.Tensor], source: str, assign: bool = False) -> None:

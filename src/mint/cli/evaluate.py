@@ -62,4 +62,4 @@ def run(arguments: Namespace) -> int:
     )
     print(markdown_table(results.rows))
     print(f"Written to {path}" + (f" and {arguments.report}" if arguments.report else ""))
-    return 0
+    return 0 if results.rows else 2

@@ -3,58 +3,25 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-
-import torch
+from typing import Any
 
 from mint.builders.encoder import build_encoder
-from mint.builders.language import build_language
-from mint.builders.stages import load_stage1, load_stage2
+from mint.builders.stages import load_trained
 from mint.config import Recipe, load_recipe, recipe_digest
-from mint.data.features.prepare import prepare_features, read_examples
+from mint.data.features.prepare import Features, prepare_features, read_examples
 from mint.data.manifests.leakage import leakage_record
-from mint.evaluation.evaluate import Trained, evaluate
+from mint.evaluation.evaluate import evaluate
+from mint.evaluation.records import Evaluation
 from mint.evaluation.report.collect import report_of_run
-from mint.evaluation.report.page import Skipped, write_report
-from mint.evaluation.results.compare import record_predictions
+from mint.evaluation.report.page import write_report
 from mint.evaluation.results.file import Results, read_results, write_results
 from mint.evaluation.settings import Settings
-from mint.machine import git_commit, peak_memory_bytes
-from mint.run_folder import check_frozen, load_tokenizer
-from mint.types import MintError
-
-
-def stage_folders(run: Path) -> dict[int, Path]:
-    """The finished stages of a run, given by its folder or by that of one of its stages.
-
-    Raises:
-        MintError: there is none.
-    """
-    places = [run, run / "stage1", run / "stage2", run.parent / "stage1", run.parent / "stage2"]
-    near = places if (run / "recipe.yaml").is_file() else places[:3]
-    found: dict[int, Path] = {}
-    for folder in near:
-        if (folder / "model.safetensors").is_file() and (folder / "recipe.yaml").is_file():
-            found.setdefault(load_recipe(folder / "recipe.yaml").stage, folder)
-    if not found:
-        raise MintError(f"{run} holds no finished run; give a folder with stage1 or stage2 and their model.safetensors")
-    return found
-
-
-def load_trained(run: Path) -> Trained:
-    """The stages of a run, on the accelerator where there is one; errors as `stage_folders`."""
-    folders = stage_folders(run)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    stage1 = load_stage1(folders[1]).to(device) if 1 in folders else None
-    stage2 = None
-    if 2 in folders:
-        language = load_recipe(folders[2] / "recipe.yaml").language
-        assert language is not None
-        stage2 = load_stage2(folders[2], build_language(language, device)).to(device)
-    any_folder = next(iter(folders.values()))
-    recipe = load_recipe(any_folder / "recipe.yaml")
-    return Trained(stage1, stage2, load_tokenizer(any_folder), recipe.bridge.max_text_tokens)
+from mint.files import check_writable
+from mint.machine import default_device, git_commit, peak_memory_bytes
+from mint.run_folder import check_frozen, find_stages, load_run_recipe
+from mint.types import AudioEncoder, Example, MintError
 
 
 def evaluate_run(
@@ -68,61 +35,101 @@ def evaluate_run(
     """Evaluate a run and write a results file.
 
     Args:
-        run: folder of the run, or of one of its stages.
-        tasks: which; None: all.
-        manifests: what to evaluate on; None: what the recipe names.
-        settings: scoring, decoding, and of how many clips; None: the defaults, on all clips.
-        output: results file; None: in the run's folder, named after the tasks.
-        report: HTML page to write; None: none.
+        run: the folder of the run, or of one of its stages.
+        tasks: which tasks to measure; None: all.
+        manifests: what to evaluate on; None: the manifests that the recipe of the last stage names.
+        settings: scoring, decoding, and the number of clips; None: the defaults, on all clips.
+        output: the results file; None: in the run's folder, named after the tasks.
+        report: the HTML page to write; None: none.
 
     Returns:
         The results and where they were written.
+
+    Raises:
+        MintError: there is no finished run, a file cannot be written, or nothing could be measured.
     """
     begun = time.perf_counter()
     settings = settings or Settings()
-    folders = stage_folders(run)
-    recipes: list[Recipe] = [load_recipe(folders[stage] / "recipe.yaml") for stage in sorted(folders)]
-    recipe = recipes[-1]
-    examples = read_examples(manifests or recipe.data.manifests)
-    encoder = build_encoder(recipe.encoder)
-    check_frozen(folders[recipe.stage], "encoder", encoder.identity)
-    features = prepare_features(encoder, examples, recipe.data.max_seconds)
-    evaluation = evaluate(load_trained(run), examples, features, tasks=tasks, settings=settings, seed=recipe.seed)
-    tested = [example for example in examples if not tasks or example.task in tasks or example.captions]
-    captioned = sorted({example.corpus for example in tested if example.captions and example.split == "test"})
+    folders = find_stages(run)
+    recipes = {stage: load_run_recipe(folder) for stage, folder in folders.items()}
+    as_written = {stage: load_recipe(folder / "recipe.yaml") for stage, folder in folders.items()}
+    last = max(folders)
+    recipe = recipes[last]
+
+    # Hours of measuring must not end with a path that cannot be written.
     path = output or run / f"results-{'-'.join(tasks) if tasks else 'all'}.json"
+    for file in (path, report):
+        if file is not None:
+            check_writable(file)
+
+    examples = read_examples(manifests or _manifests_of(folders[last], recipe, as_written[last]))
+    encoder = build_encoder(recipe.encoder, default_device())
+    for folder in folders.values():
+        check_frozen(folder, "encoder", encoder.identity)
+    features = features_by_stage(recipes, encoder, examples)
+    evaluation = evaluate(load_trained(folders), examples, features, tasks=tasks, settings=settings, seed=recipe.seed)
+
     write_results(
         path,
         evaluation.rows,
         seconds=round(time.perf_counter() - begun, 1),
         peak_memory_bytes=peak_memory_bytes(),
         recipe=recipe.name,
-        recipe_digest=recipe_digest(recipes),
+        recipe_digest=recipe_digest(as_written.values()),
         commit=git_commit(),
         seed=recipe.seed,
-        manifests=[str(manifest) for manifest in manifests or recipe.data.manifests],
+        manifests=[str(manifest) for manifest in manifests or as_written[last].data.manifests],
         settings=settings.record(),
-        leakage=leakage_record(
-            [name for recipe in recipes for name in recipe.data.manifests],
-            tested,
-            [name for recipe in recipes for name in recipe.data.blacklists],
-        ),
-        corpora=dict.fromkeys(("retrieval", "captioning"), captioned),
-        objectives=_objectives(recipes[0]),
-        predictions=record_predictions(evaluation.predictions),
-        per_clip=[one.record() for one in evaluation.per_clip],
-        not_computed=evaluation.not_computed,
+        leakage=_leakage(recipes.values(), evaluation),
+        objectives=_objectives(recipes[min(recipes)]),
+        **evaluation.record(),
     )
     results = read_results(path)
     if report is not None:
-        skipped = [Skipped(clip.audio, clip.reason) for clip in features.skipped]
-        title = f"MINT: {recipe.name}"
-        write_report(report, report_of_run(title, results, evaluation, encoder, folders, skipped))
+        skipped = features[last].skipped
+        page = report_of_run(f"MINT: {recipe.name}", results, evaluation, encoder, folders, skipped)
+        write_report(report, page)
     return results, path
 
 
+def features_by_stage(
+    recipes: Mapping[int, Recipe], encoder: AudioEncoder, examples: Sequence[Example]
+) -> dict[int, Features]:
+    """Return the features that each stage reads: windows as long as in its training."""
+    by_seconds: dict[float, Features] = {}
+    for recipe in recipes.values():
+        seconds = recipe.data.max_seconds
+        if seconds not in by_seconds:
+            by_seconds[seconds] = prepare_features(encoder, examples, seconds)
+    return {stage: by_seconds[recipe.data.max_seconds] for stage, recipe in recipes.items()}
+
+
+def _manifests_of(run: Path, recipe: Recipe, as_written: Recipe) -> tuple[str, ...]:
+    """Return the manifests that the recipe of a run names, wherever MINT is called."""
+    for name, path in zip(as_written.data.manifests, recipe.data.manifests, strict=True):
+        if not Path(path).is_file():
+            raise MintError(
+                f"{path}: no such manifest; the recipe of {run} names {name}, which is not where it was in training; "
+                "give the manifests to evaluate on with --manifest FILE"
+            )
+    return recipe.data.manifests
+
+
+def _leakage(recipes: Iterable[Recipe], evaluation: Evaluation) -> dict[str, Any]:
+    """Return what the training of all stages shares with the clips that were measured, as a results file keeps it."""
+    training: list[str] = []
+    blacklists: list[str] = []
+    for recipe in recipes:
+        training += recipe.data.manifests
+        blacklists += recipe.data.blacklists
+    try:
+        return leakage_record(training, evaluation.clips(), blacklists)
+    except OSError as error:  # a manifest of the training may not be read; what was measured counts all the same
+        return {"not_computed": f"{type(error).__name__}: {error}"}
+
+
 def _objectives(recipe: Recipe) -> str | None:
-    """What stage 1 was trained with, as Table 5 names it; None for a run without stage 1."""
+    """Return what stage 1 was trained with, as Table 5 names it; None for a run without stage 1."""
     switches = recipe.objectives
     if switches is None:
         return None

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from mint.encoders.tiny import TinyEncoder
-from mint.evaluation.evaluate import Evaluation, Prediction
+from mint.evaluation.records import Evaluation, Prediction
 from mint.evaluation.report.collect import report_of_run
 from mint.evaluation.results.file import Results
 from mint.types import Example

@@ -15,17 +15,15 @@ import numpy as np
 import pytest
 import soundfile
 
+from mint.data.features.cache import Skipped
 from mint.evaluation.metrics.calibration import calibrate
+from mint.evaluation.records import Confusion, SimilarityMap
 from mint.evaluation.report import page as report
 from mint.evaluation.report.page import (
     AttentionMap,
-    Confusion,
     Curve,
-    Reliability,
     ReportData,
     Sample,
-    SimilarityMap,
-    Skipped,
     write_report,
 )
 from mint.evaluation.results.file import Results, Row
@@ -88,11 +86,11 @@ def full(text: str = "plain") -> ReportData:
         curves=[Curve(text, [{"step": 1, "loss": 3.0, text: 1.0, "learning_rate": 9.0}, {"step": 9, "loss": 0.5}])],
         confusions=[Confusion(text, [text, "b"], [[3, 2], [0, 4]])],
         similarities=[SimilarityMap(text, [text, "second"], [text, text, "last"], np.eye(2, 3), [0, 1, 1])],
-        calibrations=[Reliability(text, calibrate([[3.0, 0.0], [0.5, 0.2]], [0, 1]))],
+        calibrations={text: calibrate([[3.0, 0.0], [0.5, 0.2]], [0, 1])},
         attentions=[AttentionMap(text, TONE, np.eye(2, 4), 0.25, text)],
         samples=[sample],
         mistakes=[replace(sample, truth="another"), Sample("silent", None)],
-        skipped=[Skipped(text, text)],
+        skipped=[Skipped(text, text, text)],
         not_computed={text: text},
         method=[text],
         commands=[text],
@@ -242,7 +240,7 @@ def test_calibration_and_attention_are_shown(tmp_path: Path) -> None:
     expected = 100 * calibrate([[3.0, 0.0], [0.5, 0.2]], [0, 1]).error
     assert f"Expected calibration error {expected:.1f} %, 2 clips." in page.words
     assert len(page.all("image")) == 2
-    _, plain = written(tmp_path / "other", replace(full(), calibrations=[], attentions=[]))
+    _, plain = written(tmp_path / "other", replace(full(), calibrations={}, attentions=[]))
     assert "Where the queries look" not in plain.words
     assert "calibration error" not in plain.words
 

@@ -12,15 +12,23 @@ import torch
 from torch.nn.functional import normalize
 
 from mint.cli import main
-from mint.evaluation.evaluate import Prediction
 from mint.evaluation.metrics.bootstrap import difference
 from mint.evaluation.metrics.classification import accuracy
 from mint.evaluation.metrics.retrieval import retrieve
-from mint.evaluation.results import per_clip
-from mint.evaluation.results.compare import compare, comparison_table, record_predictions
+from mint.evaluation.records import Prediction
+from mint.evaluation.results import measures
+from mint.evaluation.results.compare import compare, comparison_table
 from mint.evaluation.results.file import Results, write_results
-from mint.evaluation.results.per_clip import MULTILABEL, of_accuracy, of_labels, of_retrieval
-from mint.evaluation.results.rows import query_values
+from mint.evaluation.results.measures import (
+    MULTILABEL,
+    ClipSet,
+    Measure,
+    accuracy_measure,
+    label_measures,
+    query_values,
+    record_measures,
+    retrieval_measures,
+)
 from mint.types import Example, MintError
 
 LABELS = ("a", "b", "c")
@@ -38,7 +46,7 @@ def results(scores: Any, clips: range = range(120), task: str = "notes") -> Resu
         )
         for clip in clips
     ]
-    return Results((), 1.0, None, "r", None, 0, {"predictions": record_predictions(predictions)})
+    return Results((), 1.0, None, "r", None, 0, {"predictions": [prediction.record() for prediction in predictions]})
 
 
 GOOD = GENERATOR.normal(size=(120, 3)) + 2 * np.eye(3)[TRUTH]
@@ -91,18 +99,27 @@ def test_mistakes_are_named(first: Results, second: Results, words: str) -> None
         compare(first, second)
 
 
-def kept(record: dict[str, Any]) -> Results:
-    """A results file with one record, as JSON gives it back."""
-    return Results((), 1.0, None, "r", None, 0, {"per_clip": [json.loads(json.dumps(record))]})
+def kept(*found: Measure) -> Results:
+    """A results file with some measures, as JSON gives them back."""
+    return with_records(record_measures(found))
 
 
-def examples(count: int) -> list[Example]:
-    return [Example(str(n), Path("a.wav"), "notes", "test", "corpus", labels=(LABELS[TRUTH[n]],)) for n in range(count)]
+def with_records(records: Any) -> Results:
+    return Results((), 1.0, None, "r", None, 0, {"per_clip": json.loads(json.dumps(records))})
+
+
+IDS = [f"corpus/{clip}" for clip in range(120)]
+ONE_LABEL = ClipSet("notes", "test", IDS, [LABELS[label] for label in TRUTH])
+MANY_LABELS = ClipSet("notes", "test", IDS)
 
 
 def test_every_method_of_a_task_with_one_label() -> None:
     ours, theirs = (
-        kept(of_accuracy(examples(120), {"stage2": scores, "stage1": scores[::-1], "probe": GOOD}, TRUTH).record())
+        kept(
+            accuracy_measure(ONE_LABEL, "stage2", scores, TRUTH),
+            accuracy_measure(ONE_LABEL, "stage1", scores[::-1], TRUTH),
+            accuracy_measure(ONE_LABEL, "probe", GOOD, TRUTH),
+        )
         for scores in (BAD, GOOD)
     )
     stage2, stage1 = sorted(compare(ours, theirs), key=lambda one: one.method, reverse=True)
@@ -114,7 +131,7 @@ def test_every_method_of_a_task_with_one_label() -> None:
 def test_several_labels_a_clip_with_some_unknown() -> None:
     truth = GENERATOR.random((120, 3)) < 0.4
     known = GENERATOR.random((120, 3)) < 0.7
-    ours, theirs = (kept(of_labels(examples(120), {"stage2": one}, truth, known).record()) for one in (BAD, GOOD))
+    ours, theirs = (kept(*label_measures(MANY_LABELS, "stage2", one, truth, known)) for one in (BAD, GOOD))
     found = {one.metric: one for one in compare(ours, theirs, seed=1)}
     order = np.argsort([f"corpus/{clip}" for clip in range(120)])
     arrays = [(scores[order], truth[order], known[order]) for scores in (GOOD, BAD)]
@@ -124,9 +141,10 @@ def test_several_labels_a_clip_with_some_unknown() -> None:
 
 
 def test_scores_of_very_many_clips_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(per_clip, "MOST_SCORES", 359)
-    table = np.ones((120, 3), dtype=bool)
-    assert "scores" not in of_labels(examples(120), {"stage2": BAD}, table, table).record()
+    found = label_measures(MANY_LABELS, "stage2", BAD, GENERATOR.random((120, 3)) < 0.5)
+    assert len(record_measures(found)[0]["scores"]["stage2"]) == 120
+    monkeypatch.setattr(measures, "MOST_SCORES", 359)
+    assert record_measures(found) == []
 
 
 def test_captions_of_a_clip_weigh_alike_in_retrieval() -> None:
@@ -136,27 +154,25 @@ def test_captions_of_a_clip_weigh_alike_in_retrieval() -> None:
     runs = []
     for noise in (0.5, 2.0):
         clips = normalize(texts[:12, None] + noise * torch.randn(12, 2, 8, generator=generator), dim=-1)
-        ranks = retrieve(clips, texts, owner).text_to_audio
-        values = query_values("", ranks)
-        runs.append((kept(of_retrieval(examples(12), ranks, values, "stage1").record()), values))
+        retrieval = retrieve(clips, texts, owner)
+        examples = [Example(str(clip), Path("a.wav"), "notes", "test", "corpus") for clip in range(12)]
+        runs.append((kept(*retrieval_measures(examples, retrieval, "stage1")), query_values(retrieval.text_to_audio)))
     found = {one.metric: one for one in compare(runs[0][0], runs[1][0])}
-    assert found.keys() == {"recall@1", "recall@5", "recall@10", "map@10"}
-    for metric, one in found.items():
-        assert (one.first, one.second) == pytest.approx(tuple(float(run[1][metric].mean()) for run in runs), abs=1e-6)
+    assert len(found) == 8
+    for metric in ("recall@1", "recall@5", "recall@10", "map@10"):
+        expected = tuple(float(values[metric].mean()) for _, values in runs)
+        assert (found[metric].first, found[metric].second) == pytest.approx(expected, abs=1e-6)
 
 
 def test_a_record_of_another_form_is_refused() -> None:
-    broken = kept({"task": "notes", "split": "test", "ids": ["a"], "values": {"stage2": {"accuracy": ["x"]}}})
+    broken = with_records([{"task": "notes", "split": "test", "ids": ["a"], "values": {"stage2": {"accuracy": ["x"]}}}])
     with pytest.raises(MintError, match=r"values of single clips cannot be read .*; evaluate the run again"):
         compare(broken, results(GOOD))
 
 
 def test_labels_that_differ_between_the_files_are_refused() -> None:
     table = np.eye(3, dtype=bool)[TRUTH]
-    ours, theirs = (
-        kept(of_labels(examples(120), {"stage2": BAD}, truth, np.ones_like(table)).record())
-        for truth in (table, ~table)
-    )
+    ours, theirs = (kept(*label_measures(MANY_LABELS, "stage2", BAD, truth)) for truth in (table, ~table))
     with pytest.raises(MintError, match="the labels of notes differ between the files"):
         compare(ours, theirs)
 

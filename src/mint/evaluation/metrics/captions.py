@@ -90,10 +90,10 @@ def score_captions(
         MintError: no clips, numbers that differ, a clip without reference, an unknown metric.
     """
     _check(generated, references, metrics)
-    missing = {name: reason for name in metrics if (reason := _missing(name))}
-    wanted = [name for name in metrics if name not in missing]
+    lacking = missing(metrics)
+    wanted = [name for name in metrics if name not in lacking]
     if not wanted:
-        return CaptionScores(not_computed=missing)
+        return CaptionScores(not_computed=lacking)
     tokenize, tokenizer = (_treebank_tokens, TREEBANK) if shutil.which("java") else (_regular_tokens, REGULAR)
     flat = tokenize([*generated, *(reference for several in references for reference in several)])
     hypotheses = {clip: [flat[clip]] for clip in range(len(generated))}
@@ -104,7 +104,13 @@ def score_captions(
     if "spider" in wanted:
         per_clip = (scores["cider_d"].per_clip + scores["spice"].per_clip) / 2
         scores["spider"] = CaptionScore(float(per_clip.mean()), per_clip, is_mean=True)
-    return CaptionScores({name: scores[name] for name in wanted}, missing, tokenizer)
+    return CaptionScores({name: scores[name] for name in wanted}, lacking, tokenizer)
+
+
+def missing(metrics: Sequence[str]) -> dict[str, str]:
+    """Return why each of the metrics that this machine cannot compute is missing, with the cure."""
+    reasons = {name: _missing(name) for name in metrics}
+    return {name: reason for name, reason in reasons.items() if reason is not None}
 
 
 def names_label(caption: str, label: str) -> bool:

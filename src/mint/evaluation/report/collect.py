@@ -8,7 +8,8 @@ from datetime import datetime
 from pathlib import Path
 
 from mint.data.audio.decode import load_audio
-from mint.evaluation.evaluate import Evaluation
+from mint.data.features.cache import Skipped
+from mint.evaluation.records import Evaluation
 from mint.evaluation.report.attention import over_time
 from mint.evaluation.report.page import (
     MOST_PLAYERS,
@@ -18,7 +19,6 @@ from mint.evaluation.report.page import (
     Curve,
     ReportData,
     Sample,
-    Skipped,
 )
 from mint.evaluation.results.file import Results
 from mint.machine import describe_machine

@@ -17,11 +17,13 @@ import numpy as np
 import soundfile
 import soxr
 
+from mint.evaluation.records import by_reason
 from mint.evaluation.report import figures
 from mint.evaluation.report.attention_figure import attention_figure
 from mint.evaluation.results.file import arrange, best_methods, readable_title, show, show_interval
 from mint.evaluation.results.seeds import describe_leakage, shared_clips
 from mint.evaluation.settings import describe_settings
+from mint.files import write_whole
 from mint.types import MintError
 
 if TYPE_CHECKING:
@@ -31,7 +33,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike
 
+    from mint.data.features.cache import Skipped
     from mint.evaluation.metrics.calibration import Calibration
+    from mint.evaluation.records import Confusion, SimilarityMap
     from mint.evaluation.results.file import Results, Row
     from mint.types import Clip
 
@@ -55,39 +59,6 @@ class Curve:
     title: str
     records: Sequence[Mapping[str, float]]
     """Each `{"step": ..., "loss": ..., other losses}`; a key that is no loss (`learning_rate`, ...) is not drawn."""
-
-
-@dataclass(frozen=True)
-class Confusion:
-    """How the labels of one task are confused."""
-
-    title: str
-    labels: Sequence[str]
-    counts: ArrayLike
-    """[C, C] int; row: true label, column: predicted label."""
-
-
-@dataclass(frozen=True)
-class SimilarityMap:
-    """Similarities of some clips and captions."""
-
-    title: str
-    clips: Sequence[str]
-    """Short names, N."""
-    captions: Sequence[str]
-    """M."""
-    scores: ArrayLike
-    """[N, M]."""
-    owner: Sequence[int]
-    """For each caption the index of its clip."""
-
-
-@dataclass(frozen=True)
-class Reliability:
-    """Whether the confidence of one task's predictions is what it should be."""
-
-    title: str
-    calibration: Calibration
 
 
 @dataclass(frozen=True)
@@ -125,14 +96,6 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class Skipped:
-    """A clip that could not be used."""
-
-    clip: str
-    reason: str
-
-
-@dataclass(frozen=True)
 class ReportData:
     """All that a report shows."""
 
@@ -143,7 +106,8 @@ class ReportData:
     curves: Sequence[Curve] = ()
     confusions: Sequence[Confusion] = ()
     similarities: Sequence[SimilarityMap] = ()
-    calibrations: Sequence[Reliability] = ()
+    calibrations: Mapping[str, Calibration] = field(default_factory=dict)
+    """Task and split -> whether the confidence of the predictions is what it should be."""
     attentions: Sequence[AttentionMap] = ()
     samples: Sequence[Sample] = ()
     """Held-out clips chosen without looking at the result, the first `MOST_PLAYERS` of them shown."""
@@ -179,7 +143,10 @@ def write_report(path: Path, data: ReportData) -> None:
         ],
         confusions=[_confusion(confusion) for confusion in data.confusions],
         similarities=[_similarity(similarity) for similarity in data.similarities],
-        calibrations=[(one, figures.calibration_figure(one.title, one.calibration)) for one in data.calibrations],
+        calibrations=[
+            (title, calibration, figures.calibration_figure(title, calibration))
+            for title, calibration in data.calibrations.items()
+        ],
         attentions=[
             (one, attention_figure(one.title, one.clip, one.attention, one.step_seconds)) for one in data.attentions
         ],
@@ -191,9 +158,7 @@ def write_report(path: Path, data: ReportData) -> None:
         most_seconds=MOST_SECONDS,
     )
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(page, encoding="utf-8")
-    partial.replace(path)
+    write_whole(path, page)
 
 
 def _table(rows: Sequence[Row]) -> dict[str, Any]:
@@ -217,11 +182,12 @@ def _table(rows: Sequence[Row]) -> dict[str, Any]:
 
 
 def _not_computed(reasons: Mapping[str, str]) -> list[tuple[str, str]]:
-    """Metrics that lack the same thing, together, and what they lack."""
-    groups: dict[str, list[str]] = {}
-    for metric, reason in reasons.items():
-        groups.setdefault(reason, []).append(readable_title(metric).removesuffix(" (%)"))
-    return [(", ".join(names), reason) for reason, names in groups.items()]
+    """Return metrics that lack the same thing, together, and what they lack."""
+    groups = []
+    for reason, metrics in by_reason(reasons).items():
+        names = [readable_title(metric).removesuffix(" (%)") for metric in metrics]
+        groups.append((", ".join(names), reason))
+    return groups
 
 
 def _confusion(confusion: Confusion) -> dict[str, Any]:

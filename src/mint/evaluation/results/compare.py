@@ -2,7 +2,7 @@
 
 Both are resampled together (a paired bootstrap), which is sharper than their two intervals side by side: what makes a
 clip hard is hard for both. Results files keep what each method was worth on each clip (see
-`mint.evaluation.results.per_clip`), or at least what stage 2 said of the clips of the tasks with one label a clip.
+`mint.evaluation.results.measures`), or at least what stage 2 said of the clips of the tasks with one label a clip.
 """
 
 from __future__ import annotations
@@ -10,21 +10,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from mint.evaluation.metrics.bootstrap import Interval, difference
-from mint.evaluation.metrics.classification import mean
 from mint.evaluation.results.file import NOT_SHARES, Results, metric_title, show
-from mint.evaluation.results.per_clip import Series, read_series
+from mint.evaluation.results.measures import ClipSet, Key, Measure, mean_measure, read_measures
 from mint.types import MintError
-
-if TYPE_CHECKING:
-    from mint.evaluation.evaluate import Prediction
-
-Place = tuple[str, str, str, str]
-"""Task, split, metric, method."""
 
 
 @dataclass(frozen=True)
@@ -50,20 +43,6 @@ class Difference:
         return self.gap.low > 0 or self.gap.high < 0
 
 
-def record_predictions(predictions: Sequence[Prediction]) -> list[dict[str, str]]:
-    """For the key `predictions` of a results file: what was said of each clip, and what is true."""
-    return [
-        {
-            "task": one.example.task,
-            "split": one.example.split,
-            "id": f"{one.example.corpus}/{one.example.id}",
-            "truth": one.example.labels[0],
-            "predicted": one.predicted,
-        }
-        for one in predictions
-    ]
-
-
 def compare(first: Results, second: Results, *, seed: int = 0) -> list[Difference]:
     """The differences in everything that both runs measured, in the order of the first file.
 
@@ -76,50 +55,55 @@ def compare(first: Results, second: Results, *, seed: int = 0) -> list[Differenc
         MintError: a file without values of single clips, no clip in common, two clips of one name, a clip with two
             truths.
     """
-    ours, theirs = (_series(results, name) for results, name in ((first, "first"), (second, "second")))
-    found = [
-        _difference(place, ours[place], theirs[place], seed)
-        for place in ours
-        if place in theirs and set(ours[place].ids) & set(theirs[place].ids)
-    ]
+    ours, theirs = _measures(first, "first"), _measures(second, "second")
+    found = []
+    for key, measure in ours.items():
+        if key in theirs and set(measure.clips.ids) & set(theirs[key].clips.ids):
+            found.append(_difference(measure, theirs[key], seed))
     if not found:
         raise MintError("the two runs have no clip in common; compare runs on the same manifests")
     return found
 
 
-def _difference(place: Place, first: Series, second: Series, seed: int) -> Difference:
-    places = [{clip: row for row, clip in enumerate(series.ids)} for series in (first, second)]
-    for name, series, there in zip(("first", "second"), (first, second), places, strict=True):
-        if len(there) < len(series.ids):
-            twice = Counter(series.ids).most_common(1)[0][0]
-            raise MintError(
-                f"two clips of {place[0]} are called {twice} in the {name} file; make ids unique within their corpus "
-                "(`mint data validate` lists them), and evaluate again"
-            )
-    common = sorted(places[0].keys() & places[1].keys())
-    rows = [np.array([there[clip] for clip in common]) for there in places]
-    ours, theirs = (
-        tuple(array[chosen] for array in series.arrays) for series, chosen in zip((first, second), rows, strict=True)
-    )
+def _difference(first: Measure, second: Measure, seed: int) -> Difference:
+    rows_of = _rows_by_id(first, "first"), _rows_by_id(second, "second")
+    common = sorted(rows_of[0].keys() & rows_of[1].keys())
+    rows = [np.array([by_id[clip] for clip in common]) for by_id in rows_of]
+    ours = tuple(array[rows[0]] for array in first.arrays)
+    theirs = tuple(array[rows[1]] for array in second.arrays)
+
     strata = None
-    if first.strata is not None and second.strata is not None:
-        strata = [first.strata[row] for row in rows[0]]
-        for clip, one, row in zip(common, strata, rows[1], strict=True):
-            if one != second.strata[row]:
+    if first.clips.labels is not None and second.clips.labels is not None:
+        strata = [first.clips.labels[row] for row in rows[0]]
+        for clip, label, row in zip(common, strata, rows[1], strict=True):
+            if label != second.clips.labels[row]:
                 raise MintError(
-                    f"clip {clip} is {one!r} in the first file and {second.strata[row]!r} in the second; "
+                    f"clip {clip} is {label!r} in the first file and {second.clips.labels[row]!r} in the second; "
                     "compare runs on the same manifest"
                 )
     if len(ours) > 2 and not (np.array_equal(ours[1], theirs[1]) and np.array_equal(ours[2], theirs[2])):
-        raise MintError(f"the labels of {place[0]} differ between the files; compare runs on the same manifest")
+        raise MintError(f"the labels of {first.clips.task} differ between the files; compare runs on the same manifest")
+
     return Difference(
-        *place,
-        float(first.metric(*ours)),
-        float(second.metric(*theirs)),
-        difference(first.metric, theirs, ours, strata=strata, seed=seed),
+        *first.key,
+        float(first.function(*ours)),
+        float(second.function(*theirs)),
+        difference(first.function, theirs, ours, strata=strata, seed=seed),
         len(common),
-        len(places[0].keys() ^ places[1].keys()),
+        len(rows_of[0].keys() ^ rows_of[1].keys()),
     )
+
+
+def _rows_by_id(measure: Measure, name: str) -> dict[str, int]:
+    """Return the row of each clip; `name` says in which file it is."""
+    rows = {clip: row for row, clip in enumerate(measure.clips.ids)}
+    if len(rows) < len(measure.clips):
+        twice = Counter(measure.clips.ids).most_common(1)[0][0]
+        raise MintError(
+            f"two clips of {measure.clips.task} are called {twice} in the {name} file; make ids unique within their "
+            "corpus (`mint data validate` lists them), and evaluate again"
+        )
+    return rows
 
 
 def comparison_table(found: Sequence[Difference], names: tuple[str, str]) -> str:
@@ -148,26 +132,24 @@ def _signed(metric: str, value: float) -> str:
     return f"{value:+.3f}" if metric in NOT_SHARES else f"{100 * value:+.1f}"
 
 
-def _series(results: Results, name: str) -> dict[Place, Series]:
-    """What a file holds of single clips."""
-    predictions = results.extra.get("predictions") or []
-    found = _predicted(predictions) | read_series(results.extra.get("per_clip") or [])
+def _measures(results: Results, name: str) -> dict[Key, Measure]:
+    """Return what a file holds of single clips."""
+    found = _predicted(results.extra.get("predictions") or []) | read_measures(results.extra.get("per_clip") or [])
     if not found:
         raise MintError(f"the {name} results file keeps nothing of single clips; evaluate that run again")
     return found
 
 
-def _predicted(predictions: Sequence[Mapping[str, Any]]) -> dict[Place, Series]:
-    """Accuracy of stage 2 from what it said."""
+def _predicted(predictions: Sequence[Mapping[str, Any]]) -> dict[Key, Measure]:
+    """Return the accuracy of stage 2 from its predictions."""
     groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for entry in predictions:
         groups.setdefault((entry["task"], entry["split"]), []).append(entry)
-    return {
-        (*place, "accuracy", "stage2"): Series(
-            mean,
-            (np.array([entry["predicted"] == entry["truth"] for entry in entries], dtype=np.float64),),
-            [entry["id"] for entry in entries],
-            [entry["truth"] for entry in entries],
-        )
-        for place, entries in groups.items()
-    }
+
+    measures = {}
+    for (task, split), entries in groups.items():
+        clips = ClipSet(task, split, [entry["id"] for entry in entries], [entry["truth"] for entry in entries])
+        right = [entry["predicted"] == entry["truth"] for entry in entries]
+        measure = mean_measure(clips, "accuracy", "stage2", right)
+        measures[measure.key] = measure
+    return measures

@@ -7,13 +7,14 @@ One JSON file holds every number of a run with what made it: recipe, commit, see
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mint.files import write_json
+from mint.text_files import read_json
 from mint.types import MintError
 
 if TYPE_CHECKING:
@@ -55,6 +56,11 @@ class Row:
     n: int
     """Clips measured."""
 
+    @property
+    def key(self) -> tuple[str, str, str, str]:
+        """Task, split, metric and method: what the row is known by."""
+        return self.task, self.split, self.metric, self.method
+
 
 @dataclass(frozen=True)
 class Results:
@@ -88,14 +94,10 @@ def write_results(
     """
     seen = set()
     for row in rows:
-        place = (row.task, row.split, row.metric, row.method)
-        if place in seen:
-            raise MintError(f"two rows for {' / '.join(place)}; a results file holds one")
-        seen.add(place)
-        if not all(math.isfinite(number) for number in (row.value, row.low, row.high) if number is not None):
-            raise MintError(
-                f"{' / '.join(place)} is {row.value} [{row.low}, {row.high}]; only finite values are written"
-            )
+        check_row(row)
+        if row.key in seen:
+            raise MintError(f"two rows for {' / '.join(row.key)}; a results file holds one")
+        seen.add(row.key)
     content = {
         "rows": [dataclasses.asdict(row) for row in rows],
         "seconds": seconds,
@@ -106,9 +108,17 @@ def write_results(
         **extra,
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
-    partial.replace(path)
+    write_json(path, content)
+
+
+def check_row(row: Row) -> None:
+    """Refuse a row that no results file can hold.
+
+    Raises:
+        MintError: a value that is not finite.
+    """
+    if not all(math.isfinite(number) for number in (row.value, row.low, row.high) if number is not None):
+        raise MintError(f"{' / '.join(row.key)} is {row.value} [{row.low}, {row.high}]; only finite values are written")
 
 
 def read_results(path: Path) -> Results:
@@ -117,16 +127,19 @@ def read_results(path: Path) -> Results:
     Raises:
         MintError: no such file, or not a results file.
     """
+    if path.is_dir():
+        raise MintError(f"{path} is a folder; give a results file, such as those that `mint evaluate` writes")
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
         rows = tuple(Row(**row) for row in content.pop("rows"))
         named = {key: content.pop(key) for key in ("seconds", "peak_memory_bytes", "recipe", "commit", "seed")}
     except FileNotFoundError:
         raise MintError(f"no results file {path}; evaluate the run first") from None
+    except MintError as error:
+        raise MintError(f"{path} is not a results file ({error}); give one that `mint evaluate` has written") from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise MintError(
-            f"{path} is not a results file ({type(error).__name__}: {error}); evaluate the run again"
-        ) from None
+        reason = f"{type(error).__name__}: {error}"
+        raise MintError(f"{path} is not a results file ({reason}); give one that `mint evaluate` has written") from None
     return Results(rows=rows, **named, extra=content)
 
 

@@ -1,0 +1,262 @@
+"""Tasks with a list of labels, one or many a clip (paper, section 4.1 and Table 2).
+
+Vocabulary ranking with stage 2, similarity ranking with stage 1, a linear probe on the same frozen features, the
+majority class and chance, all on the same clips. Each clip is asked its own prompt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.metrics import confusion_matrix
+from torch import Tensor
+
+from mint import predict
+from mint.evaluation.metrics import probe
+from mint.evaluation.metrics.calibration import calibrate
+from mint.evaluation.metrics.similarity import ensemble, similarity
+from mint.evaluation.records import (
+    Confusion,
+    Evaluation,
+    Prediction,
+    Setup,
+    clip_set,
+    draw,
+    measured_part,
+    progress_bar,
+)
+from mint.evaluation.report.attention import clip_attention
+from mint.evaluation.results.measures import (
+    ClipSet,
+    Measure,
+    accuracy_measure,
+    chance_accuracy_row,
+    chance_label_rows,
+    label_measures,
+)
+from mint.evaluation.steps import Step
+from mint.types import Example, MintError
+
+HELD_OUT = ("test", "unseen")
+LOOKED_INTO = 4
+"""Clips of each task and split whose attention is kept for the report."""
+
+
+@dataclass(frozen=True)
+class ClosedTask:
+    """A task with a list of labels: its clips of all splits, and what is known of them."""
+
+    setup: Setup
+    name: str
+    examples: Sequence[Example]
+
+    @cached_property
+    def labels(self) -> list[str]:
+        """The C labels of the task, sorted."""
+        labels: set[str] = set()
+        for example in self.examples:
+            labels.update(example.labels, example.unknown)
+        return sorted(labels)
+
+    @cached_property
+    def single(self) -> bool:
+        """Whether every clip has one label."""
+        return all(len(example.labels) == 1 and not example.unknown for example in self.examples)
+
+    @cached_property
+    def probe(self) -> probe.Probe | None:
+        """The linear probe, fitted when it is first asked for; None where the training data allow none."""
+        return _fit_probe(self)
+
+    def of_split(self, split: str) -> list[Example]:
+        """Return the clips of one split."""
+        return [example for example in self.examples if example.split == split]
+
+    def truth(self, examples: Sequence[Example]) -> Any:
+        """Return which labels each clip has [N, C] bool."""
+        return np.array([[label in example.labels for label in self.labels] for example in examples], dtype=bool)
+
+    def known(self, examples: Sequence[Example]) -> Any:
+        """Return for which labels somebody listened [N, C] bool: OpenMIC asks about few a clip."""
+        return np.array([[label not in example.unknown for label in self.labels] for example in examples], dtype=bool)
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """The clips of a task in one split, and the truth about them."""
+
+    task: ClosedTask
+    examples: Sequence[Example]
+
+    @property
+    def title(self) -> str:
+        """Task and split."""
+        return f"{self.task.name}, {self.examples[0].split}"
+
+    @cached_property
+    def clips(self) -> ClipSet:
+        """How results know the clips."""
+        labels = [example.labels[0] for example in self.examples] if self.task.single else None
+        return clip_set(self.task.name, self.examples, labels)
+
+    @cached_property
+    def truth(self) -> Any:
+        """[N, C] bool."""
+        return self.task.truth(self.examples)
+
+    @cached_property
+    def known(self) -> Any:
+        """[N, C] bool."""
+        return self.task.known(self.examples)
+
+    @property
+    def wanted(self) -> Any:
+        """The index of the label of each clip [N], in a task with one label a clip."""
+        return self.truth.argmax(axis=1)
+
+    def measures(self, method: str, scores: Any) -> list[Measure]:
+        """Return all metrics of the scores [N, C] of a method."""
+        if self.task.single:
+            return [accuracy_measure(self.clips, method, scores, self.wanted)]
+        return label_measures(self.clips, method, scores, self.truth, self.known)
+
+
+def closed_set_steps(setup: Setup, name: str, examples: Sequence[Example]) -> Iterator[Step]:
+    """Yield the steps that measure one task.
+
+    Args:
+        setup: what the evaluation needs.
+        name: the task.
+        examples: its clips of all splits; those of `train` and `validation` serve the probe.
+    """
+    task = ClosedTask(setup, name, examples)
+    for split in HELD_OUT:
+        if not (in_split := task.of_split(split)):
+            continue
+        held_out = HeldOut(task, in_split)
+        if setup.trained.stage2 is not None:
+            yield Step(f"{held_out.title}, stage2", partial(_stage2, held_out))
+        if setup.trained.stage1 is not None:
+            yield Step(f"{held_out.title}, stage1", partial(_stage1, held_out))
+        yield Step(f"{held_out.title}, probe", partial(_probe, held_out))
+        yield Step(f"{held_out.title}, chance", partial(_untrained, held_out))
+
+
+def _stage2(held_out: HeldOut) -> Iterator[Evaluation]:
+    """Rank the vocabulary, and look into the answers of a task with one label a clip."""
+    task, examples = held_out.task, held_out.examples
+    setup, stage2 = task.setup, task.setup.trained.stage2
+    assert stage2 is not None
+    prompts = [example.prompt or "" for example in examples]
+    sums, counts = predict.rank_vocabulary(
+        stage2, setup.windows(2, examples), prompts, task.labels, progress=progress_bar(held_out.title)
+    )
+
+    finished = torch.empty_like(sums)
+    for prompt, rows in _rows_by_prompt(prompts).items():
+        if setup.settings.scoring == "prior" and len(rows) == 1:
+            raise MintError(
+                f"scoring 'prior' compares the clips of a prompt, and only one of {held_out.title} has the prompt "
+                f"{prompt!r}; choose another scoring"
+            )
+        finished[rows] = predict.finish_scores(sums[rows], counts, setup.settings.scoring)
+    scores = finished.cpu().numpy()  # [N, C]
+    yield measured_part(held_out.measures("stage2", scores), examples, setup.seed)
+    if task.single:
+        yield _look_into(held_out, scores)
+
+
+def _stage1(held_out: HeldOut) -> Iterator[Evaluation]:
+    """Rank the labels by their similarity to the clips."""
+    task, examples = held_out.task, held_out.examples
+    setup, stage1 = task.setup, task.setup.trained.stage1
+    assert stage1 is not None
+    queries = predict.embed_clips(stage1, setup.windows(1, examples))  # [N, Q, E]
+
+    scores = queries.new_empty(len(examples), len(task.labels))
+    for prompt, rows in _rows_by_prompt([example.prompt or "" for example in examples]).items():
+        texts: list[str] = []
+        for label in task.labels:
+            texts += setup.settings.texts(prompt, label)
+        embedded = predict.embed_texts(stage1, texts)  # [C * templates, E]
+        owner = torch.arange(len(task.labels)).repeat_interleave(len(texts) // len(task.labels))
+        classes = ensemble(embedded, owner.to(embedded.device), len(task.labels))  # [C, E]
+        scores[rows] = similarity(queries[rows], classes)
+    yield measured_part(held_out.measures("stage1", scores.cpu().numpy()), examples, setup.seed)
+
+
+def _probe(held_out: HeldOut) -> Iterator[Evaluation]:
+    task, examples = held_out.task, held_out.examples
+    if task.probe is not None:
+        scores = task.probe.scores(task.setup.pooled(examples))
+        yield measured_part(held_out.measures("probe", scores), examples, task.setup.seed)
+
+
+def _untrained(held_out: HeldOut) -> Iterator[Evaluation]:
+    """Measure what needs no model: the majority class of the training split, and guessing."""
+    task, examples = held_out.task, held_out.examples
+    if not task.single:
+        yield Evaluation(rows=chance_label_rows(held_out.clips, held_out.truth, held_out.known))
+        return
+    if learnt := task.of_split("train"):
+        majority = probe.majority_scores(task.truth(learnt).argmax(axis=1), len(examples), len(task.labels))
+        yield measured_part(held_out.measures("majority", majority), examples, task.setup.seed)
+    yield Evaluation(rows=[chance_accuracy_row(held_out.clips, len(task.labels))])
+
+
+def _look_into(held_out: HeldOut, scores: Any) -> Evaluation:
+    """Return what a report shows of stage 2's scores [N, C]: confusions, calibration, and where the queries look."""
+    task, examples = held_out.task, held_out.examples
+    chosen, wanted = scores.argmax(axis=1), held_out.wanted
+    counts = confusion_matrix(wanted, chosen, labels=range(len(task.labels)))
+    predictions = []
+    for row, example in enumerate(examples):
+        margin = float(scores[row, chosen[row]] - scores[row, wanted[row]])
+        predictions.append(Prediction(example, task.labels[chosen[row]], margin))
+
+    calibrations = {}
+    if task.setup.settings.scoring == "sum":  # the other scores are no log-likelihoods
+        calibrations[held_out.title] = calibrate(scores, wanted)
+
+    attentions = []
+    stage2 = task.setup.trained.stage2
+    assert stage2 is not None
+    for example in draw(examples, LOOKED_INTO, seed=0):
+        window = task.setup.windows(2, [example])[0][0]
+        attention = clip_attention(stage2.model, stage2.tokenizer, window, example.prompt or "", stage2.max_tokens)
+        attentions.append((example, attention))
+    return Evaluation(
+        confusions=[Confusion(held_out.title, task.labels, counts)],
+        predictions=predictions,
+        calibrations=calibrations,
+        attentions=attentions,
+    )
+
+
+def _rows_by_prompt(prompts: Sequence[str]) -> dict[str, Tensor]:
+    """Return the rows that each prompt is asked in."""
+    rows: dict[str, list[int]] = {}
+    for row, prompt in enumerate(prompts):
+        rows.setdefault(prompt, []).append(row)
+    return {prompt: torch.tensor(indices) for prompt, indices in rows.items()}
+
+
+def _fit_probe(task: ClosedTask) -> probe.Probe | None:
+    """Fit the linear probe; without a validation split every fifth training clip helps to choose its penalty."""
+    train, validation = task.of_split("train"), task.of_split("validation")
+    if not validation:
+        validation = train[4::5]
+        train = [example for index, example in enumerate(train) if index % 5 != 4]
+    if not train or not validation or len(task.labels) < 2:
+        return None
+
+    inputs, held_inputs = task.setup.pooled(train), task.setup.pooled(validation)
+    truth, held_truth = task.truth(train), task.truth(validation)
+    if task.single:
+        return probe.fit_probe(inputs, truth.argmax(axis=1), held_inputs, held_truth.argmax(axis=1), len(task.labels))
+    return probe.fit_multilabel_probe(inputs, truth, held_inputs, held_truth, task.known(train), task.known(validation))
