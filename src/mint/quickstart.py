@@ -25,7 +25,7 @@ from mint.config import Recipe, load_recipe, recipe_digest
 from mint.data.corpora.outputs import read_skipped
 from mint.data.corpora.own.folder import read_source
 from mint.data.corpora.rendered.quickstart import prepare_quickstart
-from mint.data.features.cache import Skipped
+from mint.data.features.encode import Skipped
 from mint.data.features.prepare import Features, prepare_features, read_examples
 from mint.data.manifests.leakage import leakage_record
 from mint.evaluation.evaluate import evaluate

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from mint.data.features.cache import Skipped
+from mint.data.features.encode import Skipped
 from mint.evaluation.metrics.calibration import calibrate
 from mint.evaluation.records import Confusion, SimilarityMap
 from mint.evaluation.report import page as report

@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 
 from mint.data.audio.decode import load_audio
-from mint.data.features.cache import Skipped
+from mint.data.features.encode import Skipped
 from mint.evaluation.records import Evaluation
 from mint.evaluation.report.attention import over_time
 from mint.evaluation.report.page import (

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike
 
-    from mint.data.features.cache import Skipped
+    from mint.data.features.encode import Skipped
     from mint.evaluation.metrics.calibration import Calibration
     from mint.evaluation.records import Confusion, SimilarityMap
     from mint.evaluation.results.file import Results, Row
