@@ -7,10 +7,9 @@ goes on where it was.
 from __future__ import annotations
 
 import dataclasses
-import json
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -33,10 +32,14 @@ from mint.evaluation.report.collect import report_of_run
 from mint.evaluation.report.page import write_report
 from mint.evaluation.results.file import Results, markdown_table, read_results, write_results
 from mint.evaluation.settings import QUICK
+from mint.files import owning, write_json
 from mint.machine import git_commit, peak_memory_bytes
+from mint.text_files import read_json
 from mint.training.train import is_finished, train
 from mint.types import Example, MintError
 
+OPTIONS = "quickstart.json"
+"""The file in the output folder that says with which options it was begun."""
 SMOKE_SCALE = 0.25
 """Share of the clips that a smoke run renders: it only shows, in minutes, that all parts work together."""
 SMOKE_OVERRIDES: tuple[tuple[str, ...], ...] = (
@@ -48,32 +51,44 @@ SMOKE_OVERRIDES: tuple[tuple[str, ...], ...] = (
 
 @dataclass(frozen=True)
 class Quickstart:
-    """What is run."""
+    """The options of one quickstart."""
 
     output: Path
+    """The folder of everything that it makes."""
     source: Path | None = None
     """A folder, CSV or manifest of recordings; None: the rendered corpora."""
     seed: int = 0
+    """The seed of the data, of the new weights and of the order."""
     smoke: bool = False
-    overrides: tuple[str, ...] = ()
-    """`key=value` for both recipes."""
+    """Whether clips and steps are few: enough to show that all parts work together."""
 
     @property
     def name(self) -> str:
-        """Name of the results' recipe."""
-        kind = "quickstart" if self.source is None else f"quickstart on {self.source.name}"
+        """The name of the recipe in the results."""
+        kind = "quickstart" if self.source is None else f"quickstart on {self.source.absolute().name}"
         return f"{kind}, smoke" if self.smoke else kind
 
 
 def run(quickstart: Quickstart) -> Results:
-    """Run what is not done yet and return the results; `results.json` and `report.html` are in the output folder."""
+    """Run what is not done yet and return the results; `results.json` and `report.html` are in the output folder.
+
+    Raises:
+        MintError: the source cannot be used, the output folder belongs to a quickstart with other options, or another
+            process is writing into it.
+    """
+    with owning(quickstart.output):
+        return _run(quickstart)
+
+
+def _run(quickstart: Quickstart) -> Results:
     output = quickstart.output
-    output.mkdir(parents=True, exist_ok=True)
-    _refuse_other_source(quickstart)
+    _refuse_other_options(quickstart)
     clock = Clock(output / "seconds.json")
     with clock.step("data"):
         manifests = _prepare_data(quickstart)
         examples = read_examples(manifests)
+        write_json(output / OPTIONS, _options(quickstart))  # now, so that a mistake in them leaves the folder free
+
     recipes = [_recipe(stage, quickstart, manifests) for stage in (1, 2)]
     with clock.step("features"):
         encoder = build_encoder(recipes[0].encoder)
@@ -124,34 +139,56 @@ def summary(quickstart: Quickstart, results: Results) -> str:
 
 
 class Clock:
-    """Seconds of each step, kept in a file, so that an interruption loses none."""
+    """The seconds of each step, kept in a file, so that an interruption loses none.
+
+    Args:
+        path: the JSON file; one that is missing or broken counts as empty.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.seconds: dict[str, float] = json.loads(path.read_text()) if path.exists() else {}
+        self.seconds: dict[str, float] = {}
+        with suppress(OSError, MintError):
+            kept = read_json(path)
+            if isinstance(kept, dict) and all(isinstance(value, int | float) for value in kept.values()):
+                self.seconds = kept
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
-        """Time a step; what it took before an interruption is added."""
+        """Time a step; the time before an interruption is added, and a mistake of the user takes none."""
         begun = time.perf_counter()
         try:
             yield
-        finally:
-            self.seconds[name] = round(self.seconds.get(name, 0.0) + time.perf_counter() - begun, 1)
-            self.path.write_text(json.dumps(self.seconds), encoding="utf-8")
+        except MintError:
+            raise
+        except BaseException:
+            self._add(name, time.perf_counter() - begun)
+            raise
+        self._add(name, time.perf_counter() - begun)
 
     def total(self) -> float:
-        """Seconds of all steps."""
+        """Return the seconds of all steps."""
         return sum(self.seconds.values())
 
+    def _add(self, name: str, seconds: float) -> None:
+        self.seconds[name] = round(self.seconds.get(name, 0.0) + seconds, 1)
+        write_json(self.path, self.seconds)
 
-def _refuse_other_source(quickstart: Quickstart) -> None:
-    """One output folder belongs to one source."""
-    asked = {"source": str(quickstart.source), "seed": quickstart.seed, "smoke": quickstart.smoke}
-    path = quickstart.output / "quickstart.json"
-    if path.exists() and (there := json.loads(path.read_text())) != asked:
-        raise MintError(f"{quickstart.output} holds a quickstart of {there}, not of {asked}; give another --output")
-    path.write_text(json.dumps(asked), encoding="utf-8")
+
+def _options(quickstart: Quickstart) -> dict[str, object]:
+    """Return what `quickstart.json` holds; one source has one form, however it was written."""
+    source = None if quickstart.source is None else str(quickstart.source.resolve())
+    return {"source": source, "seed": quickstart.seed, "smoke": quickstart.smoke}
+
+
+def _refuse_other_options(quickstart: Quickstart) -> None:
+    """Refuse a folder that belongs to a quickstart with other options."""
+    begun: object = None
+    with suppress(OSError, MintError):  # there is none, or it is broken
+        begun = read_json(quickstart.output / OPTIONS)
+    asked = _options(quickstart)
+    if isinstance(begun, dict) and begun != asked:
+        raise MintError(f"{quickstart.output} holds a quickstart of {begun}, not of {asked}; give another --output")
 
 
 def _prepare_data(quickstart: Quickstart) -> list[Path]:
@@ -164,9 +201,7 @@ def _prepare_data(quickstart: Quickstart) -> list[Path]:
 
 
 def _recipe(stage: int, quickstart: Quickstart, manifests: Sequence[Path]) -> Recipe:
-    overrides = list(quickstart.overrides)
-    if quickstart.smoke:
-        overrides += SMOKE_OVERRIDES[stage - 1]
+    overrides = SMOKE_OVERRIDES[stage - 1] if quickstart.smoke else ()
     recipe = load_recipe(f"quickstart/stage{stage}", overrides)
     data = dataclasses.replace(recipe.data, manifests=tuple(str(path) for path in manifests))
     if quickstart.source is not None:  # the recipe weighs the rendered tasks

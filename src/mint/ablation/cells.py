@@ -11,9 +11,9 @@ Every cell is the folder of a run, `OUTPUT/seedN/CELL`, with its results file; w
 from __future__ import annotations
 
 import dataclasses
-import json
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,8 +31,10 @@ from mint.evaluation.results.paper_tables import AXES, build_tables, published
 from mint.evaluation.results.render import markdown, write_tables
 from mint.evaluation.results.seeds import Run, read_runs
 from mint.evaluation.settings import QUICK
+from mint.files import owning, write_json, write_whole
 from mint.machine import git_commit, peak_memory_bytes
 from mint.quickstart import Clock
+from mint.text_files import read_json
 from mint.training.train import is_finished, train
 from mint.types import AudioEncoder, Example, MintError
 
@@ -103,9 +105,14 @@ def run(ablation: Ablation) -> list[Run]:
         The finished cells, each over its seeds.
 
     Raises:
-        MintError: the folder holds an ablation with other settings, or a recipe cannot have an override.
+        MintError: the folder holds an ablation with other settings, another process is writing into it, or a recipe
+            cannot have an override.
     """
-    ablation.output.mkdir(parents=True, exist_ok=True)
+    with owning(ablation.output):
+        return _run(ablation)
+
+
+def _run(ablation: Ablation) -> list[Run]:
     _refuse_other_settings(ablation)
     try:
         if todo := missing(ablation):
@@ -174,7 +181,7 @@ def write_summary(ablation: Ablation) -> list[Run]:
     left = missing(ablation)
     head = f"# Ablations of the quickstart\n\n{describe(left)}\n\n" if left else "# Ablations of the quickstart\n\n"
     text = f"{head}{_settings_in_words(ablation)}\n\n{markdown(tables)}"
-    (ablation.output / "ablation.md").write_text(text, encoding="utf-8")
+    write_whole(ablation.output / "ablation.md", text)
     draw(tables, ablation.output / "ablation")
     return runs
 
@@ -183,10 +190,13 @@ def _refuse_other_settings(ablation: Ablation) -> None:
     """One output folder belongs to one training and one measurement; seeds and axes may be added."""
     asked = {"overrides": list(ablation.overrides), "tasks": list(ablation.tasks), "scale": ablation.scale}
     path = ablation.output / "ablation.json"
-    if path.exists() and (there := json.loads(path.read_text(encoding="utf-8"))) != asked:
-        raise MintError(f"{ablation.output} holds an ablation with {there}, not with {asked}; give another --output")
+    begun: object = None
+    with suppress(OSError, MintError):  # there is none, or it is broken
+        begun = read_json(path)
+    if isinstance(begun, dict) and begun != asked:
+        raise MintError(f"{ablation.output} holds an ablation with {begun}, not with {asked}; give another --output")
     cells(ablation)  # an override that a recipe cannot have is refused before it is written down
-    path.write_text(json.dumps(asked), encoding="utf-8")
+    write_json(path, asked)
 
 
 def _refuse_other_base(first: Recipe, second: Recipe) -> None:

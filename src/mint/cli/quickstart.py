@@ -10,6 +10,9 @@ if TYPE_CHECKING:
 
     from mint.cli import Subparsers
 
+DEFAULT = "runs/quickstart"
+"""The folder of a run on the rendered corpora."""
+
 
 def add_parser(subparsers: Subparsers) -> None:
     """Register the verb."""
@@ -25,8 +28,12 @@ def add_parser(subparsers: Subparsers) -> None:
         help="recordings of your own: a folder with one sub-folder for each label, or a CSV or JSON Lines file with "
         "audio,label[,caption][,split]",
     )
-    parser.add_argument("--output", type=Path, help="folder of the run (default: runs/quickstart, runs/NAME of source)")
-    parser.add_argument("--seed", type=int, default=0, help="of the data, the weights and the order (default: 0)")
+    parser.add_argument(
+        "--output", type=Path, help=f"folder of the run (default: {DEFAULT}, with --source {DEFAULT}-NAME)"
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, help="seed of the data, the new weights and the order (default: 0)"
+    )
     parser.add_argument("--smoke", action="store_true", help="fewer clips and steps: shows that all parts work")
     parser.set_defaults(run=run)
 
@@ -36,9 +43,16 @@ def run(arguments: Namespace) -> int:
     from mint.quickstart import Quickstart, summary
     from mint.quickstart import run as run_quickstart
 
-    source = arguments.source
-    name = "quickstart" if source is None else f"quickstart-{source.resolve().stem}"
-    quickstart = Quickstart(arguments.output or Path("runs") / name, source, arguments.seed, arguments.smoke)
+    output = arguments.output or default_output(arguments.source)
+    quickstart = Quickstart(output, arguments.source, arguments.seed, arguments.smoke)
     results = run_quickstart(quickstart)
     print(summary(quickstart, results))
     return 0
+
+
+def default_output(source: Path | None) -> Path:
+    """Return the folder of a quickstart on a source: named after a folder, or a table without its suffix."""
+    if source is None:
+        return Path(DEFAULT)
+    source = source.absolute()
+    return Path(f"{DEFAULT}-{source.stem if source.is_file() else source.name}")
