@@ -5,8 +5,12 @@ from __future__ import annotations
 import errno
 import importlib.util
 import os
+import shlex
+import signal
 import subprocess
 import sys
+import threading
+from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -86,7 +90,7 @@ def test_only_the_chosen_verb_is_imported() -> None:
         "import sys; from mint.cli import main; main(['caption', '--help']);"
         "print(sorted(name for name in sys.modules if name.startswith('mint.cli.')))"
     )
-    assert result.stdout.endswith("['mint.cli._clips', 'mint.cli._decoding', 'mint.cli.caption']\n")
+    assert result.stdout.endswith("['mint.cli._clips', 'mint.cli._decoding', 'mint.cli._parser', 'mint.cli.caption']\n")
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
@@ -94,17 +98,55 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == f"mint {mint.__version__}\n"
 
 
-@pytest.mark.parametrize("arguments", [["nonsense"], ["--nonsense"], ["caption"], ["search", "run", "query"]])
-def test_usage_errors_exit_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["nonsense"], "there is no verb 'nonsense'; `mint --help` lists the verbs"),
+        (["--nonsense"], "unrecognized arguments: --nonsense; `mint --help` shows the arguments"),
+        (["caption"], "the following arguments are required: RUN, AUDIO; `mint caption --help` shows the arguments"),
+        (["search", "run", "query"], "the following arguments are required: AUDIO; `mint search --help` shows"),
+        (["train"], "the following arguments are required: RECIPE; `mint train --help` shows the arguments"),
+        (["data", "validat"], "argument ACTION: invalid choice: 'validat' (choose from "),
+        (["data", "shard", "a", "b"], "the following arguments are required: --output; `mint data shard --help` shows"),
+        (
+            ["caption", "run", "a.wav", "--beam", "two\nthree"],
+            "argument --beams: 'two\\nthree' is not a whole number of",
+        ),
+        (
+            ["evaluate", "run", "--task", "a", "b"],
+            "unrecognized arguments: b (give --task once for each value); `mint e",
+        ),
+        (["evaluate", "run", "--task", "a", "-b"], "unrecognized arguments: -b; `mint evaluate --help` shows"),
+    ],
+)
+def test_usage_errors_are_one_line_and_exit_2(
+    arguments: list[str], line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(arguments) == 2
-    assert "error:" in capsys.readouterr().err
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith(f"mint: error: {line}")
+    assert err.count("\n") == 1
 
 
-@pytest.mark.parametrize("module", ["mint", "mint.cli"])
-def test_runs_as_a_module(module: str) -> None:
-    result = subprocess.run([sys.executable, "-m", module, "nonsense"], capture_output=True, text=True, check=False)
-    assert result.returncode == 2
-    assert "invalid choice: 'nonsense'" in result.stderr
+def test_overrides_may_stand_anywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last positional argument of any verb, if it may be repeated, is taken after options too."""
+    seen: list[Any] = []
+
+    def load(*arguments: Any) -> None:
+        seen.append(arguments)
+        raise MintError("seen")
+
+    monkeypatch.setattr("mint.config.load_recipe", load)
+    main(["train", "quickstart/stage1", "a=1", "--output", "x", "b=2", "--resume", "c=3"])
+    main(["cache", "--verify", "quickstart/stage1", "a=1"])
+    assert seen == [("quickstart/stage1", ["a=1", "b=2", "c=3"]), ("quickstart/stage1", ["a=1"])]
+
+
+def test_runs_as_a_module() -> None:
+    result = subprocess.run([sys.executable, "-m", "mint", "capton"], capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr == "mint: error: there is no verb 'capton'; did you mean 'caption'?\n"
 
 
 @pytest.mark.parametrize(("returned", "code"), [(None, 0), (0, 0), (2, 2)])
@@ -222,3 +264,70 @@ def test_a_file_name_that_is_not_unicode_can_be_printed() -> None:
     )
     result = run_python(code, PYTHONIOENCODING="utf-8")
     assert (result.returncode, result.stdout, result.stderr) == (0, "caf\\udce9.wav\n", "")
+
+
+@pytest.mark.parametrize("swallowed", [ImportError("Could not import module 'LlamaConfig'"), MintError("cannot load")])
+def test_an_interruption_that_a_library_turned_into_an_error(
+    swallowed: Exception, verb: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(_: Namespace) -> None:
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt:
+            raise swallowed from None
+
+    verb(run)
+    assert main(["probe"]) == 130
+    assert capsys.readouterr().err == "mint: interrupted; the same command goes on\n"
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+    # What comes later is judged by itself.
+    verb(raising(MintError("another")))
+    assert main(["probe"]) == 2
+
+
+def test_interruptions_of_others_are_left_to_them(verb: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As under nohup, where the signal is ignored, and in a thread, which cannot set a handler."""
+    handlers: list[Any] = []
+    verb(lambda _: handlers.append(signal.getsignal(signal.SIGINT)))
+    monkeypatch.setattr(signal, "SIGINT", signal.SIGUSR1)
+    before = signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    assert main(["probe"]) == 0
+    signal.signal(signal.SIGUSR1, before)
+    thread = threading.Thread(target=main, args=(["probe"],))
+    thread.start()
+    thread.join()
+    assert handlers == [signal.SIG_IGN, before]
+
+
+PROBE = (
+    "import sys, types; from mint.cli import VERBS, Verb, main; module = types.ModuleType('probe');"
+    "module.add_parser = lambda s: s.add_parser('probe').set_defaults(run=run);"
+    "sys.modules['probe'] = module; VERBS['probe'] = Verb('probe', '');"
+)
+"""A verb of its own for a fresh interpreter; it runs `run`."""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a shell of POSIX")
+@pytest.mark.parametrize(
+    ("closed", "code", "error"),
+    [
+        (">&-", 0, ""),
+        ("<&- >&- 2>&-", 0, ""),
+        (">/dev/full", 2, "mint: error: [Errno 28] No space left on device; free some space or choose another place\n"),
+    ],
+)
+def test_output_that_leads_nowhere(closed: str, code: int, error: str, tmp_path: Path) -> None:
+    if "/dev/full" in closed and not Path("/dev/full").exists():
+        pytest.skip("no device that is full")
+    path = tmp_path / "written.txt"
+    # A file that is opened must not take the number of a closed stream, or what is printed lands in it.
+    script = PROBE + (
+        f"run = lambda _: (open({str(path)!r}, 'w').write('whole'), print('lost'), print('lost', file=sys.stderr))"
+        f"[:0] or None; sys.exit(main(['probe']))"
+    )
+    command = f"{shlex.quote(sys.executable)} -c {shlex.quote(script)} {closed}"
+    result = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
+    assert result.returncode == code
+    assert result.stderr in (error, "lost\n" + error)
+    assert path.read_text() == "whole"

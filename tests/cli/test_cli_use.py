@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
+import signal
 import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional
 
 from mint.cli import main
+from mint.cli.classify import rank, read_labels
 from mint.types import MintError
 
 
@@ -53,9 +59,18 @@ class StubMint:
         self.calls.append(("classify", {"prompt": prompt, "method": method}))
         return [{label: -1.0 if label == stem else -3.0 for label in labels} for stem in self.check(audio)]
 
-    def search(self, query: str, audio: list[str]) -> list[tuple[int, float]]:
-        scores = [len(set(query) & set(stem)) / 10 for stem in self.check(audio)]
-        return sorted(enumerate(scores), key=lambda pair: -pair[1])
+    def embed_text(self, texts: list[str]) -> Tensor:
+        self.calls.append(("embed_text", texts))
+        return torch.stack([letters(text) for text in texts])
+
+    def embed_audio(self, audio: list[str]) -> Tensor:
+        return torch.stack([letters(stem) for stem in self.check(audio)])[:, None]
+
+
+def letters(text: str) -> Tensor:
+    """Which letters a text has, of length 1."""
+    counts = torch.tensor([float(chr(code) in text) for code in range(ord("a"), ord("z") + 1)])
+    return functional.normalize(counts, dim=0)
 
 
 @pytest.fixture(autouse=True)
@@ -123,8 +138,6 @@ def test_classify_for_people(capsys: pytest.CaptureFixture[str], calls: list[tup
 
 def test_classify_with_scores_far_below_zero(capsys: pytest.CaptureFixture[str]) -> None:
     """Sums over many tokens: a plain exponential would underflow to 0 / 0."""
-    from mint.cli.classify import rank
-
     assert [row["probability"] for row in rank({"a": -2000.0, "b": -2000.0 + math.log(3)})] == pytest.approx(
         [0.75, 0.25]
     )
@@ -186,23 +199,146 @@ def test_a_folder_that_is_no_run(arguments: list[str], capsys: pytest.CaptureFix
     )
 
 
-def test_search_ranks_files_and_folders(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for name in ("sub/dog.WAV", "sub/.dog.wav", "do.flac", "notes.txt", "x.mp3"):
+def test_search_ranks_files_and_folders(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], calls: list[tuple[str, Any]]
+) -> None:
+    for name in ("sub/dog.WAV", "sub/.dog.wav", ".trash/dog.wav", "do.flac", "notes.txt", "x.mp3"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
+    (tmp_path / "linked").symlink_to(tmp_path / "sub")
+    (tmp_path / "gone.wav").symlink_to(tmp_path / "nowhere.wav")
     given = [str(tmp_path), str(tmp_path / "x.mp3"), "god.xyz"]
-    assert main(["search", "run", "dog", *given, "--top", "3", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out) == [
-        {"audio": str(tmp_path / "sub/dog.WAV"), "score": 0.3},
-        {"audio": "god.xyz", "score": 0.3},
-        {"audio": str(tmp_path / "do.flac"), "score": 0.2},
+    assert main(["search", "run", "dog", *given, "--top", "4", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["audio"] for row in rows] == [
+        str(tmp_path / "linked" / "dog.WAV"),  # a folder is entered once, by the name that comes first
+        "god.xyz",
+        str(tmp_path / "do.flac"),
+        str(tmp_path / "x.mp3"),
     ]
+    assert [row["score"] for row in rows] == pytest.approx([1, 1, 2 / math.sqrt(6), 0])
+    assert calls == [("embed_text", ["dog"])]  # once, however many files there are
     assert main(["search", "run", "dog", "dog.wav", "x.wav"]) == 0
-    assert capsys.readouterr().out == "   0.300  dog.wav\n   0.000  x.wav\n"
+    assert capsys.readouterr().out == "   1.000  dog.wav\n   0.000  x.wav\n"
 
 
 def test_search_in_a_folder_without_audio(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["search", "run", "dog", str(tmp_path)]) == 2
     assert capsys.readouterr().err == (
-        f"mint: error: no audio files below {str(tmp_path)!r}; give files or a folder that holds some\n"
+        f"mint: error: there are no audio files below {str(tmp_path)!r}; give files, or a folder that holds some\n"
     )
+
+
+@pytest.mark.parametrize("arguments", VERBS, ids=lambda arguments: arguments[0])
+@pytest.mark.parametrize(
+    "audio",
+    [
+        ["dog.wav", "--json", "rain.wav"],
+        ["--json", "dog.wav", "rain.wav"],
+        ["dog.wav", "--json", "--", "rain.wav"],
+    ],
+    ids=" ".join,
+)
+def test_options_between_the_files(arguments: list[str], audio: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    verb, _, *rest = arguments
+    place = rest.index("AUDIO")
+    # What follows AUDIO, such as --prompt, comes first, so that `--` ends the options.
+    assert main([verb, *rest[place + 1 :], "run", *rest[:place], *audio]) == 0
+    assert {row["audio"] for row in json.loads(capsys.readouterr().out)} == {"dog.wav", "rain.wav"}
+
+
+def test_a_file_whose_name_begins_with_a_hyphen_stands_after_two(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["caption", "run", "dog.wav", "--json", "rain.wav", "--", "-x.wav"]) == 0
+    assert [row["audio"] for row in json.loads(capsys.readouterr().out)] == ["dog.wav", "rain.wav", "-x.wav"]
+    assert main(["caption", "run", "dog.wav", "--json", "-x.wav"]) == 2
+    assert capsys.readouterr().err == (
+        "mint: error: unrecognized arguments: -x.wav; `mint caption --help` shows the arguments\n"
+    )
+
+
+def test_an_interruption_that_libsndfile_swallows_ends_the_command(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Ctrl-C while it calls back for bytes: cffi prints the exception, and the file seems to be damaged."""
+    done: list[str] = []
+
+    def caption(_: StubMint, audio: list[str], **__: Any) -> list[str]:
+        done.extend(audio)
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        raise MintError(f"{audio[0]}: not audio that can be decoded")
+
+    monkeypatch.setattr(StubMint, "caption", caption)
+    assert main(["caption", "run", "a.wav", "b.wav"]) == 130
+    assert done == ["a.wav"]
+    assert capsys.readouterr().err == "mint: interrupted\n"
+
+
+@pytest.mark.parametrize(
+    ("given", "labels"),
+    [
+        (["dog,cat"], ["dog", "cat"]),
+        ([" dog , cat,,dog"], ["dog", "cat"]),
+        (['"rain, heavy",cat'], ["rain, heavy", "cat"]),
+        (['cat, "rain, heavy"'], ["cat", "rain, heavy"]),
+        (['a "quoted" word,"with ""quotes"", too"'], ['a "quoted" word', 'with "quotes", too']),
+        (["dog\ncat\n"], ["dog", "cat"]),
+        (["dog", "cat,dog"], ["dog", "cat"]),
+        (['"@home",cat'], ["@home", "cat"]),
+    ],
+)
+def test_labels_as_csv_and_repeated(given: list[str], labels: list[str]) -> None:
+    assert read_labels(given) == labels
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "rain, heavy\ndog\n\n  Chien aboyant très fort \ndog\n".encode(),
+        "rain, heavy\r\ndog\r\nChien aboyant très fort".encode("cp1252"),
+        "rain, heavy\ndog\nChien aboyant très fort\n".encode("utf-16"),
+        "rain, heavy\ndog\nChien aboyant très fort\n".encode("utf-8-sig"),
+    ],
+    ids=["UTF-8", "Windows-1252", "UTF-16", "UTF-8 with its mark"],
+)
+def test_labels_of_a_file(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "labels.txt").write_bytes(content)
+    labels = ["rain, heavy", "dog", "Chien aboyant très fort"]
+    assert read_labels([f"@{tmp_path / 'labels.txt'}"]) == labels
+    assert read_labels(["siren", f"@{tmp_path / 'labels.txt'}", "dog"]) == ["siren", *labels]
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ('"rain, heavy', "--labels '\"rain, heavy' cannot be read (unexpected end of data); put a label that holds"),
+        ("@", "--labels '@' names no file; write"),
+        ("@nowhere.txt", "no such file or folder: 'nowhere.txt'; check the path"),
+        ("@.", "'.' is a folder; give a file"),
+        ("@empty.txt", "--labels '@empty.txt' names no label; write"),
+        ("@sheet.xlsx", "sheet.xlsx is no text but a zip archive or a spreadsheet; unpack it"),
+    ],
+)
+def test_labels_that_cannot_be_read(
+    labels: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("empty.txt").write_text("\n \n")
+    Path("sheet.xlsx").write_bytes(b"PK\x03\x04 and so on")
+    assert main(["classify", "run", "rain.wav", "--labels", labels]) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"mint: error: {message}")
+
+
+def test_labels_without_a_comma_are_not_taken_for_files(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["classify", "run", "rain.wav", "--labels", "dog", "cat"]) == 2
+    assert capsys.readouterr().err == (
+        "mint: error: cat: no such audio file; if it is a label, write --labels A,cat with a comma\n"
+    )
+
+
+def test_twenty_thousand_labels_of_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "labels.txt"
+    path.write_text("\n".join(f"label {number}" for number in range(20_000)))
+    assert main(["classify", "run", "rain.wav", "--labels", f"@{path}", "--top", "1"]) == 0
+    assert capsys.readouterr().out.startswith("rain.wav\n    0.0%  label ")

@@ -9,24 +9,29 @@ went away.
 
 from __future__ import annotations
 
-import argparse
+import difflib
 import errno
 import importlib
 import io
 import os
+import signal
 import sys
 import textwrap
+import threading
 import traceback
 import warnings
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from mint import __version__
+from mint.cli._parser import Parser
 from mint.types import MintError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    import argparse
+    from collections.abc import Iterator, Sequence
 
-Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+Subparsers: TypeAlias = "argparse._SubParsersAction[Parser]"
 
 
 class Verb(NamedTuple):
@@ -60,25 +65,75 @@ VERBS = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line `argv` (None: that of the process) and return its exit code."""
+    _open_closed_streams()
     arguments, debug = _take_debug(list(sys.argv[1:] if argv is None else argv))
     verb = next((argument for argument in arguments if not argument.startswith("-")), None)
     if not debug:
         quiet_libraries()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # file names need not be valid Unicode
+
+    with _noticing_interrupts():
+        try:
+            code = _run(verb, arguments)
+            sys.stdout.flush()
+            return code
+        except BrokenPipeError:
+            _discard_output()
+            return 141
+        except (Exception, KeyboardInterrupt) as error:
+            if debug:
+                traceback.print_exc()
+            # A library may turn an interruption into an error of its own, such as a failed import.
+            line, code = describe(KeyboardInterrupt() if interrupted() else error, verb)
+            print(f"mint: {line}", file=sys.stderr)
+            try:
+                sys.stdout.flush()
+            except OSError:  # as where the disk is full
+                _discard_output()
+            return code
+
+
+_interrupted = threading.Event()
+
+
+def interrupted() -> bool:
+    """Return whether the user has interrupted the command, even where a library swallowed it."""
+    return _interrupted.is_set()
+
+
+@contextmanager
+def _noticing_interrupts() -> Iterator[None]:
+    """Raise KeyboardInterrupt at Ctrl-C inside the block, and note that it came."""
+
+    def interrupt(*_: Any) -> None:
+        _interrupted.set()
+        raise KeyboardInterrupt
+
+    _interrupted.clear()
+    # Other threads cannot set a handler; another handler than Python's own, or none as under nohup, is left alone.
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    if not in_main_thread or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield
+        return
+    signal.signal(signal.SIGINT, interrupt)
     try:
-        code = _run(verb, arguments)
-        sys.stdout.flush()
-        return code
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the flush at exit complains
-        return 141
-    except (Exception, KeyboardInterrupt) as error:
-        if debug:
-            traceback.print_exc()
-        line, code = describe(error, verb)
-        print(f"mint: {line}", file=sys.stderr)
-        return code
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _open_closed_streams() -> None:
+    """Put the null device where a stream was closed (`>&-`), lest a file of ours takes its number."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: PTH123, SIM115  # open to the end
+
+
+def _discard_output() -> None:
+    """Send what is still to be printed nowhere, or Python complains when it flushes at its end."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def quiet_libraries() -> None:
@@ -126,11 +181,15 @@ def _take_debug(arguments: list[str]) -> tuple[list[str], bool]:
 
 
 def _run(verb: str | None, arguments: list[str]) -> int:
+    if verb is not None and verb not in VERBS:
+        close = difflib.get_close_matches(verb, VERBS, n=1)
+        cure = f"did you mean {close[0]!r}?" if close else "`mint --help` lists the verbs"
+        raise MintError(f"there is no verb {verb!r}; {cure}")
     parser = _build_parser(verb)
     try:
         chosen = parser.parse_args(arguments)
-    except SystemExit as stop:  # after --help, --version or a usage error
-        return stop.code if isinstance(stop.code, int) else 2
+    except SystemExit:  # after --help or --version
+        return 0
     if verb is None:
         parser.print_help()
         return 0
@@ -138,9 +197,9 @@ def _run(verb: str | None, arguments: list[str]) -> int:
     return code if isinstance(code, int) else 0
 
 
-def _build_parser(verb: str | None) -> argparse.ArgumentParser:
-    """The parser of all verbs; only the chosen one has its arguments."""
-    parser = argparse.ArgumentParser(
+def _build_parser(verb: str | None) -> Parser:
+    """Return the parser of all verbs; only the chosen one has its arguments."""
+    parser = Parser(
         prog="mint",
         description="Audio-language models: Bridge-Net between a frozen audio encoder and a frozen language model.",
         epilog="`mint VERB --help` shows the arguments of one verb.",

@@ -1,4 +1,4 @@
-"""What the verbs that use a finished run share: loading it, going through audio files one by one, printing."""
+"""The parts that the verbs which use a finished run share: loading it, going through audio files, printing."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from argparse import ArgumentTypeError
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from mint.cli import describe
+from mint.cli import describe, interrupted
 from mint.types import MintError
 
 if TYPE_CHECKING:
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from mint.inference import Mint
 
 Result = TypeVar("Result")
+DIGITS = 18
+"""Most digits of a whole number: what torch and the system hold."""
 
 
 class EachClip:
@@ -32,17 +34,20 @@ class EachClip:
         """Yield each path with the result of `call` on it.
 
         Raises:
-            MintError: where there is only one file; or an error that came twice and names no file: the run or an option
-                is at fault, and the other files would fare no better.
+            MintError: there is only one file; or an error came twice and names no file: the run or an option is at
+                fault, and the other files would fare no better.
         """
         for path in self.paths:
             try:
                 result = call(path)
             except (MintError, OSError) as error:
+                if interrupted():  # libsndfile swallows what is raised while it reads
+                    raise KeyboardInterrupt from None
                 line, _ = describe(error)
                 named = Path(path).name in line
                 if len(self.paths) == 1 or (line in self.failures and not named):
                     raise
+
                 self.failures.append(line)
                 print(f"mint: {line}" if named else f"mint: {path}: {line}", file=sys.stderr)
             else:
@@ -50,12 +55,12 @@ class EachClip:
 
     @property
     def exit_code(self) -> int:
-        """Of the command: 2 if any file failed."""
+        """Exit code of the command: 2 if any file failed."""
         return 2 if self.failures else 0
 
 
 def load(run: str) -> Mint:
-    """The trained model of a run."""
+    """Return the trained model of a run."""
     from mint.inference import Mint
 
     return Mint.from_pretrained(run)
@@ -63,19 +68,24 @@ def load(run: str) -> Mint:
 
 def add_run(parser: ArgumentParser) -> None:
     """Add the argument RUN and the option --json."""
-    parser.add_argument("folder", metavar="RUN", help="folder of a finished run, or its name on the hub")
-    parser.add_argument("--json", action="store_true", help="print one JSON array")
+    parser.add_argument("folder", metavar="RUN", help="The folder of a finished run, or its name on the hub.")
+    parser.add_argument("--json", action="store_true", help="Print one JSON array in place of lines of text.")
 
 
-def add_audio(parser: ArgumentParser, text: str = "audio files: wav, flac, ogg, mp3, ...") -> None:
+def add_audio(parser: ArgumentParser, text: str = "The audio files: wav, flac, ogg, opus, mp3, aiff, ...") -> None:
     """Add the arguments AUDIO..."""
     parser.add_argument("audio", metavar="AUDIO", nargs="+", help=text)
 
 
 def positive(text: str) -> int:
-    """An argument that must be a whole number of at least 1."""
-    if not text.isdecimal() or int(text) < 1:
-        raise ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    """Return an argument that must be a whole number of at least 1."""
+    return whole_number(text, 1)
+
+
+def whole_number(text: str, smallest: int = 0) -> int:
+    """Return an argument that must be a whole number, and not below the smallest."""
+    if not text.isdecimal() or len(text) > DIGITS or int(text) < smallest:
+        raise ArgumentTypeError(f"{text!r} is not a whole number of at least {smallest}")
     return int(text)
 
 
@@ -84,16 +94,11 @@ def print_json(value: Any) -> None:
     print(json.dumps(value, indent=2, allow_nan=False))
 
 
-def one_line(text: str) -> str:
-    """Text of a language model on a single line."""
-    return " ".join(text.split())
-
-
 def audio_below(paths: Iterable[str]) -> list[str]:
-    """Audio files given by name, and all those below folders, in sorted order without repetition.
+    """Return audio files given by name, and all those below folders, in sorted order without repetition.
 
     Raises:
-        MintError: a folder without any.
+        MintError: there are none below a folder.
     """
     from mint.data.corpora.recordings import audio_files
 
@@ -103,6 +108,6 @@ def audio_below(paths: Iterable[str]) -> list[str]:
         if Path(path).is_dir():
             names = sorted(map(str, audio_files(Path(path))))
             if not names:
-                raise MintError(f"no audio files below {path!r}; give files or a folder that holds some")
+                raise MintError(f"there are no audio files below {path!r}; give files, or a folder that holds some")
         files.update(dict.fromkeys(names))
     return list(files)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from argparse import ArgumentTypeError
 from typing import TYPE_CHECKING, Any
 
-from mint.cli._clips import positive
+from mint.cli._clips import positive, whole_number
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
@@ -15,31 +16,43 @@ if TYPE_CHECKING:
 NAMES = ("decoding", "beams", "top_p", "temperature", "sampling_seed", "max_tokens")
 
 
-def add_decoding(parser: ArgumentParser, max_tokens: str = "") -> None:
-    """Add the options; `max_tokens` says what happens without `--max-tokens`."""
+def add_decoding(parser: ArgumentParser, max_tokens: int) -> None:
+    """Add the options; a text has `max_tokens` at most unless `--max-tokens` is given."""
     group = parser.add_argument_group("decoding")
     group.add_argument(
         "--decoding",
         choices=["greedy", "beam", "nucleus"],
-        help="the likeliest token at a time, beam search, or sampling (default: by the other options, else greedy)",
+        help="How a text is chosen: the likeliest token at each step, beam search, or nucleus sampling (default: the "
+        "one that the other options belong to, else greedy).",
     )
-    group.add_argument("--beams", type=positive, metavar="N", help="width of the beam search (default: 5)")
-    group.add_argument("--top-p", type=number, metavar="P", help="of nucleus sampling (default: 0.9)")
-    group.add_argument("--temperature", type=number, metavar="T", help="of nucleus sampling (default: 1)")
-    group.add_argument("--sampling-seed", type=int, metavar="N", help="of nucleus sampling (default: 0)")
-    group.add_argument("--max-tokens", type=positive, metavar="N", help=f"longest text, in tokens{max_tokens}")
+    group.add_argument("--beams", type=positive, metavar="N", help="The width of the beam search (default: 5).")
+    group.add_argument(
+        "--top-p", type=number, metavar="P", help="The probability mass for nucleus sampling (default: 0.9)."
+    )
+    group.add_argument(
+        "--temperature", type=number, metavar="T", help="The temperature of nucleus sampling (default: 1)."
+    )
+    group.add_argument(
+        "--sampling-seed", type=whole_number, metavar="N", help="The seed of nucleus sampling (default: 0)."
+    )
+    group.add_argument(
+        "--max-tokens", type=positive, metavar="N", help=f"The longest text, in tokens (default: {max_tokens})."
+    )
 
 
 def number(text: str) -> float:
-    """An argument that must be a number."""
+    """Return an argument that must be a finite number."""
     try:
-        return float(text)
+        value = float(text)
     except ValueError:
-        raise ArgumentTypeError(f"{text!r} is not a number") from None
+        value = math.nan
+    if not math.isfinite(value):
+        raise ArgumentTypeError(f"{text!r} is not a number")
+    return value
 
 
 def read_decoding(arguments: Namespace) -> Decoding:
-    """What the options say; errors as `Decoding`."""
+    """Return what the options say; errors as `Decoding`."""
     from mint.evaluation.settings import CAPTION_TOKENS, Decoding
 
     return Decoding(
@@ -53,7 +66,7 @@ def read_decoding(arguments: Namespace) -> Decoding:
 
 
 def generate_options(arguments: Namespace) -> dict[str, Any]:
-    """The same for `Mint.caption` and `Mint.ask`; nothing where no option is given."""
+    """Return the options of `Mint.caption` and `Mint.ask`; none where no option is given."""
     if all(getattr(arguments, name) is None for name in NAMES):
         return {}
     options = read_decoding(arguments).options()

@@ -18,7 +18,6 @@ def add_parser(subparsers: Subparsers) -> None:
     """Register the verb."""
     parser = subparsers.add_parser(
         "ablate",
-        help="what each part of the method is worth: Tables 5 and 6",
         description="Trains the quickstart once for each cell and seed and writes tables and a plot with error bars: "
         "the four sums of losses (Table 5), stage 1 against both stages (Table 6), the instruction in Bridge-Net, the "
         "number of queries, and how often they cross-attend. Interrupted and started again, it goes on where it was.",

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mint.cli._clips import EachClip, add_audio, add_run, load, one_line, print_json
+from mint.cli._clips import EachClip, add_audio, add_run, load, print_json
 from mint.cli._decoding import add_decoding, generate_options
+from mint.text_files import one_line
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -18,8 +19,10 @@ def add_parser(subparsers: Subparsers) -> None:
     parser = subparsers.add_parser("ask", description="Answer an instruction about audio files.")
     add_run(parser)
     add_audio(parser)
-    parser.add_argument("--prompt", required=True, metavar="TEXT", help="such as 'The genre of this music is'")
-    add_decoding(parser)
+    parser.add_argument(
+        "--prompt", required=True, metavar="TEXT", help="The instruction, such as 'The genre of this music is'."
+    )
+    add_decoding(parser, 40)
     parser.set_defaults(run=run)
 
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 def add_parser(subparsers: Subparsers) -> None:
     """Add the verb."""
-    parser = subparsers.add_parser("assets", help="list, fetch or verify the offline weights", description=__doc__)
+    parser = subparsers.add_parser("assets", description="List, fetch or verify the offline weights.")
     actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
 
     action = actions.add_parser("list", help="show name, size, licence, origin and state of each")

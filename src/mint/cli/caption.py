@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mint.cli._clips import EachClip, add_audio, add_run, load, one_line, print_json
+from mint.cli._clips import EachClip, add_audio, add_run, load, print_json
 from mint.cli._decoding import add_decoding, generate_options
+from mint.text_files import one_line
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -18,7 +19,7 @@ def add_parser(subparsers: Subparsers) -> None:
     parser = subparsers.add_parser("caption", description="Describe audio files in words.")
     add_run(parser)
     add_audio(parser)
-    add_decoding(parser)
+    add_decoding(parser, 40)
     parser.set_defaults(run=run)
 
 

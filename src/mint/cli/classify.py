@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import math
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mint.cli._clips import EachClip, add_audio, add_run, load, positive, print_json
+from mint.text_files import one_line, text_lines
 from mint.types import MintError
 
 if TYPE_CHECKING:
     from argparse import Namespace
+    from collections.abc import Sequence
 
     from mint.cli import Subparsers
 
@@ -19,22 +24,32 @@ def add_parser(subparsers: Subparsers) -> None:
     parser = subparsers.add_parser("classify", description="Rank labels of your choice for audio files.")
     add_run(parser)
     add_audio(parser)
-    parser.add_argument("--labels", required=True, metavar="A,B,C", help="the candidates, with commas between them")
-    parser.add_argument("--prompt", metavar="TEXT", help="instruction that a label would answer")
+    parser.add_argument(
+        "--labels",
+        required=True,
+        action="append",
+        metavar="A,B,C",
+        help="The candidates, separated by commas; a label that holds a comma stands in quotes: "
+        "'\"rain, heavy\",dog'. @FILE reads them from a text file, one label a line. May be repeated.",
+    )
+    parser.add_argument(
+        "--prompt", metavar="TEXT", help="The instruction that a label would answer (default: 'This is a sound of')."
+    )
     parser.add_argument(
         "--method",
         choices=["auto", "vocabulary", "similarity"],
         default="auto",
-        help="vocabulary: by the language model (stage 2); similarity: by Bridge-Net alone (stage 1); "
-        "auto: what the run can do",
+        help="How labels are scored. vocabulary: by the language model (stage 2); similarity: by Bridge-Net alone "
+        "(stage 1); auto (default): by the language model if the run has one.",
     )
-    parser.add_argument("--top", type=positive, metavar="K", help="print only the K best labels")
+    parser.add_argument("--top", type=positive, metavar="K", help="Print only the K best labels of each file.")
     parser.set_defaults(run=run)
 
 
 def run(arguments: Namespace) -> int:
     """Print the labels of each file with their probabilities among the candidates."""
-    labels = split_labels(arguments.labels)
+    labels = read_labels(arguments.labels)
+    _refuse_stray_labels(arguments.audio)
     mint = load(arguments.folder)
     clips = EachClip(arguments.audio)
     rows = []
@@ -52,21 +67,48 @@ def run(arguments: Namespace) -> int:
     return clips.exit_code
 
 
-def split_labels(text: str) -> list[str]:
-    """The labels of `a, b, c` without repetition.
+def read_labels(values: Sequence[str]) -> list[str]:
+    """Return the labels that the values of `--labels` name, without repetition.
 
     Raises:
-        MintError: none at all.
+        MintError: a value names none, or a quote in it is never closed; or a file cannot be read as text.
     """
-    labels = [label.strip() for label in text.split(",")]
-    labels = list(dict.fromkeys(label for label in labels if label))
-    if not labels:
-        raise MintError(f"--labels {text!r} names no label; write for example --labels dog,rain,engine")
-    return labels
+    labels: dict[str, None] = {}
+    for value in values:
+        named = _labels_of_file(value[1:]) if value.startswith("@") else _labels_of_list(value)
+        found = [one_line(label) for label in named if label.strip()]
+        if not found:
+            raise MintError(f"--labels {value!r} names no label; write for example --labels dog,rain,engine")
+        labels.update(dict.fromkeys(found))
+    return list(labels)
+
+
+def _labels_of_file(path: str) -> list[str]:
+    if not path:
+        raise MintError("--labels '@' names no file; write for example --labels @labels.txt")
+    return list(text_lines(Path(path)))
+
+
+def _labels_of_list(value: str) -> list[str]:
+    try:
+        rows = list(csv.reader(io.StringIO(value, newline=""), skipinitialspace=True, strict=True))
+    except csv.Error as error:
+        raise MintError(
+            f"--labels {value!r} cannot be read ({error}); put a label that holds a comma between two quotes, "
+            "and write a quote inside it twice"
+        ) from None
+    return [label for row in rows for label in row]
+
+
+def _refuse_stray_labels(audio: Sequence[str]) -> None:
+    """Refuse words that are most likely labels, as in `--labels dog cat`."""
+    for path in audio:
+        if not Path(path).suffix and not Path(path).exists():
+            raise MintError(f"{path}: no such audio file; if it is a label, write --labels A,{path} with a comma")
 
 
 def rank(scores: dict[str, float]) -> list[dict[str, Any]]:
-    """Labels from the best to the worst, each with its score and its softmax probability among them all."""
+    """Return labels from the best to the worst, each with its score and its softmax probability among them all."""
     best = max(scores.values())
     weights = {label: math.exp(score - best) for label, score in scores.items()}
     total = sum(weights.values())

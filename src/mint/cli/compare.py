@@ -15,7 +15,6 @@ def add_parser(subparsers: Subparsers) -> None:
     """Register the verb."""
     parser = subparsers.add_parser(
         "compare",
-        help="whether two runs differ by more than chance",
         description="Paired bootstrap over the clips that both results files measured, in every metric that both have.",
     )
     parser.add_argument("first", metavar="A.json", type=Path, help="results file of one run")

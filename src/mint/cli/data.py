@@ -24,7 +24,9 @@ SHOWN_PROBLEMS = 200
 
 def add_parser(subparsers: Subparsers) -> None:
     """Add the verb."""
-    parser = subparsers.add_parser("data", help="list, prepare or validate corpora and manifests", description=__doc__)
+    parser = subparsers.add_parser(
+        "data", description="List, prepare, validate, compare or copy corpora and manifests."
+    )
     actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
 
     action = actions.add_parser("list", help="show the corpora that can be prepared")

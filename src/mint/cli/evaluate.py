@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
 def add_parser(subparsers: Subparsers) -> None:
     """Register the verb."""
-    parser = subparsers.add_parser("evaluate", help="score a run on held-out clips")
+    parser = subparsers.add_parser(
+        "evaluate",
+        description="Score a finished run on held-out clips, and write a results file.",
+    )
     parser.add_argument("run_folder", metavar="RUN", type=Path, help="folder with stage1 and stage2, or one of them")
     parser.add_argument("--task", action="append", metavar="TASK", help="only this task; may be repeated")
     parser.add_argument(
@@ -37,7 +40,7 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument(
         "--rerank", type=positive, default=10, metavar="K", help="items that the matching head re-ranks (default: 10)"
     )
-    add_decoding(parser, " (default: 30)")
+    add_decoding(parser, 30)
     parser.add_argument("--output", type=Path, help="results file (default: RUN/results-TASKS.json)")
     parser.add_argument("--report", type=Path, metavar="FILE", help="write an HTML report there too")
     parser.set_defaults(run=run)

@@ -18,7 +18,6 @@ def add_parser(subparsers: Subparsers) -> None:
     """Register the verb."""
     parser = subparsers.add_parser(
         "quickstart",
-        help="train, evaluate and report, on rendered clips or your own",
         description="Both stages on one machine in minutes, with results.json and report.html at the end. "
         "Interrupted and started again, it goes on where it was.",
     )

@@ -16,9 +16,9 @@ def add_parser(subparsers: Subparsers) -> None:
     """Add the verb."""
     parser = subparsers.add_parser("search", description="Rank audio files by how well they fit a description.")
     add_run(parser)
-    parser.add_argument("query", metavar="QUERY", help="the description, such as 'a plucked string'")
-    add_audio(parser, "audio files, or folders: all audio files below them")
-    parser.add_argument("--top", type=positive, default=10, metavar="K", help="print the K best files (default: 10)")
+    parser.add_argument("query", metavar="QUERY", help="The description, such as 'a plucked string'.")
+    add_audio(parser, "The audio files, or folders, which stand for all audio files below them.")
+    parser.add_argument("--top", type=positive, default=10, metavar="K", help="Print the K best files (default: 10).")
     parser.set_defaults(run=run)
 
 
@@ -26,14 +26,18 @@ def run(arguments: Namespace) -> int:
     """Print the best files with their scores, the best first."""
     paths = audio_below(arguments.audio)
     mint = load(arguments.folder)
+    query = mint.embed_text([arguments.query])  # [1, E]
 
     from tqdm import tqdm
 
+    from mint.evaluation.metrics.similarity import similarity
+
     # A score does not depend on the other clips, so that one bad file need not spoil the rest.
     clips = EachClip(paths)
-    scored = clips.apply(lambda path: mint.search(arguments.query, [path])[0][1])
+    scored = clips.apply(lambda path: similarity(mint.embed_audio([path]), query).item())
     scores = list(tqdm(scored, total=len(paths), unit="clip", leave=False, disable=None))
     ranked = sorted(scores, key=lambda scored: -scored[1])[: arguments.top]
+
     if arguments.json:
         print_json([{"audio": path, "score": score} for path, score in ranked])
     else:

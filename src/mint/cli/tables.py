@@ -15,7 +15,6 @@ def add_parser(subparsers: Subparsers) -> None:
     """Register the verb."""
     parser = subparsers.add_parser(
         "tables",
-        help="the paper's tables, with ours beside them",
         description="Tables 2 to 6 of the paper from results files alone, as Markdown, CSV and HTML: its published "
         "rows, marked as quoted, and ours. Files of one recipe and several seeds become mean and standard deviation.",
     )

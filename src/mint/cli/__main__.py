@@ -1,5 +1,0 @@
-"""`python -m mint.cli`, the same as `mint`."""
-
-from mint.cli import main
-
-raise SystemExit(main())
