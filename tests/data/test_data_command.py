@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,7 @@ from mint.data import corpora
 from mint.data.corpora import CORPORA, Corpus, Request
 from mint.data.manifests.manifest import read_manifest
 from mint.data.manifests.validate import Problem, find_problems
+from mint.files import writing
 from mint.types import MintError
 
 
@@ -155,6 +159,79 @@ def test_every_problem_is_found(clips: Path, tmp_path: Path, capsys: pytest.Capt
     assert main(["data", "validate", str(manifest), "--output", str(tmp_path / "report.json")]) == 1
     assert capsys.readouterr().out.splitlines() == text
     assert json.loads((tmp_path / "report.json").read_text()) == printed
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252"])
+def test_lists_of_labels_in_each_encoding(tmp_path: Path, encoding: str, capsys: pytest.CaptureFixture[str]) -> None:
+    line = {"audio": "x.wav", "task": "t", "split": "train", "corpus": "c"}
+    rows = [{**line, "id": label, "answer": label, "labels": [label]} for label in ("très fort", "it’s", "cat")]
+    (tmp_path / "m.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    command = ["data", "validate", str(tmp_path / "m.jsonl"), "--audio", "none", "--labels", str(tmp_path / "l.txt")]
+    (tmp_path / "l.txt").write_bytes("très fort\r\n\r\n it’s \r\ncat".encode(encoding))
+    assert main(command) == 0
+    (tmp_path / "l.txt").write_bytes("très fort\ncat".encode(encoding))
+    assert main(command) == 1
+    assert "label 'it’s' is not in the list of labels" in capsys.readouterr().out
+    (tmp_path / "l.txt").write_bytes(b"PAR1")
+    assert main(command) == 2
+    assert "l.txt is no text but a Parquet file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["validate", "--workers", "-1"], "--workers -1; give a number of threads"),
+        (["shard", "--megabytes", "nan"], "--megabytes nan; give a number above 0"),
+        (["shard", "--megabytes", "inf"], "--megabytes inf; give a number above 0"),
+        (["shard", "--megabytes", "-3"], "--megabytes -3.0; give a number above 0"),
+        (["shard", "--megabytes", "0"], "--megabytes 0.0; give a number above 0"),
+        (["shard", "--megabytes", "1e-9"], "shards of 0 bytes; give at least 1"),
+    ],
+)
+def test_numbers_that_cannot_be(
+    arguments: list[str], message: str, clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    manifest = tmp_path / "m.jsonl"
+    assert main(["data", "prepare", "folder", "--source", str(clips), "--output", str(manifest)]) == 0
+    capsys.readouterr()
+    verb, *options = arguments
+    output = ["--output", str(tmp_path / "out")] if verb == "shard" else []
+    assert main(["data", verb, str(manifest), *output, *options]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert message in line
+    assert not (tmp_path / "out").exists()
+
+
+KILLED = """
+import os, signal, sys
+from contextlib import ExitStack
+from pathlib import Path
+from mint.files import writing
+with ExitStack() as stack:
+    for path in sys.argv[1:]:
+        stack.enter_context(writing(Path(path))).write(b"half")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_what_a_killed_run_left_half_written_is_removed(clips: Path, tmp_path: Path) -> None:
+    """By the next run of the same command; what another living process writes stays."""
+    names = ["prepared/m.jsonl", "prepared/m.skipped.jsonl", "shards/000000.tar", "shards/m.jsonl"]
+    for name in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+    killed = subprocess.run([sys.executable, "-c", KILLED, *(str(tmp_path / name) for name in names)], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    left = [path for folder in ("prepared", "shards") for path in (tmp_path / folder).iterdir()]
+    assert len(left) == 4
+    manifest = tmp_path / "prepared" / "m.jsonl"
+    with writing(tmp_path / "prepared" / "other.jsonl"):
+        mine = set((tmp_path / "prepared").iterdir()) - set(left)
+        assert main(["data", "prepare", "folder", "--source", str(clips), "--output", str(manifest)]) == 0
+        assert main(["data", "shard", str(manifest), "--output", str(tmp_path / "shards")]) == 0
+        assert not any(path.exists() for path in left)
+        assert all(path.exists() for path in mine)
+    names = {path.name for folder in ("prepared", "shards") for path in (tmp_path / folder).iterdir()}
+    assert names == {"m.jsonl", "m.skipped.jsonl", "other.jsonl", "000000.tar"}
 
 
 def test_an_empty_manifest_is_refused(tmp_path: Path) -> None:

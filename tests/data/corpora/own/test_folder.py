@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections import Counter, defaultdict
 from pathlib import Path
 
@@ -87,6 +88,41 @@ def test_a_text_beside_a_recording_is_its_caption(tmp_path: Path) -> None:
     captions = {example.id: example.captions for example in read(source, tmp_path)}
     assert captions["animals/001.wav"] == ("A red kangaroo.",)
     assert len(captions["animals/002.wav"]) in (2, 3)
+
+
+@pytest.mark.parametrize(
+    ("content", "caption"),
+    [
+        (b"\xef\xbb\xbfA dog barks twice.\r\nMore.", "A dog barks twice."),
+        ("Un chien aboie tr\xe8s fort.".encode("cp1252"), "Un chien aboie très fort."),
+        ("A dog barks.\r\n".encode("utf-16"), "A dog barks."),
+        (b"\xfe\xff" + "A dog barks.".encode("utf-16-be"), "A dog barks."),
+        (b"A dog\tbarks.\rMore.", "A dog barks."),
+    ],
+)
+def test_a_text_beside_a_recording_in_each_encoding(tmp_path: Path, content: bytes, caption: str) -> None:
+    source = fill(tmp_path / "in", {"dog": 3, "cat": 3})
+    (source / "dog" / "000.txt").write_bytes(content)
+    captions = {example.id: example.captions for example in read(source, tmp_path)}
+    assert captions["dog/000.wav"] == (caption,)
+
+
+def test_a_text_beside_a_recording_that_is_none_is_noted(tmp_path: Path) -> None:
+    source = fill(tmp_path / "in", {"dog": 3, "cat": 3})
+    (source / "dog" / "000.txt").write_bytes(b"PK\x03\x04")
+    (source / "dog" / "001.txt").write_bytes(b".\n")
+    notes: list[str] = []
+    manifest = read_source(source, tmp_path, note=notes.append)
+    captions = {example.id: example.captions for example in read_manifest(manifest)}
+    assert all(len(captions[f"dog/00{number}.wav"]) in (2, 3) for number in (0, 1))
+    assert len(notes) == 1
+    assert notes[0].endswith("its recording is kept without it")
+
+
+def test_labels_from_names_that_are_not_utf8(tmp_path: Path) -> None:
+    source = fill(tmp_path / "in", {"dog": 3, "cat": 3})
+    (source / "dog").rename(source / os.fsdecode(b"tr\xe8s fort"))
+    assert {example.answer for example in read(source, tmp_path / "out")} == {"très fort", "cat"}
 
 
 @pytest.mark.parametrize(

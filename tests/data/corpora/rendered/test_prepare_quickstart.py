@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import subprocess
+import sys
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -98,6 +100,24 @@ def test_an_interrupted_run_goes_on(font: Path, tmp_path: Path, monkeypatch: pyt
     prepare_quickstart(tmp_path / "cut", font, scale=SCALE, workers=1, progress=False)
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
     assert digests(tmp_path / "cut") == digests(tmp_path / "whole")
+
+
+def test_what_a_killed_run_left_half_written_is_removed(font: Path, tmp_path: Path) -> None:
+    code = """
+import os, signal, sys
+from pathlib import Path
+from mint.files import writing
+with writing(Path(sys.argv[1])), writing(Path(sys.argv[2])):
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    prepare_quickstart(tmp_path, font, scale=SCALE, workers=1, progress=False)
+    before = digests(tmp_path)
+    clip = next(tmp_path.rglob("*.flac"))
+    clip.unlink()
+    subprocess.run([sys.executable, "-c", code, str(clip), str(tmp_path / "ensembles.jsonl")], check=False)
+    assert len(digests(tmp_path)) == len(before) + 1, "less the clip, more the two half-written files"
+    prepare_quickstart(tmp_path, font, scale=SCALE, workers=1, progress=False)
+    assert digests(tmp_path) == before
 
 
 def test_a_lost_clip_is_rendered_again(font: Path, tmp_path: Path) -> None:
