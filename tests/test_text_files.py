@@ -79,7 +79,7 @@ def test_what_is_no_text_is_named(tmp_path: Path, content: bytes, message: str) 
     path.write_bytes(content)
     for read in (read_text, lambda path: list(csv_lines(path)), read_json):
         with pytest.raises(MintError, match=rf"t\.csv is no text .*{message}") as caught:
-            read(path)  # type: ignore[operator]
+            read(path)
         assert "\n" not in str(caught.value)
 
 

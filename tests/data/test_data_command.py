@@ -230,8 +230,8 @@ def test_what_a_killed_run_left_half_written_is_removed(clips: Path, tmp_path: P
         assert main(["data", "shard", str(manifest), "--output", str(tmp_path / "shards")]) == 0
         assert not any(path.exists() for path in left)
         assert all(path.exists() for path in mine)
-    names = {path.name for folder in ("prepared", "shards") for path in (tmp_path / folder).iterdir()}
-    assert names == {"m.jsonl", "m.skipped.jsonl", "other.jsonl", "000000.tar"}
+    after = {path.name for folder in ("prepared", "shards") for path in (tmp_path / folder).iterdir()}
+    assert after == {"m.jsonl", "m.skipped.jsonl", "other.jsonl", "000000.tar"}
 
 
 def test_an_empty_manifest_is_refused(tmp_path: Path) -> None:
