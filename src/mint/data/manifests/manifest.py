@@ -21,6 +21,7 @@ from typing import Any
 
 from pydantic_core import from_json
 
+from mint.files import writing
 from mint.types import Example, MintError
 
 SPLITS = ("train", "validation", "test", "unseen")
@@ -130,15 +131,11 @@ def write_manifest(path: str | Path, examples: Iterable[Example]) -> None:
     path = Path(path)
     if not path.parent.is_dir():
         raise MintError(f"{path.parent}: no such folder; create it before writing {path.name}")
+
     folder = path.absolute().parent
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with temporary.open("wb") as file:
-            for example in examples:
-                file.write(to_json(to_record(example, folder)) + b"\n")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with writing(path) as file:
+        for example in examples:
+            file.write(to_json(to_record(example, folder)) + b"\n")
 
 
 def to_record(example: Example, folder: Path) -> dict[str, Any]:
