@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import warnings
 from typing import Any
 
 import numpy as np
 import pytest
+from sklearn.metrics import average_precision_score
 
 from mint.evaluation.metrics import probe
 from mint.evaluation.metrics.classification import accuracy, mean_average_precision
@@ -40,12 +42,26 @@ def test_penalty_is_the_best_on_validation() -> None:
     (train, labels), (validation, wanted) = blobs(60, 0, noise=2.0), blobs(200, 1, noise=2.0)
     chosen = fit_probe(train, labels, validation, wanted, 4)
     best = {}
-    for strength in probe.STRENGTHS:
-        scaler, scaled = probe._scaled(train)
-        one = probe.Probe(scaler, [probe._fit(scaled, labels, strength)], 4, strength)
+    scaler, scaled = probe._scaled(train)
+    for strength, model in probe._fit_all(scaled, labels).items():
+        one = probe.Probe(scaler, [model], 4, strength)
         best[strength] = float(accuracy(one.scores(validation), wanted))
+    assert tuple(best) == probe.STRENGTHS
     assert best[chosen.strength] == max(best.values())
     assert len(set(best.values())) > 1
+    assert chosen.strength not in (probe.STRENGTHS[0], probe.STRENGTHS[-1])
+
+
+def test_fits_end_at_the_minimum_whatever_their_start() -> None:
+    """The derivative of the penalised loss vanishes, written plainly; more features than clips, classes separable."""
+    generator = np.random.default_rng(0)
+    labels = np.arange(30) % 3
+    scaled = generator.normal(size=(30, 50)) + labels[:, None]
+    for strength, model in probe._fit_all(scaled, labels).items():
+        error = model.predict_proba(scaled) - np.eye(3)[labels]
+        slope = error.T @ scaled / 30 + model.coef_ / (30 * strength)
+        assert np.abs(slope).max() <= 1.01e-5
+        assert np.abs(error.sum(axis=0) / 30).max() <= 1.01e-5
 
 
 def test_a_class_that_was_never_seen_is_never_chosen() -> None:
@@ -78,12 +94,21 @@ def test_multilabel_probe_with_a_class_of_one_answer() -> None:
     assert (scores[:, 3] == 0).all()
 
 
-def test_no_warning_reaches_the_console(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(probe, "MAX_ITERATIONS", 1)
-    train, labels = blobs(60, 0)
+def test_a_fit_that_does_not_converge_is_no_candidate(monkeypatch: pytest.MonkeyPatch) -> None:
+    (train, labels), (validation, wanted) = blobs(60, 0, noise=2.0), blobs(200, 1, noise=2.0)
+    scaled = probe._scaled(train)[1]
+    iterations = {strength: int(model.n_iter_[0]) for strength, model in probe._fit_all(scaled, labels).items()}
+    most = sorted(iterations.values())[4]
+    monkeypatch.setattr(probe, "MAX_ITERATIONS", most)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        fit_probe(train, labels, train, labels, 4)
+        kept = probe._fit_all(scaled, labels)
+        assert 0 < len(kept) < len(probe.STRENGTHS)
+        assert fit_probe(train, labels, validation, wanted, 4).strength in kept
+        monkeypatch.setattr(probe, "MAX_ITERATIONS", 1)
+        monkeypatch.setattr(probe, "STRENGTHS", (1.0, 10.0))
+        with pytest.raises(MintError, match="did not converge in 1 iterations"):
+            fit_probe(train, labels, validation, wanted, 4)
 
 
 def test_majority_always_answers_the_most_frequent_label() -> None:
@@ -91,16 +116,24 @@ def test_majority_always_answers_the_most_frequent_label() -> None:
     assert float(accuracy(scores, [2, 2, 0, 1, 3])) == pytest.approx(0.4)
 
 
-def test_chance_of_a_random_ranking() -> None:
+def test_chance_is_the_average_over_random_orders() -> None:
     assert chance_accuracy(11) == pytest.approx(1 / 11)
     generator = np.random.default_rng(0)
-    truth, known = generator.random((4000, 5)) < [0.05, 0.2, 0.3, 0.6, 0], generator.random((4000, 5)) < 0.7
-    guessed = float(mean_average_precision(generator.random((4000, 5)), truth, known))
-    assert chance_average_precision(truth, known) == pytest.approx(guessed, abs=0.02)
-    expected = np.mean([truth[known[:, c], c].mean() for c in range(4)])  # the last class has no positive
-    assert chance_average_precision(truth, known) == pytest.approx(expected)
+    truth, known = generator.random((60, 5)) < [0.05, 0.2, 0.3, 0.6, 0], generator.random((60, 5)) < 0.7
+    truth[:2, 0] = known[:2, 0] = True
+    guessed = np.mean([float(mean_average_precision(generator.random((60, 5)), truth, known)) for _ in range(400)])
+    assert chance_average_precision(truth, known) == pytest.approx(guessed, abs=0.008)
     holes = np.where(known, truth, np.nan)
-    assert chance_average_precision(holes) == pytest.approx(expected)
+    assert chance_average_precision(holes) == pytest.approx(chance_average_precision(truth, known))
+
+
+def test_chance_of_few_clips_is_exact() -> None:
+    orders = itertools.permutations([True, False, False, True])
+    values = [average_precision_score(order, [4, 3, 2, 1]) for order in orders]
+    truth = np.array([[True, False], [False, False], [False, False], [True, False]])
+    assert chance_average_precision(truth) == pytest.approx(np.mean(values), abs=1e-12)
+    many = np.arange(100_000)[:, None] % [5, 100_001] == 1
+    assert chance_average_precision(many) == pytest.approx((0.2 + np.log(100_000) / 100_000) / 2, abs=1e-4)
 
 
 @pytest.mark.parametrize(

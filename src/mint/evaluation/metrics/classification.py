@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from scipy.special import log_softmax
 
 from mint.types import MintError
 
@@ -96,6 +97,23 @@ def micro_roc_auc(
         MintError: as `mean_average_precision`, or no known positive or no known negative.
     """
     return _micro(_area_under_roc, scores, truth, known, weights)
+
+
+AREAS: frozenset[Metric] = frozenset({mean_average_precision, roc_auc, micro_average_precision, micro_roc_auc})
+"""Metrics that are areas under curves, in contrast to means over clips: their intervals are computed otherwise."""
+
+
+def among_labels(scores: ArrayLike) -> Floats:
+    """Return the log-probability of each label among the labels that were given [N, C], from log-likelihoods [N, C].
+
+    The log-likelihood of a text is not comparable between clips: some clips make all texts less likely. Where clips are
+    ranked by one label, as average precision ranks them, its share among the labels is what counts: the paper restricts
+    the vocabulary to the candidates. The order of a clip's labels stays the same.
+
+    Raises:
+        MintError: as `mean_average_precision`.
+    """
+    return np.asarray(log_softmax(_scores(scores), axis=1))
 
 
 def scored_classes(truth: ArrayLike, known: ArrayLike | None = None, *, negatives: bool = False) -> Bools:
