@@ -46,8 +46,14 @@ def plain_score(trained: TrainedStage[Stage1], clip: list[Tensor], text: str) ->
     stage1 = trained.model
     ids, mask = tokenize(tiny_bert_tokenizer(), [text], TOKENS)
     return sum(
-        float(stage1.match(stage1.bridge.project_audio(**_renamed(window)), ids, mask)[0, 1]) for window in clip
+        _log_odds(stage1.match(stage1.bridge.project_audio(**_renamed(window)), ids, mask)) for window in clip
     ) / len(clip)
+
+
+def _log_odds(logits: Tensor) -> float:
+    """The logarithm of the probability of a match over that of none."""
+    probabilities = logits.softmax(dim=1)[0]
+    return float(probabilities[1].log() - probabilities[0].log())
 
 
 def _renamed(window: Tensor) -> dict[str, Tensor]:
@@ -71,13 +77,13 @@ def test_re_ranking_orders_by_match_and_similarity() -> None:
     owner = torch.arange(len(texts)) % len(clips)
     queries, embedded = embed_clips(stage1, clips), embed_texts(stage1, texts)
     matcher = Matcher(stage1, clips, texts)
-    found = retrieve(queries, embedded, owner, reranker=matcher, top=len(clips))
+    found = retrieve(queries, embedded, owner, reranker=matcher, temperature=0.07, top=len(clips))
     pairs = torch.cartesian_prod(torch.arange(len(clips)), torch.arange(len(texts)))
     match = matcher(pairs[:, 0], pairs[:, 1]).view(len(clips), len(texts))
-    final = match + similarity(queries, embedded)
+    final = match + similarity(queries, embedded) / 0.07
     for text, clip in enumerate(owner.tolist()):
         others = [one for one in range(len(clips)) if one != clip]
-        rank = 1 + sum(final[one, text] >= final[clip, text] - 1e-6 for one in others)
+        rank = 1 + sum(final[one, text] >= final[clip, text] - 1e-5 for one in others)
         assert found.text_to_audio.best[text, 0] == rank
 
 

@@ -257,7 +257,7 @@ class Matcher:
         self.ids, self.mask = tokenize(stage1.tokenizer, texts, stage1.max_tokens)  # [M, L]
 
     def __call__(self, clips: Tensor, texts: Tensor) -> Tensor:
-        """Return the match scores [P] of pairs, given as indices of clips [P] and of texts [P]."""
+        """Return the log-odds of a match [P] of pairs, given as indices of clips [P] and of texts [P]."""
         clips, texts = clips.cpu(), texts.cpu()
         scores = torch.empty(len(clips))
         with evaluating(self.stage1):
@@ -291,6 +291,8 @@ class Matcher:
         length = int(mask.sum(dim=1).max())
         ids, mask = ids[pair, :length].to(device), mask[pair, :length].to(device)  # [R, L]
 
-        logits = self.stage1.match(audio.select(window.to(device)), ids, mask)[:, MATCHED]  # [R]
-        sums = torch.zeros(len(clips), device=device).index_add_(0, pair.to(device), logits)
+        # One logit says little without the other: the head is trained on their difference.
+        logits = self.stage1.match(audio.select(window.to(device)), ids, mask)  # [R, 2]
+        log_odds = logits[:, MATCHED] - logits[:, 1 - MATCHED]  # [R]
+        sums = torch.zeros(len(clips), device=device).index_add_(0, pair.to(device), log_odds)
         return sums / windows_of_pair.to(device)

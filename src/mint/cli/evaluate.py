@@ -38,7 +38,10 @@ def add_parser(subparsers: Subparsers) -> None:
         "--clips", type=positive, metavar="N", help="retrieval and captions on so many clips (default: all)"
     )
     parser.add_argument(
-        "--rerank", type=positive, default=10, metavar="K", help="items that the matching head re-ranks (default: 10)"
+        "--rerank",
+        type=positive,
+        metavar="K",
+        help="let the matching head re-rank the first K items of a query, at least 10 (default: no re-ranking)",
     )
     add_decoding(parser, 30)
     parser.add_argument("--output", type=Path, help="results file (default: RUN/results-TASKS.json)")

@@ -1,4 +1,4 @@
-"""Audio-text retrieval with stage 1 (paper, section 4.1 and Table 3), also re-ranked by its matching head."""
+"""Audio-text retrieval with stage 1 (paper, section 4.1 and Table 3); its matching head may re-rank."""
 
 from __future__ import annotations
 
@@ -53,7 +53,13 @@ def _retrieve(setup: Setup, examples: Sequence[Example]) -> Iterator[Evaluation]
     )
     yield Evaluation(similarities=[shown])
 
-    if stage1.model.alm:
-        matcher = predict.Matcher(stage1, clips, captions)
-        retrieval = retrieve(queries, texts, owner, reranker=matcher, top=setup.settings.reranked)
+    if stage1.model.alm and setup.settings.reranked is not None:
+        retrieval = retrieve(
+            queries,
+            texts,
+            owner,
+            reranker=predict.Matcher(stage1, clips, captions),
+            temperature=stage1.model.temperature.item(),
+            top=setup.settings.reranked,
+        )
         yield measured_part(retrieval_measures(examples, retrieval, "stage1+alm"), examples, setup.seed)

@@ -19,6 +19,7 @@ from torch import Tensor
 from mint import predict
 from mint.evaluation.metrics import probe
 from mint.evaluation.metrics.calibration import calibrate
+from mint.evaluation.metrics.classification import among_labels
 from mint.evaluation.metrics.similarity import ensemble, similarity
 from mint.evaluation.records import (
     Confusion,
@@ -165,7 +166,8 @@ def _stage2(held_out: HeldOut) -> Iterator[Evaluation]:
                 f"{prompt!r}; choose another scoring"
             )
         finished[rows] = predict.finish_scores(sums[rows], counts, setup.settings.scoring)
-    scores = finished.cpu().numpy()  # [N, C]
+    # Clips are also ranked by one label, for average precision; log-likelihoods of different clips do not compare.
+    scores = among_labels(finished.cpu().numpy())  # [N, C]
     yield measured_part(held_out.measures("stage2", scores), examples, setup.seed)
     if task.single:
         yield _look_into(held_out, scores)

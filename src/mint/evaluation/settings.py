@@ -20,8 +20,6 @@ RETRIEVED_CLIPS, CAPTIONED_CLIPS = 200, 240
 """Of the quickstart, whose evaluation is to be short; `mint evaluate` takes all clips."""
 DEPTH = 10
 """Ranks beyond this one are not told apart in retrieval."""
-RERANKED = 10
-"""First items of each retrieval query that the matching head puts in order."""
 STRATEGY_OF: dict[str, Strategy] = {"beams": "beam", "top_p": "nucleus", "temperature": "nucleus", "seed": "nucleus"}
 LABEL = "{label}"
 SCORINGS = {"mean": "log-likelihood a token", "prior": "log-likelihood above the mean over clips"}
@@ -91,7 +89,11 @@ class Settings:
     templates: tuple[str, ...] = ()
     """Texts with `{label}` in them, whose embeddings are averaged for similarity ranking; none: the task's prompt."""
     decoding: Decoding = field(default_factory=Decoding)
-    reranked: int = RERANKED
+    reranked: int | None = None
+    """First items of each retrieval query that the matching head puts in order; None: it re-ranks nothing.
+
+    The paper does not rank by it, and a head that has learnt little makes retrieval worse.
+    """
     retrieved_clips: int | None = None
     """A sample of so many; None: all."""
     captioned_clips: int | None = None
@@ -101,7 +103,7 @@ class Settings:
         for clips in (self.retrieved_clips, self.captioned_clips):
             if clips is not None and clips < 1:
                 raise MintError(f"{clips} clips cannot be measured; give at least 1")
-        if self.reranked < DEPTH:
+        if self.reranked is not None and self.reranked < DEPTH:
             raise MintError(f"reranked is {self.reranked}; re-rank at least {DEPTH} items")
         for template in self.templates:
             if LABEL not in template:

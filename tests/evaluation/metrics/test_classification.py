@@ -11,6 +11,7 @@ from sklearn.metrics import accuracy_score, average_precision_score, roc_auc_sco
 from mint.evaluation.metrics import classification as metrics
 from mint.evaluation.metrics.classification import (
     accuracy,
+    among_labels,
     hits,
     mean,
     mean_average_precision,
@@ -194,3 +195,17 @@ def test_mean_and_ratio() -> None:
 def test_mistakes_are_named(call: Any, words: str) -> None:
     with pytest.raises(MintError, match=words):
         call()
+
+
+def test_log_likelihoods_become_comparable_between_clips() -> None:
+    """A clip that makes all texts less likely does not stand below the others in every label's ranking."""
+    generator = np.random.default_rng(0)
+    truth = generator.random((60, 4)) < 0.4
+    truth[:, 0] |= ~truth.any(axis=1)
+    good = generator.normal(size=(60, 4)) + 3 * truth
+    likelihoods = good - 20 * generator.random((60, 1))
+    shares = among_labels(likelihoods)
+    np.testing.assert_allclose(np.exp(shares), np.exp(good) / np.exp(good).sum(axis=1, keepdims=True), rtol=1e-9)
+    np.testing.assert_array_equal(shares.argsort(axis=1), likelihoods.argsort(axis=1))
+    assert float(mean_average_precision(shares, truth)) > float(mean_average_precision(likelihoods, truth)) + 0.2
+    np.testing.assert_allclose(among_labels([[-np.inf, 0.0]]), [[-np.inf, 0.0]])

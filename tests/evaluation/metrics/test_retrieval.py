@@ -61,7 +61,9 @@ def test_more_captions_than_ranks() -> None:
     queries, texts = unit(3, 2, 6), unit(60, 6, seed=1)
     owner = torch.arange(60) % 3
     assert_equals_naive(retrieve(queries, texts, owner), full(queries, texts), owner)
-    indifferent = retrieve(queries, texts, owner, reranker=lambda clips, texts: torch.ones(len(clips)), top=60)
+    indifferent = retrieve(
+        queries, texts, owner, reranker=lambda clips, texts: torch.ones(len(clips)), temperature=0.1, top=60
+    )
     assert_equals_naive(indifferent, full(queries, texts), owner)
 
 
@@ -76,7 +78,7 @@ def test_perfect_model() -> None:
 def test_constant_scores_find_nothing() -> None:
     queries, texts = unit(1, 1, 32).repeat(50, 4, 1), unit(1, 32, seed=1).repeat(100, 1)
     for reranker in (None, lambda clips, texts: torch.zeros(len(clips))):
-        found = retrieve(queries, texts, torch.arange(100) % 50, reranker=reranker, top=12)
+        found = retrieve(queries, texts, torch.arange(100) % 50, reranker=reranker, temperature=0.1, top=12)
         for ranks in (found.text_to_audio, found.audio_to_text):
             assert ranks.recall(10).sum() == 0
             assert ranks.average_precision(10).sum() == 0
@@ -84,7 +86,9 @@ def test_constant_scores_find_nothing() -> None:
 
 def test_what_ties_at_the_cut_is_not_re_ranked() -> None:
     queries, texts = unit(1, 1, 32).repeat(50, 4, 1), unit(1, 32, seed=1).repeat(50, 1)
-    found = retrieve(queries, texts, torch.arange(50), reranker=lambda clips, texts: 1.0 * (clips == texts), top=12)
+    found = retrieve(
+        queries, texts, torch.arange(50), reranker=lambda clips, texts: 1.0 * (clips == texts), temperature=0.1, top=12
+    )
     assert found.text_to_audio.recall(10).sum() == 0
     assert found.audio_to_text.recall(10).sum() == 0
 
@@ -111,14 +115,17 @@ def test_reranking_orders_the_first_items_by_match_and_similarity(cells: int, mo
     owner = torch.arange(45) % 30
     match = torch.randn(30, 45, generator=torch.Generator().manual_seed(2))
     scores, top = full(queries, texts), 12
-    found = retrieve(queries, texts, owner, reranker=lambda clips, texts: match[clips, texts], top=top)
+    found = retrieve(
+        queries, texts, owner, reranker=lambda clips, texts: match[clips, texts], temperature=0.07, top=top
+    )
+    assert found.text_to_audio.reranked == found.audio_to_text.reranked == top
     right = np.arange(30)[:, None] == owner.numpy()[None]
     for ranks, first, second, good in (
         (found.text_to_audio, scores.T, match.T.double().numpy(), right.T),
         (found.audio_to_text, scores, match.double().numpy(), right),
     ):
         cut = np.sort(first, axis=1)[:, -top]
-        final = np.where(first >= cut[:, None], first + second, -100 + first)
+        final = np.where(first >= cut[:, None], first / 0.07 + second, -1000 + first)
         for k in (1, 5, 10):
             actual = (float(ranks.recall(k).mean()), float(ranks.average_precision(k).mean()))
             assert actual == pytest.approx(naive(final, good, k), abs=1e-12)
@@ -126,7 +133,9 @@ def test_reranking_orders_the_first_items_by_match_and_similarity(cells: int, mo
 
 def test_a_perfect_reranker_mends_what_it_sees() -> None:
     queries, texts, owner = unit(20, 2, 6), unit(20, 6, seed=1), torch.arange(20)
-    found = retrieve(queries, texts, owner, reranker=lambda clips, texts: 10.0 * (clips == texts), top=20)
+    found = retrieve(
+        queries, texts, owner, reranker=lambda clips, texts: 100.0 * (clips == texts), temperature=0.1, top=20
+    )
     assert found.text_to_audio.recall(1).mean() == 1
     assert found.audio_to_text.average_precision(10).mean() == 1
 
@@ -172,4 +181,14 @@ def test_bad_reranking_is_refused() -> None:
             unit(2, 3),
             torch.tensor([0, 1]),
             reranker=lambda clips, texts: torch.full((len(clips),), torch.nan),
+            temperature=0.1,
         )
+    for temperature in (None, 0.0, -1.0):
+        with pytest.raises(MintError, match=f"temperature is {temperature}"):
+            retrieve(
+                unit(2, 1, 3),
+                unit(2, 3),
+                torch.tensor([0, 1]),
+                reranker=lambda clips, texts: torch.zeros(len(clips)),
+                temperature=temperature,
+            )

@@ -152,8 +152,12 @@ def directions(retrieval: Retrieval) -> tuple[tuple[str, Ranks], tuple[str, Rank
 
 
 def query_values(ranks: Ranks) -> dict[str, Tensor]:
-    """Return the metrics of one direction of retrieval for each of R queries: [R] each."""
-    values = {f"recall@{depth}": ranks.recall(depth) for depth in DEPTHS}
+    """Return the metrics of one direction of retrieval for each of R queries: [R] each.
+
+    Of ten items that were re-ranked, `recall@10` is that of the ranking before, and so not a figure of re-ranking.
+    """
+    depths = [depth for depth in DEPTHS if ranks.reranked is None or depth < ranks.reranked]
+    values = {f"recall@{depth}": ranks.recall(depth) for depth in depths}
     return {**values, "map@10": ranks.average_precision(10)}
 
 
