@@ -16,6 +16,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from mint.assets.pretrained import load_pretrained
 from mint.config import EncoderConfig, Recipe, load_recipe
 from mint.text_files import read_json
 from mint.types import MintError
@@ -185,9 +186,7 @@ def check_frozen(run: Path, part: str, identity: str) -> None:
 
 def load_tokenizer(run: Path) -> Any:
     """Return Bridge-Net's tokenizer of a finished run."""
-    from transformers import AutoTokenizer
-
-    return AutoTokenizer.from_pretrained(run / "tokenizer")
+    return load_pretrained("AutoTokenizer", str(run / "tokenizer"), None)
 
 
 def _refuse_no_folder(run: Path) -> None:

@@ -5,7 +5,13 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +23,7 @@ from torch import Tensor
 from transformers import BertConfig, BertForMaskedLM, Wav2Vec2ForCTC, WhisperForConditionalGeneration
 
 from mint.assets import pretrained
-from mint.assets.pretrained import identify, pin
+from mint.assets.pretrained import identify, load_pretrained, load_weights_of, pin
 from mint.builders.bridge import build_bridge
 from mint.builders.encoder import build_encoder
 from mint.builders.language import build_language
@@ -226,3 +232,81 @@ def test_the_digest_of_a_file_that_was_just_written_is_not_kept(
     (tmp_path / "model.safetensors").write_bytes(b"weights")
     identify(str(tmp_path))
     assert not (tmp_path / "cache").exists()
+
+
+def test_one_thread_at_a_time_loads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two at once would change torch's default precision, and what is drawn, for each other."""
+    active: list[int] = []
+    most_at_once: list[int] = []
+
+    class Model:
+        @staticmethod
+        def from_pretrained(source: str, **_: Any) -> Any:
+            active.append(1)
+            most_at_once.append(len(active))
+            time.sleep(0.005)
+            active.pop()
+            return Model(), {"missing_keys": [], "mismatched_keys": [], "unexpected_keys": []}
+
+    monkeypatch.setattr(pretrained, "auto_class", lambda _: Model)
+
+    def load(number: int) -> None:
+        (load_pretrained if number % 2 else load_weights_of)("AutoModel", f"org/{number}", None)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(load, range(16)))
+    assert most_at_once == [1] * 16
+
+
+THREADS = """
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+from mint.builders.encoder import build_encoder
+from mint.builders.language import build_language
+from mint.config import EncoderConfig, LanguageConfig
+
+together = Barrier(8)
+
+def build(number):
+    together.wait()
+    if number % 2:
+        return build_encoder(EncoderConfig(family="waveform", weights=sys.argv[1]), "cpu").identity
+    return build_language(LanguageConfig(weights=sys.argv[2])).identity
+
+with ThreadPoolExecutor(8) as pool:
+    print(len(set(pool.map(build, range(8)))))
+"""
+
+
+@pytest.mark.slow
+def test_threads_that_load_the_first_models_of_a_process(tmp_path: Path) -> None:
+    """All of them import transformers, and build models, at once."""
+    save(tmp_path / "encoder", "wav2vec2")
+    save(tmp_path / "language", "llama")
+    command = [sys.executable, "-c", THREADS, str(tmp_path / "encoder"), str(tmp_path / "language")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.returncode) == ("2\n", 0), done.stderr
+
+
+@pytest.mark.parametrize("error", [ImportError("Could not import module"), RuntimeError("__set_name__"), None])
+def test_an_interrupt_that_a_library_hides(error: Exception | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As transformers does while it is imported; it must not be told as a model that cannot be loaded."""
+
+    class Model:
+        @staticmethod
+        def from_pretrained(source: str, **_: Any) -> None:
+            with suppress(KeyboardInterrupt):
+                signal.raise_signal(signal.SIGINT)
+            if error is not None:
+                raise error
+
+    monkeypatch.setattr(pretrained, "auto_class", lambda _: Model)
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        load_pretrained("AutoConfig", "org/model", None)
+    assert signal.getsignal(signal.SIGINT) is before
+    monkeypatch.setattr(signal, "raise_signal", lambda _: None)
+    if isinstance(error, ImportError):
+        with pytest.raises(MintError, match="cannot load 'org/model' by AutoConfig"):
+            load_pretrained("AutoConfig", "org/model", None)

@@ -1,74 +1,129 @@
 """Models of others for the frozen parts: a local folder or a name on the Hugging Face hub, read by transformers.
 
-Weights are read from safetensors alone, and no code that comes with a model is run. What was read is told by an
-identity, which names the commit on the hub or the bytes on disk: feature caches and runs are known by it.
+Weights are read from safetensors alone, and no code that comes with a model is run. An identity says what was read: it
+names the commit on the hub or the bytes on disk, and feature caches and runs are known by it.
 """
 
 from __future__ import annotations
 
 import hashlib
+import importlib
 import json
 import re
+import signal
+import threading
 import time
-import uuid
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError, safe_open
 
 from mint.assets.store import cache_folder
+from mint.files import write_whole
 from mint.types import MintError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-READ_AT_ONCE = 1 << 24
 UNSURE = 2_000_000_000
 """Nanoseconds after its last change in which a file may change again unseen: clocks of file systems are coarse."""
+_LOADING = threading.RLock()
 
 
-def load_pretrained(kind: Any, source: str, revision: str | None, **options: Any) -> Any:
+@contextmanager
+def loading() -> Iterator[None]:
+    """Let one thread at a time import transformers and build models, and let Ctrl-C end the block as such.
+
+    Neither can be done by two threads at once: while transformers is imported its module is replaced by another one,
+    and while it builds a model it changes torch's default precision and leaves out the drawing of weights, for all
+    threads. Everything in MINT that builds a model by transformers holds this lock; blocks may be nested.
+    """
+    with _LOADING, _keeping_interrupts():
+        yield
+
+
+@contextmanager
+def _keeping_interrupts() -> Iterator[None]:
+    """Leave the block by KeyboardInterrupt once Ctrl-C was pressed, even if a library inside has hidden it.
+
+    Imports of large libraries do: an interrupt while Python makes a class may leave as RuntimeError, and transformers
+    takes that for a module that cannot be imported.
+    """
+    is_main = threading.current_thread() is threading.main_thread()
+    if not is_main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield  # no signal arrives here, or somebody else, perhaps a block around this one, sees to it
+        return
+
+    is_interrupted = False
+
+    def note(number: int, frame: Any) -> None:
+        nonlocal is_interrupted
+        is_interrupted = True
+        signal.default_int_handler(number, frame)
+
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield
+    except Exception as error:
+        if is_interrupted:
+            raise KeyboardInterrupt from error
+        raise
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    if is_interrupted:
+        raise KeyboardInterrupt
+
+
+def auto_class(name: str) -> Any:
+    """Return a class of transformers by its name, such as `AutoModel`."""
+    with loading():
+        return getattr(importlib.import_module("transformers"), name)
+
+
+@loading()
+def load_pretrained(kind: str, source: str, revision: str | None, **options: Any) -> Any:
     """Load a model, tokenizer, feature extractor or configuration.
 
     Args:
-        kind: one of transformers' classes with `from_pretrained`, such as `AutoModel`.
+        kind: name of a class of transformers that has `from_pretrained`, such as `AutoModel`.
         source: a local folder or a hub name.
         revision: commit, tag or branch of a hub name; None: its main branch.
-        options: of `from_pretrained`.
+        options: further arguments of `from_pretrained`.
 
     Raises:
         MintError: there is nothing of that kind, or it cannot be fetched.
     """
     try:
-        return kind.from_pretrained(source, revision=revision, trust_remote_code=False, **options)
+        return auto_class(kind).from_pretrained(source, revision=revision, trust_remote_code=False, **options)
     except (OSError, ValueError, ImportError) as error:
-        raise _cannot_load(kind.__name__, source, error) from None
+        raise _cannot_load(kind, source, error) from None
 
 
 def check_kind(config: Any, kinds: Iterable[str], reader: str) -> None:
     """Refuse a model whose family its reader does not know.
 
     Args:
-        config: of transformers.
-        kinds: `model_type` of those that it knows.
+        config: the model's configuration, of transformers.
+        kinds: the values of `model_type` that the reader knows.
         reader: the key of the recipe, and its value.
 
     Raises:
-        MintError: it is none of them.
+        MintError: the family is none of them.
     """
     if config.model_type not in kinds:
         raise MintError(f"{reader} cannot read {config.model_type!r}; it reads {', '.join(kinds)}")
 
 
-def load_weights_of(kind: Any, source: str, revision: str | None, unused: str = "", **options: Any) -> Any:
-    """The model of `load_with_rest`, whose arguments and errors these are."""
+def load_weights_of(kind: str, source: str, revision: str | None, unused: str = "", **options: Any) -> Any:
+    """Return the model of `load_with_rest`, whose arguments and errors these are."""
     return load_with_rest(kind, source, revision, unused, **options)[0]
 
 
+@loading()
 def load_with_rest(
-    kind: Any, source: str, revision: str | None, unused: str = "", **options: Any
+    kind: str, source: str, revision: str | None, unused: str = "", **options: Any
 ) -> tuple[Any, tuple[str, ...]]:
     """Load a model as `load_pretrained` does, from safetensors alone and with all its weights.
 
@@ -76,66 +131,73 @@ def load_with_rest(
         kind: see there.
         source: see there.
         revision: see there.
-        unused: pattern of the beginnings of names that the caller makes no use of: these weights may be missing.
-        options: of `from_pretrained`.
+        unused: pattern for the beginnings of names of weights that the caller does not use; these may be missing.
+        options: further arguments of `from_pretrained`.
 
     Returns:
-        The model, and the names of the checkpoint that it has no place for.
+        The model, and the names in the checkpoint that it has no place for.
 
     Raises:
         MintError: it cannot be loaded, is damaged, or lacks weights, which transformers would draw at random.
     """
     options |= {"use_safetensors": True, "output_loading_info": True, "ignore_mismatched_sizes": True}
     try:
-        model, found = kind.from_pretrained(source, revision=revision, trust_remote_code=False, **options)
+        model, info = auto_class(kind).from_pretrained(source, revision=revision, trust_remote_code=False, **options)
     except SafetensorError as error:
         raise _damaged(source, error) from None
     except (OSError, ValueError, ImportError) as error:
         if re.search(r"no file named model\.safetensors|cannot be loaded with `safetensors`", str(error)):
-            raise _no_safetensors(kind.__name__, source) from None
-        raise _cannot_load(kind.__name__, source, error) from None
-    _refuse_gaps(model, source, found, re.compile(unused or "(?!)"))
-    return model, tuple(sorted(found["unexpected_keys"]))
+            raise _no_safetensors(kind, source) from None
+        raise _cannot_load(kind, source, error) from None
+
+    _refuse_gaps(model, source, info, re.compile(unused or "(?!)"))
+    return model, tuple(sorted(info["unexpected_keys"]))
 
 
+@loading()
 def load_tensors(source: str, revision: str | None, names: str) -> dict[str, Tensor]:
-    """Some tensors of a checkpoint, in float32; of a large one only the files that hold them are fetched and read.
+    """Load some tensors of a checkpoint in float32; of a large one only the files that hold them are fetched and read.
 
     Args:
         source: a local folder or a hub name.
         revision: as in `load_pretrained`.
-        names: pattern of the beginnings of their names.
+        names: pattern for the beginnings of their names.
 
     Raises:
-        MintError: it cannot be loaded, or is damaged.
+        MintError: the checkpoint cannot be loaded, or is damaged.
     """
     paths = [_file_of(source, "model.safetensors", revision)]
-    if paths[0] is None and (index := _file_of(source, "model.safetensors.index.json", revision)) is not None:
-        places = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-        files = {file for name, file in places.items() if re.match(names, name)}
-        paths = [_file_of(source, file, revision) for file in sorted(files)]
+    if paths[0] is None:
+        # A checkpoint in several files has an index, which says where each tensor is.
+        index = _file_of(source, "model.safetensors.index.json", revision)
+        if index is not None:
+            file_of_tensor = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+            files = {file for name, file in file_of_tensor.items() if re.match(names, name)}
+            paths = [_file_of(source, file, revision) for file in sorted(files)]
+
     tensors: dict[str, Tensor] = {}
     for path in paths:
         if path is None:
             raise _no_safetensors("AutoModel", source)
         try:
             with safe_open(path, framework="pt") as weights:
-                wanted = [name for name in weights.keys() if re.match(names, name)]  # noqa: SIM118  # no dictionary
-                tensors |= {name: weights.get_tensor(name).float() for name in wanted}
+                for name in weights.keys():  # noqa: SIM118  # it is no dictionary
+                    if re.match(names, name):
+                        tensors[name] = weights.get_tensor(name).float()
         except SafetensorError as error:
             raise _damaged(source, error) from None
     return tensors
 
 
 def _file_of(source: str, name: str, revision: str | None) -> Path | None:
-    """A file of a folder or hub name; None: it has none of that name."""
+    """Return a file of a folder or hub name; None if it has none of that name."""
     from transformers.utils.hub import cached_file
 
     try:
-        found = cached_file(source, name, revision=revision, _raise_exceptions_for_missing_entries=False)
+        path = cached_file(source, name, revision=revision, _raise_exceptions_for_missing_entries=False)
     except (OSError, ValueError) as error:
         raise _cannot_load("transformers", source, error) from None
-    return None if found is None else Path(found)
+    return None if path is None else Path(path)
 
 
 def _no_safetensors(kind: str, source: str) -> MintError:
@@ -157,41 +219,45 @@ def _cannot_load(kind: str, source: str, error: Exception) -> MintError:
     )
 
 
-def _refuse_gaps(model: Any, source: str, found: dict[str, Any], unused: re.Pattern[str]) -> None:
-    """Refuse weights that the checkpoint lacks or has in another size, by what transformers says it found."""
-    missing = sorted(name for name in found["missing_keys"] if not unused.match(name))
+def _refuse_gaps(model: Any, source: str, info: dict[str, Any], unused: re.Pattern[str]) -> None:
+    """Refuse weights that the checkpoint lacks or has in another size, as transformers reports them in `info`."""
+    missing = sorted(name for name in info["missing_keys"] if not unused.match(name))
     if missing:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         raise MintError(
             f"the weights of {source!r} lack {missing[0]!r}{more} that {type(model).__name__} needs; copy them or "
             "download them again, or give a checkpoint of that model"
         )
-    for name, has, wants in sorted(found["mismatched_keys"]):
+
+    for name, actual, expected in sorted(info["mismatched_keys"]):
         if not unused.match(name):
             raise MintError(
-                f"the weights of {source!r} have {name!r} in the shape {tuple(has)}, not {tuple(wants)} as its "
+                f"the weights of {source!r} have {name!r} in the shape {tuple(actual)}, not {tuple(expected)} as its "
                 "config.json says; copy or download both again"
             )
 
 
 def identify(source: str, revision: str | None = None) -> str:
-    """What the weights of a model are: a hub name and its commit, or a digest of a folder's."""
+    """Return what the weights of a model are: a hub name and its commit, or a digest of a folder's weights."""
     if Path(source).is_dir():
         return f"sha256:{_digest(Path(source).resolve())}"
     return f"{source}@{commit_of(source, revision) or revision or 'main'}"
 
 
+@loading()
 def commit_of(source: str, revision: str | None) -> str | None:
-    """The commit that a revision of a hub name stands for now; None where the hub cannot be asked."""
+    """Return the commit that a revision of a hub name stands for now; None where the hub cannot be asked."""
     from transformers.utils.hub import resolve_revision
 
     return getattr(resolve_revision(source, revision), "resolved", None)
 
 
+@loading()
 def pin(weights: str) -> str | None:
-    """The commit of a hub name's main branch, under which it can be loaded again; None: there is none.
+    """Return the commit of a hub name's main branch, under which it can be loaded again; None if there is none.
 
-    Where the branch has no safetensors, the hub converts its weights for who asks for the branch, and for no commit.
+    Where the branch has no safetensors, the hub converts its weights for those who ask for the branch, but for no
+    commit.
     """
     from transformers.utils.hub import has_file
 
@@ -205,32 +271,32 @@ def pin(weights: str) -> str | None:
 
 
 def _digest(folder: Path) -> str:
-    """SHA-256 of a folder's weights, 16 digits; remembered in the cache folder while no file of them is touched."""
+    """Return the SHA-256 of a folder's weights, 16 digits; it is remembered while none of its files is touched."""
     files = sorted([*folder.glob("*.safetensors"), *folder.glob("*.gguf")])
     states = [_state(path) for path in files]
-    kept = cache_folder() / "weights" / f"{hashlib.sha256(str(folder).encode()).hexdigest()[:32]}.json"
+    record_path = cache_folder() / "weights" / f"{hashlib.sha256(str(folder).encode()).hexdigest()[:32]}.json"
     with suppress(OSError, ValueError, KeyError, TypeError):
-        record = json.loads(kept.read_text(encoding="utf-8"))
+        record = json.loads(record_path.read_text(encoding="utf-8"))
         if record["states"] == states:
             return str(record["digest"])
-    digest = hashlib.sha256()
+
+    state = hashlib.sha256()
     for path in files:
-        digest.update(path.name.encode())
+        state.update(path.name.encode())
         with path.open("rb") as file:
-            while part := file.read(READ_AT_ONCE):
-                digest.update(part)
-    found = digest.hexdigest()[:16]
-    touched = max((max(state[2:]) for state in states), default=0)
-    if states == [_state(path) for path in files] and touched < time.time_ns() - UNSURE:
-        with suppress(OSError):  # it only saves time
-            kept.parent.mkdir(parents=True, exist_ok=True)
-            half_written = kept.with_name(f"{kept.name}.{uuid.uuid4().hex}.tmp")
-            half_written.write_text(json.dumps({"states": states, "digest": found}), encoding="utf-8")
-            half_written.replace(kept)
-    return found
+            hashlib.file_digest(file, lambda: state)  # it goes on from the files before
+    digest = state.hexdigest()[:16]
+
+    touched = max((max(times) for _, _, *times in states), default=0)
+    is_settled = states == [_state(path) for path in files] and touched < time.time_ns() - UNSURE
+    if is_settled:
+        with suppress(OSError):  # the record only saves time
+            record_path.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(record_path, json.dumps({"states": states, "digest": digest}))
+    return digest
 
 
 def _state(path: Path) -> list[Any]:
-    """Name, size, and times of modification and of change, the last of which no program sets at will."""
+    """Return name, size, and times of modification and of change; no program sets the last one at will."""
     state = path.stat()
     return [path.name, state.st_size, state.st_mtime_ns, state.st_ctime_ns]

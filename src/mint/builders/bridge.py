@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from mint.assets import resolve
-from mint.assets.pretrained import check_kind, load_pretrained, load_tensors, load_with_rest
+from mint.assets.pretrained import check_kind, load_pretrained, load_tensors, load_with_rest, loading
 from mint.config import BridgeConfig
 from mint.model.bridge_net import BridgeNet
 from mint.model.convert import LoadReport, load_bert, load_qformer
@@ -27,6 +27,7 @@ QFORMER_NAMES = r"(model\.)?(qformer\.|query_tokens$|embeddings\.)"
 """Beginnings of the names of its tensors there."""
 
 
+@loading()
 def build_tokenizer(config: BridgeConfig) -> Any:
     """Bridge-Net's tokenizer: that which the recipe names, else that of the checkpoint it starts from.
 
@@ -37,15 +38,13 @@ def build_tokenizer(config: BridgeConfig) -> Any:
         from mint.language.tiny import tiny_bert_tokenizer
 
         return tiny_bert_tokenizer()
-    from transformers import AutoTokenizer
-
     if config.tokenizer is not None:
-        return load_pretrained(AutoTokenizer, resolve(config.tokenizer), None)
+        return load_pretrained("AutoTokenizer", resolve(config.tokenizer), None)
     source = resolve(config.weights)
     if _start_config(config).model_type not in QFORMERS:
-        return load_pretrained(AutoTokenizer, source, config.revision)
+        return load_pretrained("AutoTokenizer", source, config.revision)
     try:  # what lies in the folder itself is the tokenizer of the language model
-        return load_pretrained(AutoTokenizer, source, config.revision, subfolder="qformer_tokenizer")
+        return load_pretrained("AutoTokenizer", source, config.revision, subfolder="qformer_tokenizer")
     except MintError:
         raise MintError(
             f"{config.weights} has no tokenizer of its Q-Former (qformer_tokenizer/); name that of the BERT which it "
@@ -53,6 +52,7 @@ def build_tokenizer(config: BridgeConfig) -> Any:
         ) from None
 
 
+@loading()
 def bridge_sizes(config: BridgeConfig, audio_width: int, vocab_size: int) -> dict[str, Any]:
     """The arguments of `BridgeNet`: the recipe's, and those of the configuration of its checkpoint.
 
@@ -81,6 +81,7 @@ def bridge_sizes(config: BridgeConfig, audio_width: int, vocab_size: int) -> dic
     }
 
 
+@loading()
 def build_bridge(config: BridgeConfig, audio_width: int, vocab_size: int) -> tuple[BridgeNet, LoadReport]:
     """Bridge-Net, started from a checkpoint of BERT (paper, section 2.1) or a Q-Former, and what the checkpoint gave.
 
@@ -92,18 +93,14 @@ def build_bridge(config: BridgeConfig, audio_width: int, vocab_size: int) -> tup
     source = resolve(config.weights)
     if _start_config(config).model_type in QFORMERS:
         return bridge, load_qformer(bridge, load_tensors(source, config.revision, QFORMER_NAMES))
-    from transformers import AutoModel
-
-    bert, rest = load_with_rest(AutoModel, source, config.revision, dtype=torch.float32, add_pooling_layer=False)
+    bert, rest = load_with_rest("AutoModel", source, config.revision, dtype=torch.float32, add_pooling_layer=False)
     report = load_bert(bridge, bert.state_dict())
     return bridge, dataclasses.replace(report, left=(*report.left, *rest))
 
 
 def _start_config(config: BridgeConfig) -> Any:
     """The configuration of the checkpoint that Bridge-Net starts from."""
-    from transformers import AutoConfig
-
-    found = load_pretrained(AutoConfig, resolve(config.weights), config.revision)
+    found = load_pretrained("AutoConfig", resolve(config.weights), config.revision)
     check_kind(found, ("bert", *QFORMERS), "bridge.weights")
     return found
 

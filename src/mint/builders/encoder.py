@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from mint.assets import resolve
-from mint.assets.pretrained import check_kind, identify, load_pretrained, load_weights_of
+from mint.assets.pretrained import auto_class, check_kind, identify, load_pretrained, load_weights_of, loading
 from mint.builders.bridge import TINY
 from mint.config import EncoderConfig
 from mint.machine import default_device
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from mint.encoders.yamnet import YamNet
 
 
+@loading()
 def build_encoder(
     config: EncoderConfig, device: torch.device | str | None = None, weightless: bool = False
 ) -> AudioEncoder:
@@ -53,20 +54,17 @@ def _plain_encoder(
 
 
 def _transformers_encoder(config: EncoderConfig, source: str, weightless: bool) -> WaveformEncoder | SpectrogramEncoder:
-    from transformers import AutoConfig, AutoFeatureExtractor, AutoModel
-
     from mint.encoders import spectrogram, waveform
 
     adapter: Any = spectrogram if config.family == "spectrogram" else waveform
-    sizes = load_pretrained(AutoConfig, source, config.revision)
+    sizes = load_pretrained("AutoConfig", source, config.revision)
     check_kind(sizes, adapter.MODELS, adapter.READER)
     if weightless:
-        auto: Any = AutoModel
-        model, identity = auto.from_config(sizes), f"{source} without its weights"
+        model, identity = auto_class("AutoModel").from_config(sizes), f"{source} without its weights"
     else:
-        model = load_weights_of(AutoModel, source, config.revision, adapter.UNUSED, dtype=torch.float32)
+        model = load_weights_of("AutoModel", source, config.revision, adapter.UNUSED, dtype=torch.float32)
         identity = identify(source, config.revision)
-    extractor = load_pretrained(AutoFeatureExtractor, source, config.revision)
+    extractor = load_pretrained("AutoFeatureExtractor", source, config.revision)
     if config.family == "spectrogram":
         return spectrogram.SpectrogramEncoder(model, extractor, identity, config.layer)
     return waveform.WaveformEncoder(model, identity, config.layer, extractor.do_normalize, extractor.sampling_rate)

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
 
 from mint.assets import resolve
-from mint.assets.pretrained import check_kind, identify, load_pretrained, load_weights_of
+from mint.assets.pretrained import auto_class, check_kind, identify, load_pretrained, load_weights_of, loading
 from mint.builders.bridge import TINY
 from mint.config import LanguageConfig
 from mint.model.freeze import freeze
 from mint.types import LanguageModel
 
-if TYPE_CHECKING:
-    pass
 
-
+@loading()
 def build_language(
     config: LanguageConfig, device: torch.device | str = "cpu", weightless: bool = False
 ) -> LanguageModel:
@@ -59,8 +57,6 @@ def build_language(
 
 def _transformers_language(config: LanguageConfig, weightless: bool) -> tuple[Any, Any, str]:
     """Model, tokenizer and identity."""
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
-
     from mint.language import causal, seq2seq
 
     original = source = resolve(config.weights)
@@ -68,14 +64,14 @@ def _transformers_language(config: LanguageConfig, weightless: bool) -> tuple[An
         from mint.language.gguf import converted
 
         source = str(converted(Path(source)))
-    kind: Any = AutoModelForSeq2SeqLM if config.family == "seq2seq" else AutoModelForCausalLM
+    kind = "AutoModelForSeq2SeqLM" if config.family == "seq2seq" else "AutoModelForCausalLM"
     adapter: Any = seq2seq if config.family == "seq2seq" else causal
-    sizes, dtype = load_pretrained(AutoConfig, source, config.revision), getattr(torch, config.dtype)
+    sizes, dtype = load_pretrained("AutoConfig", source, config.revision), getattr(torch, config.dtype)
     check_kind(sizes, adapter.MODELS, adapter.READER)
-    tokenizer = load_pretrained(AutoTokenizer, source, config.revision)
+    tokenizer = load_pretrained("AutoTokenizer", source, config.revision)
     if weightless:
         with torch.device("meta"):
-            model = kind.from_config(sizes, dtype=dtype)
+            model = auto_class(kind).from_config(sizes, dtype=dtype)
             if config.family == "seq2seq" and not getattr(sizes, "scale_decoder_outputs", False):
                 # Of FlanT5 and mT5 the head is a matrix of its own; only T5's first checkpoints lack it.
                 model.lm_head.weight = nn.Parameter(torch.empty_like(model.lm_head.weight))

@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
-from transformers import AutoTokenizer, BertModel
 
 from mint.assets.pretrained import load_pretrained, load_weights_of
 from mint.assets.store import fetched_folder
@@ -41,8 +40,8 @@ def sentence_similarity(generated: Sequence[str], references: Sequence[Sequence[
         MintError: the encoder cannot be loaded.
     """
     folder = str(fetched_folder(ASSET))
-    tokenizer = load_pretrained(AutoTokenizer, folder, None)
-    model = load_weights_of(BertModel, folder, None, add_pooling_layer=False).eval()
+    tokenizer = load_pretrained("AutoTokenizer", folder, None)
+    model = load_weights_of("BertModel", folder, None, add_pooling_layer=False).eval()
     texts = list(dict.fromkeys([*generated, *(text for several in references for text in several)]))
     place = {text: row for row, text in enumerate(texts)}
     embedded = embed(model, tokenizer, texts)
