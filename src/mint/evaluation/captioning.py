@@ -11,7 +11,7 @@ from mint.evaluation.metrics import sentences
 from mint.evaluation.metrics.captions import REPORTED, names_label
 from mint.evaluation.records import Evaluation, Setup, clip_set, measured_part, progress_bar
 from mint.evaluation.results.measures import caption_row, mean_measure
-from mint.evaluation.steps import Step, reason_of
+from mint.evaluation.steps import Step, guarded
 from mint.types import CAPTION_PROMPT, Example
 
 SENTENCES = "sentence_similarity"
@@ -43,7 +43,13 @@ def _caption(setup: Setup, examples: Sequence[Example]) -> Iterator[Evaluation]:
         **setup.settings.decoding.options(),
     )
     yield Evaluation(captions=list(zip(examples, generated, strict=True)), measured={"captioning": examples})
-    yield from _compare(setup, examples, generated, wanted)
+
+    # A scorer that fails, such as one that needs Java, must not take the captions and the other metrics with it.
+    by_words = [metric for metric in wanted if metric != SENTENCES]
+    if by_words:
+        yield from guarded(by_words, _compare_words(setup, examples, generated, by_words))
+    if SENTENCES in wanted:
+        yield from guarded([SENTENCES], _compare_meaning(setup, examples, generated))
     yield from _name_labels(setup, examples, generated)
 
 
@@ -55,32 +61,25 @@ def _lacking() -> dict[str, str]:
     return lacking
 
 
-def _compare(
+def _compare_words(
     setup: Setup, examples: Sequence[Example], generated: Sequence[str], metrics: Sequence[str]
 ) -> Iterator[Evaluation]:
-    """Compare captions with the true ones; a metric that fails is named, and the others count."""
-    references = [example.captions for example in examples]
+    """Compare captions with the true ones by their words."""
     clips = clip_set("captioning", examples)
-    by_words = [metric for metric in metrics if metric != SENTENCES]
-    try:
-        scored = caption_metrics.score_captions(generated, references, by_words)
-    except Exception as error:  # the captions, and the metrics of other scorers, must not be lost
-        yield Evaluation(not_computed=dict.fromkeys(by_words, reason_of(error)))
-    else:
-        yield Evaluation(not_computed=scored.not_computed)
-        for metric, score in scored.scores.items():
-            if score.is_mean:
-                yield measured_part([mean_measure(clips, metric, "stage2", score.per_clip)], examples, setup.seed)
-            else:
-                yield Evaluation(rows=[caption_row(clips, metric, "stage2", score)])
-
-    if SENTENCES in metrics:
-        try:
-            similar = sentences.sentence_similarity(generated, references)
-        except Exception as error:  # as above
-            yield Evaluation(not_computed={SENTENCES: reason_of(error)})
+    scored = caption_metrics.score_captions(generated, [example.captions for example in examples], metrics)
+    yield Evaluation(not_computed=scored.not_computed)
+    for metric, score in scored.scores.items():
+        if score.is_mean:
+            yield measured_part([mean_measure(clips, metric, "stage2", score.per_clip)], examples, setup.seed)
         else:
-            yield measured_part([mean_measure(clips, SENTENCES, "stage2", similar)], examples, setup.seed)
+            yield Evaluation(rows=[caption_row(clips, metric, "stage2", score)])
+
+
+def _compare_meaning(setup: Setup, examples: Sequence[Example], generated: Sequence[str]) -> Iterator[Evaluation]:
+    """Compare captions with the true ones by a sentence encoder."""
+    similar = sentences.sentence_similarity(generated, [example.captions for example in examples])
+    measure = mean_measure(clip_set("captioning", examples), SENTENCES, "stage2", similar)
+    yield measured_part([measure], examples, setup.seed)
 
 
 def _name_labels(setup: Setup, examples: Sequence[Example], generated: Sequence[str]) -> Iterator[Evaluation]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from tqdm.auto import tqdm
 
@@ -37,22 +37,44 @@ def run_steps(steps: Iterable[Step]) -> Evaluation:
     parts: list[Evaluation] = []
     failures: list[Exception] = []
     for step in steps:
-        try:
-            for part in step.run():
-                for row in part.rows:
-                    check_row(row)
-                announce(part.not_computed)
-                parts.append(part)
-        except Exception as error:  # whatever it is, hours of other steps must not be lost
-            failures.append(error)
-            part = Evaluation(not_computed={step.name: reason_of(error)})
-            announce(part.not_computed)
-            parts.append(part)
+        for part in guarded([step.name], step.run(), failures):
+            parts.append(_only_finite(part))
+            announce(parts[-1].not_computed)
 
     evaluation = join(parts)
     if failures and not any(row.method in TRAINED for row in evaluation.rows):
         raise failures[0]
     return evaluation
+
+
+def guarded(
+    names: Sequence[str], parts: Iterator[Evaluation], failures: list[Exception] | None = None
+) -> Iterator[Evaluation]:
+    """Yield parts of an evaluation; if one cannot be made, yield in its place what is not computed, and end.
+
+    Args:
+        names: what is not computed then.
+        parts: the parts, as they are measured.
+        failures: receives the error, if one is given.
+    """
+    try:
+        yield from parts
+    except Exception as error:  # whatever it is, hours of measuring must not be lost
+        if failures is not None:
+            failures.append(error)
+        yield Evaluation(not_computed=dict.fromkeys(names, reason_of(error)))
+
+
+def _only_finite(part: Evaluation) -> Evaluation:
+    """Return a part without the rows that no results file can hold; each of them is named."""
+    rows, refused = [], {}
+    for row in part.rows:
+        try:
+            check_row(row)
+            rows.append(row)
+        except MintError as error:
+            refused[", ".join(row.key)] = str(error)
+    return replace(part, rows=rows, not_computed={**part.not_computed, **refused}) if refused else part
 
 
 def reason_of(error: Exception) -> str:
