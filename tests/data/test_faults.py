@@ -20,7 +20,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import tiny_video
-from mint.data.audio.decode import as_clip, check_audio, load_audio, load_windows, probe
+from mint.data.audio.decode import as_clip, load_audio, load_windows, probe
+from mint.data.audio.listen import check_audio
 from mint.data.features.cache import FeatureCache
 from mint.data.features.encode import fill_cache
 from mint.data.manifests.manifest import read_manifest, write_manifest

@@ -18,13 +18,13 @@ from hypothesis import strategies as st
 from mint.data.audio.decode import (
     AudioSource,
     as_clip,
-    check_audio,
     load_audio,
     load_parts,
     load_windows,
     probe,
     windows,
 )
+from mint.data.audio.listen import check_audio
 from mint.data.corpora.recordings import Recordings
 from mint.types import Clip, MintError
 

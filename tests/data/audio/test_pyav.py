@@ -12,7 +12,8 @@ import pytest
 import soundfile
 
 from mint.data.audio import pyav as video
-from mint.data.audio.decode import check_audio, load_audio, load_windows, probe
+from mint.data.audio.decode import load_audio, load_windows, probe
+from mint.data.audio.listen import check_audio
 from mint.types import MintError
 from tiny_video import FORMATS, encoded
 

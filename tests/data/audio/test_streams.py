@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from mint.data.audio.decode import check_audio, load_audio, load_windows, probe
+from mint.data.audio.decode import load_audio, load_windows, probe
+from mint.data.audio.listen import check_audio
 from mint.types import MintError
 
 RATE = 16000

@@ -17,7 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mint.cli import main
-from mint.data.audio.decode import check_audio, load_audio, load_windows, probe
+from mint.data.audio.decode import load_audio, load_windows, probe
+from mint.data.audio.listen import check_audio
 from mint.data.audio.members import HEAD, digest, locate, open_stored
 from mint.data.features.cache import FeatureCache, clip_key
 from mint.data.features.encode import fill_cache

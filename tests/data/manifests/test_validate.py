@@ -126,6 +126,41 @@ def test_an_mp3_that_was_cut_off(folder: Path, part: dict[str, float], wrong: bo
         assert re.search(r"promises audio up to 4\.00 s, but there is some up to 1\.[6-9]", report.problems[0].message)
 
 
+@pytest.mark.parametrize("part", [{}, {"duration": 1.0}, {"start": 1.5}])
+def test_a_wav_that_was_cut_off(folder: Path, part: dict[str, float]) -> None:
+    """Its header promises 4 s of which 2 s are there; a clip that lies before the cut is sound."""
+    cut = write_clip(folder / "cut.wav", 4.0)
+    cut.write_bytes(cut.read_bytes()[: cut.stat().st_size // 2])
+    report = validate([write(folder / "m.jsonl", [row("cut", **part), row("0")])])
+    wrong = "duration" not in part
+    assert kinds(report) == [(1, "audio")] * wrong
+    assert report.decoded == 2 - wrong
+    if wrong:
+        assert re.search(r"promises audio up to 4\.00 s, but there is some up to 2\.00 s", report.problems[0].message)
+
+
+def test_what_a_listener_would_notice(folder: Path) -> None:
+    """Each finding is a problem of its own, with the file; clips that are not decoded are not judged."""
+    tone = 0.5 * np.sin(np.arange(8000) / 9)
+    for name, samples in {
+        "silent": 0 * tone,
+        "clipped": np.clip(5 * tone, -1, 1),
+        "offset": 0.3 * tone + 0.2,
+        "inverted": np.stack([tone, -tone], axis=1),
+        "unscaled": 20_000 * tone,
+        "silent too": 0 * tone + 0.2,
+    }.items():
+        soundfile.write(folder / f"{name}.wav", samples, 8000, "FLOAT")
+    names = ["0", "silent", "clipped", "offset", "inverted", "unscaled", "silent too", "1"]
+    manifest = write(folder / "m.jsonl", [row(name) for name in names])
+    report = validate([manifest])
+    assert kinds(report) == [(line, "sound") for line in (2, 3, 4, 5, 6, 7, 7)]
+    assert (report.clips, report.decoded) == (8, 8)
+    assert report.problems[0].message == f"{folder}/silent.wav: it is silent; fetch or export it again, or leave it out"
+    assert count_kinds(report.problems) == {"sound": 7}
+    assert validate([manifest], "headers").problems == []
+
+
 def test_labels_outside_a_list(folder: Path) -> None:
     manifest = write(folder / "m.jsonl", [row("0", labels=["dog", "cow"]), row("1", labels=["cat"])])
     report = validate([manifest], labels={"dog", "cat"})

@@ -25,7 +25,6 @@ __all__ = [
     "AudioSource",
     "Samples",
     "as_clip",
-    "check_audio",
     "load_audio",
     "load_parts",
     "load_windows",
@@ -156,24 +155,6 @@ def load_windows(
         for start, length in windows(len(samples) / rate, max_seconds, max_windows):
             first = round(start * rate)
             yield samples[first : first + round(length * rate)]
-
-
-def check_audio(path: str | Path, start: float = 0.0, duration: float | None = None) -> float:
-    """Decode the windows of a clip and throw them away.
-
-    Returns:
-        Seconds into the file up to which there is audio in the windows; less than the clip's end where it was cut off.
-
-    Raises:
-        MintError: as `load_audio`.
-    """
-    seconds, rate, _ = probe(path)
-    length = seconds - start if duration is None else min(duration, seconds - start)
-    parts = [(start + offset, length) for offset, length in windows(max(length, 1 / rate))]
-    end = start
-    for (begin, _), samples in zip(parts, load_parts(path, rate, parts), strict=False):
-        end = begin + len(samples) / rate
-    return end
 
 
 def _finished(samples: NDArray[Any], source_rate: int, rate: int, name: str) -> Samples:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from mint.data.audio.members import HEAD, Location, Section, is_member, locate, open_stored
 from mint.data.audio.mpeg import mpeg_streams
 from mint.data.audio.pyav import open_sound
-from mint.data.audio.streams import Stream, Window, chunk_streams, ogg_streams
+from mint.data.audio.streams import UNKNOWN_SIZE, Stream, Window, chunk_streams, ogg_streams
 from mint.types import MintError
 
 FOREIGN = (".m4a", ".aac", ".wma", ".mp4", ".mkv", ".webm")
@@ -43,6 +43,8 @@ MP3_RUN_UP_SECONDS = 1
 """Seconds that are decoded before a part of an MP3."""
 FRAMES_AT_ONCE = 1 << 20
 """Samples in each channel that are decoded at a time where they are only passed over."""
+PROMISE = re.compile(r"^ *(?:data|SSND|Data Size) *: (\d+) \(should be (\d+)\)", re.MULTILINE)
+"""Line of libsndfile's log: the bytes of sound that a header of WAV, AIFF or AU promises, and those that there are."""
 ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+:/+(?=[^/])", re.IGNORECASE)
 
 
@@ -51,6 +53,8 @@ class Sound(Protocol):
 
     frames: int
     """Number of samples in each channel."""
+    promised: int
+    """The same as the header gives it, which may be more if the file was cut off."""
     samplerate: int
     """Hz."""
     channels: int
@@ -114,6 +118,7 @@ class _Decoded:
     def __init__(self, file: soundfile.SoundFile, frames: int | None = None) -> None:
         self._file = file
         self.frames: int = file.frames if frames is None else frames
+        self.promised = round(self.frames * _promised_share(file.extra_info))
         self.samplerate: int = file.samplerate
         self.channels: int = file.channels
 
@@ -143,7 +148,7 @@ class _Chain:
         self.samplerate = streams[0].samplerate
         self.channels = streams[0].channels if len({one.channels for one in streams}) == 1 else 1
         self._lengths = [round(one.frames * self.samplerate / one.samplerate) for one in streams]
-        self.frames = sum(self._lengths)
+        self.frames = self.promised = sum(self._lengths)
 
     def read(self, first: int, count: int) -> NDArray[np.float32]:
         """Decode a part, [S, channels]; channels that differ between the streams are averaged, [S, 1]."""
@@ -166,6 +171,15 @@ class _Chain:
         if stream.samplerate != self.samplerate and len(samples):
             samples = soxr.resample(samples, stream.samplerate, self.samplerate, "HQ")
         return samples[: stop - start]
+
+
+def _promised_share(log: str) -> float:
+    """Return how much more sound a header promises than there is, as libsndfile logs it; 1: as much."""
+    match = PROMISE.search(log)
+    if match is None:
+        return 1.0
+    promised, present = int(match[1]), int(match[2])
+    return promised / present if present and promised < UNKNOWN_SIZE else 1.0
 
 
 def mean_of_channels(samples: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -82,6 +82,7 @@ class SoundTrack:
         self.samplerate: int = first.sample_rate
         self.channels: int = first.layout.nb_channels
         self.frames: int = sys.maxsize if length is None else round(length * unit * self.samplerate)
+        self.promised = self.frames
 
     def read(self, first: int, count: int) -> NDArray[np.float32]:
         """Decode at most `count` samples from the sample `first` on, [S, channels]."""

@@ -115,3 +115,26 @@ def _between(starts: list[int], end: int) -> tuple[Stream, ...]:
     """Return the ranges that begin at some positions, the last of which reaches to the end."""
     ends = [*starts, end][1:]
     return tuple(Stream(start, stop - start) for start, stop in zip(starts, ends, strict=True))
+
+
+def unclaimed_bytes(window: Window) -> tuple[int, int]:
+    """Return how many bytes of a WAV file follow those of its sound and are no chunk, and how many are sound.
+
+    A recorder that crashed leaves a header that counts less sound than there is. Both are 0 for another file.
+    """
+    position, sound = 12, 0
+    if _byte_order(window.at(0, 12)) != "little":
+        return 0, 0
+    while len(header := window.at(position, 8)) == 8:
+        name, size = header[:4], int.from_bytes(header[4:], "little")
+        is_chunk = all(32 <= byte < 127 for byte in name) and position + 8 + size <= window.size
+        if name == b"RIFF" or (sound and not any(header)):  # a file that was joined, or padding
+            return 0, sound
+        if not is_chunk:
+            return (window.size - position if sound else 0), sound
+        if name == b"data":
+            sound = size
+        position += 8 + size
+        if size % 2 and not window.at(position, 1).isalpha():
+            position += 1  # chunks have an even length, which not all programs observe
+    return 0, sound

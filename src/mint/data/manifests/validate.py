@@ -19,18 +19,17 @@ from typing import Literal
 
 from tqdm.auto import tqdm
 
-from mint.data.audio.decode import check_audio, probe
+from mint.data.audio.decode import probe
+from mint.data.audio.listen import TOLERANCE, listen
 from mint.data.audio.members import HEAD, digest, locate
 from mint.data.manifests.leakage import recording_ids
 from mint.data.manifests.manifest import SPLITS, manifest_rows, parse_line
 from mint.types import Example, MintError
 
-KINDS = ("schema", "id", "text", "label", "split", "audio", "duration")
+KINDS = ("schema", "id", "text", "label", "split", "audio", "sound", "duration")
 Audio = Literal["all", "headers", "none"] | int
 """Which clips are decoded: all; none, but every header is read; none at all; or so many, drawn by chance, and every
 header."""
-TOLERANCE = 0.1
-"""Seconds by which a clip may reach past the end of its file, and a file end before its header says."""
 CHUNK = 1024
 """Clips that the threads have before them."""
 LINE_BITS = 40
@@ -224,6 +223,8 @@ class _Heard:
     content: tuple[int, str] | None = None
     """Size of the file, and digest of its beginning."""
     decoded: bool = False
+    findings: tuple[str, ...] = ()
+    """What is wrong with how it sounds."""
 
 
 def _check_all_audio(lines: _Lines, audio: Audio, workers: int, progress: bool) -> None:
@@ -243,6 +244,8 @@ def _check_all_audio(lines: _Lines, audio: Audio, workers: int, progress: bool) 
                 lines.report.decoded += heard.decoded
                 if heard.message:
                     lines.complain(place, heard.kind, heard.message)
+                for finding in heard.findings:
+                    lines.complain(place, "sound", f"{example.audio}: {finding}")
                 if heard.content and audio == "all":
                     _compare_content(lines, contents.setdefault(heard.content, {}), example, place)
 
@@ -251,25 +254,41 @@ def _listen(example: Example, decode: bool) -> _Heard:
     """Read the header, and decode if asked to."""
     try:
         length = probe(example.audio)[0]
-        there = length - example.start if example.duration is None else min(example.duration, length - example.start)
-        found = check_audio(example.audio, example.start, example.duration) if decode or there <= 0 else math.inf
-        content = (locate(example.audio).size, digest(example.audio, HEAD)) if decode else None
+        clip_length = _clip_length(example, length)
+        content: tuple[int, str] | None = None
+        findings: tuple[str, ...] = ()
+        end = math.inf
+        if decode or clip_length <= 0:
+            heard = listen(example.audio, example.start, example.duration)
+            end, findings = heard.end, heard.findings
+            length = max(length, heard.promised)
+            clip_length = _clip_length(example, length)
+            content = (locate(example.audio).size, digest(example.audio, HEAD))
     except MintError as error:
         return _Heard(kind="audio", message=str(error))
     except OSError as error:  # gone while it was read
         return _Heard(kind="audio", message=f"{example.audio}: it cannot be read ({error}); check the disk")
-    if found < example.start + there - TOLERANCE:
-        promise = (
-            f"its header promises audio up to {example.start + there:.2f} s, but there is some up to {found:.2f} s"
-        )
-        return _Heard(there, "audio", f"{example.audio}: {promise}; fetch or export it again", content)
-    end = example.start + (example.duration or 0.0)
-    if end > length + TOLERANCE:
+
+    expected = example.start + clip_length
+    if end < expected - TOLERANCE:
         message = (
-            f"{example.audio}: the clip ends at {end:.2f} s, the file at {length:.2f} s; correct start or duration"
+            f"{example.audio}: its header promises audio up to {expected:.2f} s, but there is some up to {end:.2f} s; "
+            "fetch or export it again"
         )
-        return _Heard(there, "duration", message, content, decode)
-    return _Heard(there, content=content, decoded=decode)
+        return _Heard(end - example.start, "audio", message, content, findings=findings)
+    clip_end = example.start + (example.duration or 0.0)
+    if clip_end > length + TOLERANCE:
+        message = (
+            f"{example.audio}: the clip ends at {clip_end:.2f} s, the file at {length:.2f} s; correct start or duration"
+        )
+        return _Heard(clip_length, "duration", message, content, decode, findings)
+    return _Heard(clip_length, content=content, decoded=decode, findings=findings)
+
+
+def _clip_length(example: Example, length: float) -> float:
+    """Return the seconds of a clip in a file of so many seconds."""
+    rest = length - example.start
+    return rest if example.duration is None else min(example.duration, rest)
 
 
 def _compare_content(lines: _Lines, others: dict[Path, tuple[str, int]], example: Example, place: int) -> None:

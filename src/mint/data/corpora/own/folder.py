@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from mint.data.audio.decode import check_audio
+from mint.data.audio.listen import check_audio
 from mint.data.audio.members import digest
 from mint.data.corpora.outputs import Skip, ignore, listing_skipped, manifest_file
 from mint.data.corpora.own.rows import Columns, Row, refuse_archive, split_named, table_rows, tables_in

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from mint.data.audio.decode import check_audio
+from mint.data.audio.listen import check_audio
 from mint.data.corpora.outputs import Skip, ignore
 from mint.data.corpora.public.reading import find_any, not_the_corpus
 from mint.data.corpora.recordings import Recordings
