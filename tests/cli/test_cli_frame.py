@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import importlib.util
 import os
@@ -10,6 +11,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -20,6 +22,7 @@ import torch
 import mint
 from mint.cli import VERBS, Verb, main, quiet_libraries
 from mint.types import MintError
+from tiny_runs import train_both
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -266,6 +269,14 @@ def test_a_file_name_that_is_not_unicode_can_be_printed() -> None:
     assert (result.returncode, result.stdout, result.stderr) == (0, "caf\\udce9.wav\n", "")
 
 
+PROBE = (
+    "import sys, types; from mint.cli import VERBS, Verb, main; module = types.ModuleType('probe');"
+    "module.add_parser = lambda s: s.add_parser('probe').set_defaults(run=run);"
+    "sys.modules['probe'] = module; VERBS['probe'] = Verb('probe', '');"
+)
+"""A verb of its own for a fresh interpreter; it runs `run`."""
+
+
 @pytest.mark.parametrize("swallowed", [ImportError("Could not import module 'LlamaConfig'"), MintError("cannot load")])
 def test_an_interruption_that_a_library_turned_into_an_error(
     swallowed: Exception, verb: Any, capsys: pytest.CaptureFixture[str]
@@ -286,6 +297,45 @@ def test_an_interruption_that_a_library_turned_into_an_error(
     assert main(["probe"]) == 2
 
 
+def test_an_interruption_that_a_library_swallowed(verb: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    def run(_: Namespace) -> None:
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+
+    verb(run)
+    assert main(["probe"]) == 130
+    assert capsys.readouterr().err == "mint: interrupted; the same command goes on\n"
+
+
+def test_an_interruption_while_a_module_is_imported(tmp_path: Path) -> None:
+    """The process ends there and then: the module would swallow it, and a hundred others are to follow."""
+    (tmp_path / "swallowing.py").write_text(
+        "import signal\ntry:\n    signal.raise_signal(signal.SIGINT)\nexcept BaseException:\n    pass\n"
+    )
+    script = PROBE + "run = lambda _: print(__import__('swallowing')); sys.argv[1:] = ['probe']; sys.exit(main())"
+    result = run_python(script, PYTHONPATH=os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
+    assert (result.returncode, result.stdout, result.stderr) == (130, "", "mint: interrupted\n")
+
+
+@pytest.mark.slow
+def test_an_interruption_at_any_moment(tmp_path: Path) -> None:
+    """From the start of Python, which ends by the signal itself, to the end of the work."""
+    run = train_both(tmp_path, max_steps=2)
+    clips = [str(tmp_path / "low0.wav")] * 2000
+    for moment in range(20):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "mint", "caption", str(run), *clips],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        time.sleep(0.2 + 0.2 * moment)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+        assert process.returncode in (130, -signal.SIGINT)
+        assert said in ("", "mint: interrupted\n")
+
+
 def test_interruptions_of_others_are_left_to_them(verb: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """As under nohup, where the signal is ignored, and in a thread, which cannot set a handler."""
     handlers: list[Any] = []
@@ -298,14 +348,6 @@ def test_interruptions_of_others_are_left_to_them(verb: Any, monkeypatch: pytest
     thread.start()
     thread.join()
     assert handlers == [signal.SIG_IGN, before]
-
-
-PROBE = (
-    "import sys, types; from mint.cli import VERBS, Verb, main; module = types.ModuleType('probe');"
-    "module.add_parser = lambda s: s.add_parser('probe').set_defaults(run=run);"
-    "sys.modules['probe'] = module; VERBS['probe'] = Verb('probe', '');"
-)
-"""A verb of its own for a fresh interpreter; it runs `run`."""
 
 
 @pytest.mark.skipif(os.name == "nt", reason="a shell of POSIX")

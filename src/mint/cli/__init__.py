@@ -21,7 +21,7 @@ import threading
 import traceback
 import warnings
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from mint import __version__
 from mint.cli._parser import Parser
@@ -30,6 +30,7 @@ from mint.types import MintError
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator, Sequence
+    from types import FrameType
 
 Subparsers: TypeAlias = "argparse._SubParsersAction[Parser]"
 
@@ -73,10 +74,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # file names need not be valid Unicode
 
-    with _noticing_interrupts():
+    with _noticing_interrupts(verb, ends_process=argv is None):
         try:
             code = _run(verb, arguments)
             sys.stdout.flush()
+            if interrupted():
+                raise KeyboardInterrupt
             return code
         except BrokenPipeError:
             _discard_output()
@@ -84,7 +87,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         except (Exception, KeyboardInterrupt) as error:
             if debug:
                 traceback.print_exc()
-            # A library may turn an interruption into an error of its own, such as a failed import.
+            # A library may turn an interruption into an error of its own.
             line, code = describe(KeyboardInterrupt() if interrupted() else error, verb)
             print(f"mint: {line}", file=sys.stderr)
             try:
@@ -103,11 +106,22 @@ def interrupted() -> bool:
 
 
 @contextmanager
-def _noticing_interrupts() -> Iterator[None]:
-    """Raise KeyboardInterrupt at Ctrl-C inside the block, and note that it came."""
+def _noticing_interrupts(verb: str | None, ends_process: bool) -> Iterator[None]:
+    """Raise KeyboardInterrupt at Ctrl-C inside the block, and note that it came.
 
-    def interrupt(*_: Any) -> None:
+    Args:
+        verb: the verb that runs.
+        ends_process: whether the block is all that the process does.
+    """
+
+    def interrupt(_: int, frame: FrameType | None) -> None:
         _interrupted.set()
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second time ends the process at once, whatever it waits for
+        # Libraries swallow what is raised while they are imported, and nothing needs to be tidied up then.
+        if ends_process and _is_importing(frame):
+            line, code = describe(KeyboardInterrupt(), verb)
+            print(f"mint: {line}", file=sys.stderr, flush=True)
+            os._exit(code)
         raise KeyboardInterrupt
 
     _interrupted.clear()
@@ -121,6 +135,15 @@ def _noticing_interrupts() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _is_importing(frame: FrameType | None) -> bool:
+    """Return whether a module is being imported by the code that runs."""
+    while frame is not None:
+        if frame.f_globals.get("__name__") == "importlib._bootstrap":
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _open_closed_streams() -> None:

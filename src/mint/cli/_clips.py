@@ -38,20 +38,23 @@ class EachClip:
                 fault, and the other files would fare no better.
         """
         for path in self.paths:
+            failure = None
             try:
                 result = call(path)
             except (MintError, OSError) as error:
-                if interrupted():  # libsndfile swallows what is raised while it reads
-                    raise KeyboardInterrupt from None
-                line, _ = describe(error)
-                named = Path(path).name in line
-                if len(self.paths) == 1 or (line in self.failures and not named):
-                    raise
-
-                self.failures.append(line)
-                print(f"mint: {line}" if named else f"mint: {path}: {line}", file=sys.stderr)
-            else:
+                failure = error
+            if interrupted():  # libsndfile swallows what is raised while it reads
+                raise KeyboardInterrupt
+            if failure is None:
                 yield path, result
+                continue
+
+            line, _ = describe(failure)
+            named = Path(path).name in line
+            if len(self.paths) == 1 or (line in self.failures and not named):
+                raise failure
+            self.failures.append(line)
+            print(f"mint: {line}" if named else f"mint: {path}: {line}", file=sys.stderr)
 
     @property
     def exit_code(self) -> int:
