@@ -67,7 +67,10 @@ def write_whole(path: Path, content: str | bytes) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Write one JSON value, whole or not at all; numbers that are not finite are refused with ValueError."""
-    write_whole(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    text = json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False)
+    if not _can_be_written(text):  # the name of a file may be any bytes
+        text = json.dumps(value, indent=1, allow_nan=False)
+    write_whole(path, text + "\n")
 
 
 def check_writable(path: Path) -> None:
@@ -171,6 +174,15 @@ def _naming(path: Path) -> Iterator[None]:
 
 
 @cache
+def _can_be_written(text: str) -> bool:
+    """Return whether text can be written as UTF-8; half of a surrogate pair cannot."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _host() -> str:
     """Return eight hexadecimal digits that stand for this machine since its start, and its table of processes.
 

@@ -211,6 +211,15 @@ def read_json(path: Path, hook: Callable[[dict[str, Any]], dict[str, Any]] | Non
         raise MintError(f"{path}: not valid JSON ({error}); fetch or unpack the file again") from None
 
 
+def shown(value: Any, limit: int = 120) -> str:
+    """Return a value as messages quote it: as Python writes it, and cut where it is long."""
+    try:
+        text = repr(value)
+    except RecursionError:
+        return "a value that is nested too deeply"
+    return text if len(text) <= limit else f"{text[:limit]}... ({len(text):,} characters)"
+
+
 def one_line(text: str) -> str:
     """Return text with each run of white space, line breaks among it, as one space."""
     return " ".join(text.split())

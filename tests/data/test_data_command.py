@@ -17,7 +17,7 @@ from mint.cli import main
 from mint.data import corpora
 from mint.data.corpora import CORPORA, Corpus, Request
 from mint.data.manifests.manifest import read_manifest
-from mint.data.manifests.validate import Problem, find_problems
+from mint.data.manifests.validate import Problem, validate
 from mint.files import writing
 from mint.types import MintError
 
@@ -131,7 +131,7 @@ def test_every_problem_is_found(clips: Path, tmp_path: Path, capsys: pytest.Capt
     ]
     manifest = tmp_path / "m.jsonl"
     manifest.write_text("\n".join(map(json.dumps, lines)) + "\n{broken\n")
-    problems = list(find_problems(manifest))
+    problems = validate([manifest]).problems
     assert [problem.line for problem in problems] == [2, 3, 4, 5, 6, 7, 8, 9, 11]
     for problem, expected in zip(
         problems,
@@ -237,4 +237,4 @@ def test_what_a_killed_run_left_half_written_is_removed(clips: Path, tmp_path: P
 def test_an_empty_manifest_is_refused(tmp_path: Path) -> None:
     (tmp_path / "m.jsonl").write_text("\n\n")
     with pytest.raises(MintError, match=r"m\.jsonl: the manifest is empty"):
-        list(find_problems(tmp_path / "m.jsonl"))
+        validate([tmp_path / "m.jsonl"])

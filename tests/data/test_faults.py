@@ -26,7 +26,7 @@ from mint.data.features.cache import FeatureCache
 from mint.data.features.encode import fill_cache
 from mint.data.manifests.manifest import read_manifest, write_manifest
 from mint.data.manifests.tar_shards import write_shards
-from mint.data.manifests.validate import find_problems
+from mint.data.manifests.validate import validate
 from mint.encoders.tiny import TinyEncoder
 from mint.types import Example, MintError
 
@@ -228,7 +228,7 @@ def test_names_of_any_characters(place: Path, name: str) -> None:
     path.write_bytes(CONTENT["wav"])
     assert outcome(path) == "read"
     write_manifest(place / "m.jsonl", [Example("1", path, "t", "train", "c", answer="x")])
-    assert [problem.message for problem in find_problems(place / "m.jsonl")] == []
+    assert [problem.message for problem in validate([place / "m.jsonl"]).problems] == []
     path.unlink()
 
 
@@ -240,7 +240,7 @@ def test_names_that_are_long_or_odd(place: Path, name: str) -> None:
     path.write_bytes(CONTENT["wav"])
     assert outcome(path) == "read"
     write_manifest(place / "m.jsonl", [Example("1", path, "t", "train", "c", answer="x")])
-    assert find_problems(place / "m.jsonl") == []
+    assert validate([place / "m.jsonl"]).problems == []
 
 
 @pytest.mark.parametrize("name", ["x" * 300 + ".wav", "/".join(["deep"] * 2000), "null\0byte.wav", "half \ud800.wav"])
@@ -267,11 +267,11 @@ def test_one_bad_file_of_each_kind_in_a_corpus(tmp_path: Path) -> None:
     assert [one.id for one in filled.skipped] == bad_ids
     assert len(filled.files) == len(FAULTS)
 
-    problems = find_problems(manifest)
+    problems = validate([manifest]).problems
     assert [examples[problem.line - 1].id for problem in problems] == bad_ids
     assert {problem.kind for problem in problems} == {"audio"}
 
     absent = [fault.__name__ for fault in FAULTS if fault not in (zero_length, web_page)]
     sharded = write_shards(manifest, tmp_path / "shards")
     assert [name for name, _ in sharded.skipped] == absent
-    assert len(find_problems(sharded.manifest)) == 3
+    assert len(validate([sharded.manifest]).problems) == 3

@@ -234,6 +234,8 @@ def print_report(report: Report) -> None:
         print(f"{problem.file}:{problem.line}  {problem.message}")
     if len(report.problems) > SHOWN_PROBLEMS:
         print(f"and {len(report.problems) - SHOWN_PROBLEMS} more; --output FILE lists them all")
+    for note in report.notes[:SHOWN]:
+        print(f"note: {note.file}:{note.line}  {note.message}")
     kinds = ", ".join(f"{count} {kind}" for kind, count in count_kinds(report.problems).items())
     count = len(report.problems)
     summary = f"{count or 'no'} problem{'s' * (count != 1)}{f' ({kinds})' if count else ''}"

@@ -131,6 +131,20 @@ def without(key: str) -> bytes:
         (line(unknown="cat"), "unknown is 'cat'; it must be a list of texts"),
         (line(labels=["dog", 1]), r"labels is \['dog', 1\]; it must be a list of texts"),
         (line(captions={}), "captions is {}; it must be a list of texts"),
+        (line(start=10**30), "start is 10+; it must be seconds, 0 or more"),
+        (b'{"start": ' + b"1" * 5000 + b"}", r"(start is|not valid JSON \()"),
+        (b"[" * 100_000 + b"]" * 100_000, "JSON that is nested too deeply; write one flat object a line"),
+        (b'{"metadata": ' * 5000 + b"1" + b"}" * 5000, "JSON that is nested too deeply"),
+        (line(caption="x" * 9000), "unknown key 'caption'"),
+        (line(answer=["x" * 9000]), r"answer is \['x+\.\.\. \(9,004 characters\); it must be text"),
+        *[
+            (line(**{key: "\ud83d"}), rf"{key} is '\\ud83d', which holds half a character .*; write it again")
+            for key in ("task", "prompt", "answer", "corpus")
+        ],
+        *[
+            (line(**{key: ["dog", "\udc36 cat"]}), rf"{key} is .*, which holds half a character")
+            for key in ("labels", "unknown", "captions")
+        ],
         (line(metadata=[]), r"metadata is \[\]; it must be an object"),
     ],
 )
@@ -140,6 +154,21 @@ def test_broken_lines(tmp_path: Path, broken: bytes, message: str) -> None:
     with pytest.raises(MintError, match=rf"m\.jsonl, line 2: {message}") as caught:
         list(read_manifest(path))
     assert "\n" not in str(caught.value)
+
+
+def test_whole_emojis_are_text(tmp_path: Path) -> None:
+    (tmp_path / "m.jsonl").write_bytes(line(answer="\U0001f436", captions=["\U0001f436 barks"]))
+    (read,) = read_manifest(tmp_path / "m.jsonl")
+    assert (read.answer, read.captions) == ("\U0001f436", ("\U0001f436 barks",))
+
+
+def test_a_folder_names_a_manifest_in_it(tmp_path: Path) -> None:
+    with pytest.raises(MintError, match=r" is a folder; make a manifest with `mint data prepare`$"):
+        next(read_manifest(tmp_path))
+    (tmp_path / "b.jsonl").touch()
+    (tmp_path / "a.jsonl").touch()
+    with pytest.raises(MintError, match=r" is a folder; give a manifest in it, such as .*a\.jsonl$"):
+        next(read_manifest(tmp_path))
 
 
 def test_file_names_of_any_bytes(tmp_path: Path) -> None:

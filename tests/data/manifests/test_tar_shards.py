@@ -24,7 +24,7 @@ from mint.data.features.cache import FeatureCache, clip_key
 from mint.data.features.encode import fill_cache
 from mint.data.manifests.manifest import read_manifest, write_manifest
 from mint.data.manifests.tar_shards import write_shards
-from mint.data.manifests.validate import find_problems
+from mint.data.manifests.validate import validate
 from mint.encoders.tiny import TinyEncoder
 from mint.types import Example, MintError
 
@@ -68,7 +68,7 @@ def test_the_same_samples_as_from_files(manifest: Path, tmp_path: Path) -> None:
         windows = [list(load_windows(one.audio, 16000, max_seconds=0.7)) for one in (plain, stored)]
         np.testing.assert_array_equal(windows[0], windows[1])
         check_audio(stored.audio)
-    assert list(find_problems(result.manifest)) == []
+    assert validate([result.manifest]).problems == []
 
 
 def test_features_of_files_serve_their_shards(manifest: Path, tmp_path: Path) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import re
 import subprocess
 import sys
+import tarfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -161,6 +163,56 @@ def test_what_a_listener_would_notice(folder: Path) -> None:
     assert validate([manifest], "headers").problems == []
 
 
+def test_half_a_character_is_a_problem_of_its_line(folder: Path) -> None:
+    """JSON allows it, no tokenizer takes it."""
+    manifest = write(folder / "m.jsonl", [row("0"), row("1", captions=["a dog \ud83d"]), row("2", answer="\udc36")])
+    report = validate([manifest])
+    assert kinds(report) == [(2, "schema"), (3, "schema")]
+    assert "captions is ['a dog \\ud83d'], which holds half a character" in report.problems[0].message
+    report.problems[0].message.encode()
+
+
+def test_other_files_than_manifests(folder: Path) -> None:
+    """One line says what each is, and nothing of its content is printed."""
+    recordings = [{"audio": {"bytes": bytes(range(256)) * 400, "path": "a.wav"}, "label": 3}] * 5
+    parquet.write_table(pyarrow.Table.from_pylist(recordings), folder / "hub.parquet")
+    parquet.write_table(pyarrow.Table.from_pylist([{"audio": "0.wav", "label": 3}]), folder / "table.parquet")
+    (folder / "renamed.jsonl").write_bytes((folder / "table.parquet").read_bytes())
+    (folder / "m.jsonl.gz").write_bytes(gzip.compress(b'{"id": 1}'))
+    (folder / "noise.jsonl").write_bytes(bytes(range(256)) * 400)
+    (folder / "wide.jsonl").write_text('{"id": "1"}', encoding="utf-16")
+    with tarfile.open(folder / "0.tar", "w") as shard:
+        shard.add(folder / "0.wav", "a.wav")
+    for name, message in {
+        "hub.parquet": "no manifest but a shard of a Hugging Face dataset, which holds the recordings themselves; save",
+        "table.parquet": "no manifest: its columns are 'audio, label'; a manifest has audio, corpus, id, split, task",
+        "renamed.jsonl": r"no manifest but a Parquet file; name it so that it ends with \.parquet",
+        "m.jsonl.gz": "no text but a gzip archive; unpack it",
+        "noise.jsonl": "no text",
+        "wide.jsonl": "saved as UTF-16; save it as UTF-8",
+        "0.tar": "no manifest but a tar archive; give the manifest beside the shards",
+        "0.wav": "no manifest but a recording; make a manifest of a folder of them",
+        "": "a folder; give a manifest in it, such as .*noise.jsonl|renamed.jsonl",
+    }.items():
+        with pytest.raises(MintError, match=message) as caught:
+            validate([folder / name])
+        assert len(str(caught.value)) < 300 + len(str(folder))
+        assert str(caught.value).isprintable()
+
+
+def test_long_values_are_cut_in_messages(folder: Path) -> None:
+    rows = [
+        row("0", **{"x" * 100_000: 1}),
+        row("1", start="y" * 100_000),
+        row("z" * 100_000, audio="0.wav"),
+        row("z" * 100_000, audio="0.wav"),
+        row("3", labels=["w" * 100_000]),
+    ]
+    report = validate([write(folder / "m.jsonl", rows)], labels={"dog"})
+    assert kinds(report) == [(1, "schema"), (2, "schema"), (4, "id"), (5, "label")]
+    assert max(len(problem.message) for problem in report.problems) < 300
+
+
 def test_labels_outside_a_list(folder: Path) -> None:
     manifest = write(folder / "m.jsonl", [row("0", labels=["dog", "cow"]), row("1", labels=["cat"])])
     report = validate([manifest], labels={"dog", "cat"})
@@ -207,6 +259,29 @@ def test_recordings_that_two_splits_share(
     assert f"its recording ({what}) is in train too ({where})" in report.problems[0].message
     rows[1]["split"] = "train"
     assert validate([write(folder / "m.jsonl", rows)]).problems == []
+
+
+def test_recordings_that_a_corpus_has_in_two_splits_as_published(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Six videos of VGGSound; of any other corpus, and between two corpora, they are a problem."""
+    video = {"metadata": {"youtube_id": "abcdefghijk"}}
+    for corpora, noted in (
+        (("vggsound", "vggsound"), True),
+        (("mine", "mine"), False),
+        (("audioset", "vggsound"), False),
+    ):
+        rows = [
+            row("0", corpus=corpora[0], **video),
+            row("1", corpus=corpora[1], split="test", **video),
+        ]
+        manifest = write(folder / "m.jsonl", rows)
+        report = validate([manifest])
+        assert kinds(report) == [(2, "split")] * (not noted)
+        assert [note.line for note in report.notes] == [2] * noted
+        assert main(["data", "validate", str(manifest)]) == (not noted)
+        output = capsys.readouterr().out
+        assert ("in train too (line 1), as the corpus is published" in output) == noted
 
 
 def test_an_id_that_two_manifests_have(folder: Path) -> None:

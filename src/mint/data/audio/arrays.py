@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mint.data.audio.opening import RATES
+from mint.text_files import shown
 from mint.types import Clip, MintError
 
 LOUDEST = 1000.0
@@ -67,9 +68,9 @@ def _checked_rate(rate: Any) -> int:
     if hasattr(rate, "item") and np.ndim(rate) == 0:  # a number of NumPy or PyTorch
         rate = rate.item()
     if isinstance(rate, bool) or not isinstance(rate, int | float) or rate != rate // 1:
-        raise MintError(f"the rate is {_shown(rate)}; give it in Hz as a whole number, in {EXAMPLE}")
+        raise MintError(f"the rate is {shown(rate, 40)}; give it in Hz as a whole number, in {EXAMPLE}")
     if not RATES[0] <= rate <= RATES[1]:
-        raise MintError(f"the rate is {_shown(rate)} Hz; give one from {RATES[0]} to {RATES[1]:,} Hz, in {EXAMPLE}")
+        raise MintError(f"the rate is {shown(rate, 40)} Hz; give one from {RATES[0]} to {RATES[1]:,} Hz, in {EXAMPLE}")
     return int(rate)
 
 
@@ -109,9 +110,3 @@ def _scaled(array: NDArray[Any]) -> NDArray[Any]:
     half = (float(info.max) - info.min + 1) / 2  # int16: 32768, centred on 0; uint8: 128, centred on 128
     scaled: NDArray[Any] = (array.astype(np.float32) - (info.min + half)) / half
     return scaled
-
-
-def _shown(value: Any) -> str:
-    """Return a value as a message shows it."""
-    text = repr(value)
-    return text if len(text) <= 40 else f"{text[:40]}..."

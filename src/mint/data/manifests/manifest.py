@@ -9,6 +9,7 @@ installed. Lines are read one at a time and checked by hand rather than by pydan
 
 from __future__ import annotations
 
+import codecs
 import difflib
 import importlib
 import json
@@ -22,12 +23,26 @@ from typing import Any
 from pydantic_core import from_json
 
 from mint.files import writing
+from mint.text_files import one_line, refuse_binary, shown
 from mint.types import Example, MintError
 
 SPLITS = ("train", "validation", "test", "unseen")
 PARQUET = ".parquet"
 PARQUET_ROWS = 4096
 """Rows that are in memory at a time."""
+HEAD_BYTES = 512
+OTHER_FILES = (
+    (0, b"PAR1", "a Parquet file; name it so that it ends with .parquet"),
+    (257, b"ustar", "a tar archive; give the manifest beside the shards"),
+    (0, b"RIFF", "a recording; make a manifest of a folder of them with `mint data prepare folder`"),
+    (0, b"FORM", "a recording; make a manifest of a folder of them with `mint data prepare folder`"),
+    (0, b"fLaC", "a recording; make a manifest of a folder of them with `mint data prepare folder`"),
+    (0, b"OggS", "a recording; make a manifest of a folder of them with `mint data prepare folder`"),
+    (0, b"ID3", "a recording; make a manifest of a folder of them with `mint data prepare folder`"),
+)
+"""Position and content of the first bytes of files that are given in place of a manifest; what they are, and a cure."""
+LONGEST_SECONDS = 1e9
+"""No recording is as long: some thirty years."""
 
 
 def read_manifest(path: str | Path) -> Iterator[Example]:
@@ -47,7 +62,7 @@ def read_manifest(path: str | Path) -> Iterator[Example]:
 
 
 def manifest_rows(path: Path) -> Iterator[tuple[int, bytes | dict[str, Any]]]:
-    """The lines of a JSON Lines manifest or the rows of a Parquet one, with their numbers from 1, for `parse_line`.
+    """Yield the lines of a JSON Lines manifest or the rows of a Parquet one, numbered from 1, for `parse_line`.
 
     Raises:
         MintError: as `read_manifest`.
@@ -59,17 +74,40 @@ def manifest_rows(path: Path) -> Iterator[tuple[int, bytes | dict[str, Any]]]:
 
 
 def manifest_lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    """The lines of a manifest that are not blank, with their numbers from 1.
+    """Yield the lines of a manifest that are not blank, with their numbers from 1.
 
     Raises:
-        MintError: no such file.
+        MintError: no such file, or one that is known to be something else by its first bytes.
     """
-    if not path.is_file():
-        raise MintError(f"{path}: no such manifest; make one with `mint data prepare`")
-    with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            if not line.isspace():
-                yield number, line
+    try:
+        with path.open("rb") as file:
+            _refuse_other_file(path, file.read(HEAD_BYTES))
+            file.seek(0)
+            for number, line in enumerate(file, start=1):
+                if not line.isspace():
+                    yield number, line
+    except IsADirectoryError:
+        inside = sorted(path.glob("*.jsonl"))
+        cure = f"give a manifest in it, such as {inside[0]}" if inside else "make a manifest with `mint data prepare`"
+        raise MintError(f"{path} is a folder; {cure}") from None
+    except (FileNotFoundError, NotADirectoryError):
+        raise MintError(f"{path}: no such manifest; make one with `mint data prepare`") from None
+    except OSError as error:
+        raise MintError(f"{path}: it cannot be read ({error.strerror or error}); check its permissions") from None
+
+
+def _refuse_other_file(path: Path, head: bytes) -> None:
+    """Refuse a file that is no JSON Lines, by its first bytes.
+
+    Raises:
+        MintError: it says what the file is, and what reads it.
+    """
+    for position, magic, name in OTHER_FILES:
+        if head[position : position + len(magic)] == magic:
+            raise MintError(f"{path} is no manifest but {name}")
+    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise MintError(f"{path} is saved as UTF-16; save it as UTF-8")
+    refuse_binary(path, head)
 
 
 def parse_line(line: bytes | dict[str, Any], folder: Path) -> Example:
@@ -96,12 +134,17 @@ def parse_record(line: bytes | dict[str, Any]) -> dict[str, Any]:
         raise MintError(f"{type(record).__name__} in place of an object; write one object a line")
     for key, value in record.items():
         if key not in CHECKS:
-            near = difflib.get_close_matches(key, CHECKS, n=1)
+            near = difflib.get_close_matches(key[:50], CHECKS, n=1)
             cure = f"did you mean {near[0]!r}?" if near else "put further facts under 'metadata'"
-            raise MintError(f"unknown key {key!r}; {cure}")
+            raise MintError(f"unknown key {shown(key)}; {cure}")
         expected, holds = CHECKS[key]
         if not holds(value):
-            raise MintError(f"{key} is {value!r}; it must be {expected}")
+            raise MintError(f"{key} is {shown(value)}; it must be {expected}")
+        if key in TEXTS and not _is_whole(value):
+            raise MintError(
+                f"{key} is {shown(value)}, which holds half a character (half of a surrogate pair, as of an emoji that "
+                "was cut in two); write it again"
+            )
     if not record.keys() >= REQUIRED:
         missing = sorted(REQUIRED - record.keys())
         raise MintError(f"key {missing[0]!r} is missing; every line needs {', '.join(sorted(REQUIRED))}")
@@ -109,7 +152,7 @@ def parse_record(line: bytes | dict[str, Any]) -> dict[str, Any]:
 
 
 def _decoded(line: bytes) -> Any:
-    """JSON in UTF-8; what pydantic's fast reader refuses is left to Python's, which says why."""
+    """Return the value of a line; what pydantic's fast reader refuses is left to Python's, which says why."""
     try:
         return from_json(line)
     except ValueError:
@@ -120,6 +163,10 @@ def _decoded(line: bytes) -> Any:
         raise MintError(f"not valid JSON ({error.msg}, column {error.colno}); write one object a line") from None
     except UnicodeDecodeError as error:
         raise MintError(f"not valid UTF-8 (byte {error.start}); save the file as UTF-8") from None
+    except RecursionError:
+        raise MintError("JSON that is nested too deeply; write one flat object a line") from None
+    except ValueError as error:  # a number of thousands of digits
+        raise MintError(f"not valid JSON ({shown(str(error))}); write one object a line") from None
 
 
 def write_manifest(path: str | Path, examples: Iterable[Example]) -> None:
@@ -154,7 +201,7 @@ def to_json(record: dict[str, Any]) -> bytes:
 
 
 def _parquet_rows(path: Path) -> Iterator[dict[str, Any]]:
-    """The rows of a Parquet file without their nulls, some thousands in memory at a time."""
+    """Yield the rows of a Parquet file without their nulls, some thousands in memory at a time."""
     try:
         pyarrow, parquet = importlib.import_module("pyarrow"), importlib.import_module("pyarrow.parquet")
     except ImportError:
@@ -163,19 +210,46 @@ def _parquet_rows(path: Path) -> Iterator[dict[str, Any]]:
         ) from None
     try:
         with parquet.ParquetFile(path) as file:
+            _refuse_other_table(path, file.schema_arrow)
             for batch in file.iter_batches(PARQUET_ROWS):
                 for row in batch.to_pylist():
                     yield _without_nulls(row)
     except pyarrow.ArrowException as error:
-        reason = " ".join(str(error).split())
+        reason = one_line(str(error))[:200]
         raise MintError(f"{path}: not a Parquet file that can be read ({reason}); write it again") from None
+
+
+def _refuse_other_table(path: Path, schema: Any) -> None:
+    """Refuse a Parquet file whose columns are not those of a manifest.
+
+    Raises:
+        MintError: it says what the file is, and what reads it.
+    """
+    names = schema.names
+    if any(field.name == "bytes" for name in names for field in _fields(schema.field(name).type)):
+        raise MintError(
+            f"{path} is no manifest but a shard of a Hugging Face dataset, which holds the recordings themselves; save "
+            "them as files and make a manifest with `mint data prepare folder` or `csv`"
+        )
+    if not REQUIRED.issubset(names):
+        raise MintError(
+            f"{path} is no manifest: its columns are {shown(', '.join(names))}; a manifest has "
+            f"{', '.join(sorted(REQUIRED))} and others; make one with `mint data prepare`"
+        )
+
+
+def _fields(kind: Any) -> list[Any]:
+    """Return the fields of a column's type, those within lists included; none where it is no structure."""
+    while hasattr(kind, "value_type"):
+        kind = kind.value_type
+    return [kind.field(index) for index in range(kind.num_fields)]
 
 
 def _without_nulls(row: dict[str, Any]) -> dict[str, Any]:
     record = {key: value for key, value in row.items() if value is not None}
     metadata = record.get("metadata")
     if isinstance(metadata, str):
-        with suppress(ValueError):  # left as text, which `parse_line` names
+        with suppress(ValueError, RecursionError):  # left as text, which `parse_line` names
             record["metadata"] = json.loads(metadata)
     elif isinstance(metadata, dict):
         record["metadata"] = {key: value for key, value in metadata.items() if value is not None}
@@ -191,11 +265,22 @@ def _is_name(value: Any) -> bool:
 
 
 def _is_seconds(value: Any) -> bool:
-    return type(value) in (int, float) and 0 <= value < float("inf")
+    return type(value) in (int, float) and 0 <= value <= LONGEST_SECONDS
 
 
 def _is_texts(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(text, str) for text in value)
+
+
+def _is_whole(value: str | list[str] | None) -> bool:
+    """Return whether texts can be written as UTF-8, as no tokenizer takes half of a surrogate pair."""
+    for text in [value] if isinstance(value, str) else value or ():
+        if not text.isascii():
+            try:
+                text.encode()
+            except UnicodeEncodeError:
+                return False
+    return True
 
 
 REQUIRED = frozenset(("id", "audio", "task", "split", "corpus"))
@@ -216,3 +301,5 @@ CHECKS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "metadata": ("an object", lambda value: isinstance(value, dict)),
 }
 """Key -> what its value must be, in words and as a test."""
+TEXTS = frozenset(("task", "prompt", "answer", "labels", "unknown", "captions", "corpus"))
+"""Keys whose texts a model reads or a table shows. An id may come from a file name, which may be any bytes."""

@@ -24,6 +24,7 @@ from mint.data.audio.listen import TOLERANCE, listen
 from mint.data.audio.members import HEAD, digest, locate
 from mint.data.manifests.leakage import recording_ids
 from mint.data.manifests.manifest import SPLITS, manifest_rows, parse_line
+from mint.text_files import shown
 from mint.types import Example, MintError
 
 KINDS = ("schema", "id", "text", "label", "split", "audio", "sound", "duration")
@@ -33,6 +34,9 @@ header."""
 CHUNK = 1024
 """Clips that the threads have before them."""
 LINE_BITS = 40
+TORN_CORPORA = ("vggsound",)
+"""Corpora whose published lists have segments of one recording in two splits: six videos of VGGSound are in both. It is
+noted, but no problem of the manifest."""
 
 
 @dataclass(frozen=True)
@@ -72,11 +76,8 @@ class Report:
     groups: list[Group] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     """In the order of the manifests and their lines."""
-
-
-def find_problems(path: Path) -> list[Problem]:
-    """The problems of one manifest, all of its audio decoded; errors as `validate`."""
-    return validate([path]).problems
+    notes: list[Problem] = field(default_factory=list)
+    """What is as the corpus publishes it, and nothing to mend."""
 
 
 def validate(
@@ -108,7 +109,8 @@ def validate(
         _check_all_audio(lines, audio, workers or os.cpu_count() or 1, progress)
     report.groups = [lines.groups[key] for key in sorted(lines.groups)]
     order = {str(path): number for number, path in enumerate(manifests)}
-    report.problems.sort(key=lambda problem: (order[problem.file], problem.line))
+    for found in (report.problems, report.notes):
+        found.sort(key=lambda problem: (order[problem.file], problem.line))
     return report
 
 
@@ -122,6 +124,8 @@ class _Lines:
         self._vocabulary = labels
         self._ids: dict[int, int] = {}
         self._recordings: dict[int, int] = {}
+        # Hashes of the recordings whose first clip is of a corpus that is torn as published, each with that corpus.
+        self._torn: set[int] = set()
         self._labels: dict[tuple[str, str], dict[str, dict[str, int]]] = {}
         """Corpus and task -> label -> split -> place of its first clip."""
 
@@ -154,7 +158,7 @@ class _Lines:
         group.captions += len(example.captions)
         first = self._ids.setdefault(hash((example.corpus, example.id)), place)
         if first != place:
-            message = f"id {example.id!r} of {example.corpus!r} is that of {self._name(first, place)} too"
+            message = f"id {shown(example.id)} of {shown(example.corpus)} is that of {self._name(first, place)} too"
             self.complain(place, "id", f"{message}; make ids unique within their corpus")
         for message in _text_problems(example):
             self.complain(place, "text", message)
@@ -162,7 +166,7 @@ class _Lines:
         for label in example.labels:
             if self._vocabulary is not None and label not in self._vocabulary:
                 self.complain(
-                    place, "label", f"label {label!r} is not in the list of labels; correct the one or the other"
+                    place, "label", f"label {shown(label)} is not in the list of labels; correct the one or the other"
                 )
             splits = known.setdefault(label, {})
             if example.split not in splits:
@@ -173,18 +177,26 @@ class _Lines:
             self._share(str(example.audio), example, place, "file")
 
     def _share(self, key: Hashable, example: Example, place: int, name: str) -> bool:
-        """Note a recording; whether a clip of another split has it too, which is a problem."""
-        first = self._recordings.setdefault(hash(key), place * len(SPLITS) + SPLITS.index(example.split))
+        """Note a recording; return whether a clip of another split has it too, which is a problem."""
+        this = place * len(SPLITS) + SPLITS.index(example.split)
+        first = self._recordings.setdefault(hash(key), this)
+        if first == this and example.corpus in TORN_CORPORA:
+            self._torn.add(hash((key, example.corpus)))
         split = SPLITS[first % len(SPLITS)]
         if split == example.split:
             return False
-        self.complain_of_sharing(name, split, first // len(SPLITS), place)
+        as_published = hash((key, example.corpus)) in self._torn
+        self.complain_of_sharing(name, split, first // len(SPLITS), place, as_published)
         return True
 
-    def complain_of_sharing(self, what: str, split: str, first: int, place: int) -> None:
-        """Two splits have a recording."""
-        cure = "keep all clips of a recording in one split"
-        self.complain(place, "split", f"its recording ({what}) is in {split} too ({self._name(first, place)}); {cure}")
+    def complain_of_sharing(self, what: str, split: str, first: int, place: int, as_published: bool = False) -> None:
+        """Note that two splits have a recording: a problem, unless the corpus is published so."""
+        message = f"its recording ({what}) is in {split} too ({self._name(first, place)})"
+        if as_published:
+            file, line = self._where(place)
+            self.report.notes.append(Problem(file, line, f"{message}, as the corpus is published", "split"))
+        else:
+            self.complain(place, "split", f"{message}; keep all clips of a recording in one split")
 
     def check_labels(self) -> None:
         """Without a list: labels that are tested and never trained on, where the task trains on any."""
@@ -193,7 +205,9 @@ class _Lines:
                 for label, splits in known.items():
                     if "train" not in splits:
                         split, place = next(iter(splits.items()))
-                        message = f"label {label!r} of the split {split} is never trained on; check how it is written"
+                        message = (
+                            f"label {shown(label)} of the split {split} is never trained on; check how it is written"
+                        )
                         self.complain(place, "label", message)
 
     def _where(self, place: int) -> tuple[str, int]:

@@ -60,7 +60,7 @@ def read_vggsound(source: Path, skip: Skip = ignore, audio: Path | None = None) 
     if torn:
         skip.note(
             f"{len(torn)} videos are in both train and test of {table.name} ({', '.join(sorted(torn)[:3])}, ...): "
-            f"`mint data validate` and `mint data leakage` will report them"
+            f"`mint data validate` notes them, and `mint data leakage` counts them"
         )
 
 
