@@ -21,6 +21,7 @@ from mint.files import (
     ABANDONED_SECONDS,
     HALF_WRITTEN,
     LOCK,
+    check_writable,
     clear_abandoned,
     owning,
     sha256,
@@ -342,3 +343,22 @@ def test_names_of_half_written_files_hide_the_machine(tmp_path: Path) -> None:
         (name,) = names(tmp_path)
     assert HALF_WRITTEN.fullmatch(name)
     assert socket.gethostname() not in name
+
+
+def test_a_path_that_can_be_written_is_left_as_it_was(tmp_path: Path) -> None:
+    (tmp_path / "old").write_text("old")
+    for path in (tmp_path / "old", tmp_path / "new", tmp_path / "a" / "b" / "new"):
+        check_writable(path)
+    assert names(tmp_path) == ["a", "old"]
+    assert names(tmp_path / "a" / "b") == []
+    assert (tmp_path / "old").read_text() == "old"
+
+
+def test_a_path_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(MintError, match=r"is a folder; give the path of a file"):
+        check_writable(tmp_path)
+    for path in (tmp_path / "file" / "x", tmp_path / "file" / "a" / "x", tmp_path / ("x" * 300), Path("/proc/no/file")):
+        with pytest.raises(MintError, match=r" cannot be written \(.*\); give another path"):
+            check_writable(path)
+    assert names(tmp_path) == ["file"]

@@ -76,16 +76,17 @@ def write_json(path: Path, value: Any) -> None:
 def check_writable(path: Path) -> None:
     """Refuse a path to which no file can be written, before the work whose result it is to hold.
 
-    Its folder is created where it is not there.
+    Its folder is created if it is missing.
 
     Raises:
         MintError: it is a folder, or its folder cannot be created or written.
     """
-    if path.is_dir():
-        raise MintError(f"{path} is a folder; give the path of a file")
-    trial = path.with_name(f".{path.name}.{_host()}-{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_dir():
+            raise MintError(f"{path} is a folder; give the path of a file")
+        target = Path(os.path.realpath(path))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        trial = target.with_name(f".{target.name}.{_host()}-{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp")
         trial.touch()
         trial.unlink()
     except OSError as error:

@@ -32,7 +32,7 @@ from mint.evaluation.results.render import markdown, write_tables
 from mint.evaluation.results.seeds import Run, read_runs
 from mint.evaluation.settings import QUICK
 from mint.files import owning, write_json, write_whole
-from mint.machine import git_commit, peak_memory_bytes
+from mint.machine import default_device, git_commit, peak_memory_bytes
 from mint.quickstart import Clock
 from mint.text_files import read_json
 from mint.training.train import is_finished, train
@@ -229,7 +229,7 @@ def _prepare(ablation: Ablation) -> tuple[list[Path], list[Example], Features, A
     manifests = prepare_quickstart(ablation.output / "data", font, seed=DATA_SEED, scale=ablation.scale)
     examples = read_examples(manifests)
     recipe = load_recipe("quickstart/stage1", _overrides(ablation, 1))
-    encoder = build_encoder(recipe.encoder)
+    encoder = build_encoder(recipe.encoder, default_device())
     return manifests, examples, prepare_features(encoder, examples, recipe.data.max_seconds), encoder
 
 
