@@ -14,7 +14,7 @@ import pytest
 import soundfile
 
 from mint.data.corpora.rendered import quickstart, soundfont
-from mint.data.corpora.rendered.plan import Plan
+from mint.data.corpora.rendered.plan import ClipPlan
 from mint.data.corpora.rendered.quickstart import CORPORA, prepare_quickstart
 from mint.data.corpora.rendered.soundfont import Note
 from mint.data.manifests.manifest import read_manifest
@@ -151,10 +151,11 @@ def test_of_two_clips_that_sound_alike_the_held_out_one_stays(
         PROMPT, VOCABULARY = "p", ("a", "b")
 
         @staticmethod
-        def plan(seed: int, scale: float) -> list[Plan]:
+        def plan(seed: int, scale: float) -> list[ClipPlan]:
             note = (Note(0, 0.2, 69, 100, 0),)
             return [
-                Plan(f"twins-{split}", split, 0.5, note, ("a",), ("A.",)) for split in ("train", "validation", "test")
+                ClipPlan(f"twins-{split}", split, 0.5, note, ("a",), ("A.",))
+                for split in ("train", "validation", "test")
             ]
 
     monkeypatch.setattr(quickstart, "CORPORA", {"twins": Twins})

@@ -9,7 +9,7 @@ import pytest
 
 from mint.data.corpora.rendered import chords, ensembles, notes, percussion, wording
 from mint.data.corpora.rendered.general_midi import FAMILIES, NOTE_NAMES, PROGRAMS, UNSEEN_PROGRAMS
-from mint.data.corpora.rendered.plan import Plan
+from mint.data.corpora.rendered.plan import ClipPlan
 from mint.data.corpora.rendered.quickstart import CORPORA
 from mint.types import MintError
 
@@ -122,7 +122,7 @@ def test_captions_name_what_is_heard() -> None:
 
 
 @pytest.mark.parametrize("plan", ALL[::97], ids=lambda plan: plan.id)
-def test_captions_are_two_or_three_short_sentences(plan: Plan) -> None:
+def test_captions_are_two_or_three_short_sentences(plan: ClipPlan) -> None:
     assert len(set(plan.captions)) == len(plan.captions)
     assert len(plan.captions) in (2, 3)
     for caption in plan.captions:

@@ -6,7 +6,7 @@ import random
 
 from mint.data.corpora.rendered import wording
 from mint.data.corpora.rendered.general_midi import NAMES, NOTE_NAMES
-from mint.data.corpora.rendered.plan import Plan, scaled
+from mint.data.corpora.rendered.plan import ClipPlan, scaled
 from mint.data.corpora.rendered.soundfont import Note
 from mint.data.manifests.prompts import KEY_PROMPT
 
@@ -42,48 +42,63 @@ TEMPLATES = (
 )
 
 
-def plan(seed: int, scale: float) -> list[Plan]:
+def plan(seed: int, scale: float) -> list[ClipPlan]:
     """Decide on every cadence."""
     rng = random.Random(f"chords {seed}")
-    return [
-        _cadence(rng, split, tonic, mode, index)
-        for split, size in SIZES.items()
-        for mode in ("major", "minor")
-        for tonic in range(12)
-        for index in range(scaled(size, scale))
-    ]
+    plans = []
+    for split, size in SIZES.items():
+        for mode in ("major", "minor"):
+            for tonic in range(12):
+                for index in range(scaled(size, scale)):
+                    plans.append(_cadence(rng, split, tonic, mode, index))
+    return plans
 
 
-def _cadence(rng: random.Random, split: str, tonic: int, mode: str, index: int) -> Plan:
+def _cadence(rng: random.Random, split: str, tonic: int, mode: str, index: int) -> ClipPlan:
+    """Decide on one cadence: instrument, octave, style, loudness, pace and chords."""
     key = f"{NOTE_NAMES[tonic]} {mode}"
     program = rng.choice(PROGRAMS)
     base = rng.choice((36, 48, 60)) + tonic
-    broken = rng.random() < 0.4
+    style = "broken" if rng.random() < 0.4 else "block"
     velocity = rng.choice((50, 75, 100))
     pace = rng.uniform(0.65, 0.9)
-    notes = []
-    for place, chord in enumerate(rng.choice(CADENCES[mode])):
-        inversion = rng.randrange(3) if 0 < place < 3 else 0
-        pitches = sorted(base + step - (12 if index_ >= 3 - inversion else 0) for index_, step in enumerate(chord))
-        pitches = [pitches[0] - (12 if base >= 48 else 0), *pitches]
-        for number, pitch in enumerate(pitches):
-            delay = number * pace / 4 if broken else 0.0
-            start = round(place * pace + delay, 3)
+
+    notes: list[Note] = []
+    for number, chord in enumerate(rng.choice(CADENCES[mode])):
+        # The first and the last chord stand on the tonic, so that the key can be heard.
+        inversion = rng.randrange(3) if 0 < number < 3 else 0
+        pitches = _voiced(chord, base, inversion)
+        for step, pitch in enumerate(pitches):
+            delay = step * pace / 4 if style == "broken" else 0.0
+            start = round(number * pace + delay, 3)
             notes.append(Note(start, round(pace - delay, 3), pitch, velocity + rng.randint(-6, 6), program))
+
     captions = wording.captions(
         rng,
         TEMPLATES,
         key=key,
         program=NAMES[program],
-        style="broken" if broken else "block",
+        style=style,
         loudness=wording.loudness(velocity),
     )
-    return Plan(
+    return ClipPlan(
         id=f"chords-{split}-{key.replace(' ', '_')}-{index:03d}",
         split=split,
         seconds=SECONDS,
         notes=tuple(notes),
         labels=(key,),
         captions=captions,
-        metadata={"program": program, "instrument": NAMES[program], "style": "broken" if broken else "block"},
+        metadata={"program": program, "instrument": NAMES[program], "style": style},
     )
+
+
+def _voiced(chord: tuple[int, ...], base: int, inversion: int) -> list[int]:
+    """Return the pitches of a chord, the lowest one doubled: an octave below, where there is room."""
+    pitches = []
+    for index, step in enumerate(chord):
+        # An inversion takes so many of the upper notes down by an octave.
+        lowered = 12 if index >= 3 - inversion else 0
+        pitches.append(base + step - lowered)
+    pitches.sort()
+    below = 12 if base >= 48 else 0
+    return [pitches[0] - below, *pitches]

@@ -1,7 +1,7 @@
 """*ensembles*: one to three instruments in a short phrase, several labels a clip, after OpenMIC-2018 (Humphrey et al.).
 
 The vocabulary is sixteen of OpenMIC's twenty instruments, in its order. A phrase has a key, a tempo and a chord every
-two beats; each instrument takes the part that suits it: a line, chords, the bass or the drums.
+two beats; each instrument takes the role that suits it: a line, chords, the bass or the drums.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import random
 from dataclasses import dataclass
 
 from mint.data.corpora.rendered import wording
-from mint.data.corpora.rendered.plan import Plan, scaled
+from mint.data.corpora.rendered.plan import ClipPlan, scaled
 from mint.data.corpora.rendered.soundfont import Note
 from mint.data.manifests.prompts import INSTRUMENTS_PROMPT
 
@@ -20,7 +20,7 @@ class Instrument:
     """One entry of the vocabulary."""
 
     name: str
-    part: str
+    role: str
     """`line`, `chords`, `bass` or `drums`."""
     programs: tuple[int, ...]
     low: int
@@ -55,6 +55,8 @@ SECONDS = 4.0
 LOUDEST = (55, 80, 100)
 """Velocity of a soft, a medium loud and a loud clip."""
 MAJOR = (0, 2, 4, 5, 7, 9, 11)
+BASS_DRUM, SNARE_DRUM, CLOSED_HI_HAT = 36, 38, 42
+"""Keys of General MIDI's drum kits."""
 DEGREES = (0, 3, 4, 5)
 """Steps of the scale that carry a chord: I, IV, V and vi."""
 
@@ -71,7 +73,11 @@ TEMPLATES = (
 )
 
 
-def plan(seed: int, scale: float) -> list[Plan]:
+PlayedNotes = list[tuple[float, float, int]]
+"""(start, length, pitch) of each note of an instrument; times in beats."""
+
+
+def plan(seed: int, scale: float) -> list[ClipPlan]:
     """Decide on every phrase; all instruments are used equally often."""
     rng = random.Random(f"ensembles {seed}")
     plans = []
@@ -81,30 +87,41 @@ def plan(seed: int, scale: float) -> list[Plan]:
             count = rng.choice((1, 2, 2, 3, 3))
             players: list[Instrument] = []
             while len(players) < count:
+                # Each instrument is dealt once before any is dealt twice.
                 deck = deck or rng.sample(INSTRUMENTS, len(INSTRUMENTS))
-                fresh = [instrument for instrument in deck if instrument not in players]
-                players.append(fresh[-1] if fresh else rng.choice([one for one in INSTRUMENTS if one not in players]))
+                players.append(_dealt(rng, deck, players))
                 deck = [instrument for instrument in deck if instrument is not players[-1]]
             plans.append(_phrase(rng, f"ensembles-{split}-{index:04d}", split, players))
     return plans
 
 
-def _phrase(rng: random.Random, name: str, split: str, players: list[Instrument]) -> Plan:
+def _dealt(rng: random.Random, deck: list[Instrument], players: list[Instrument]) -> Instrument:
+    """Return the last instrument of a deck that does not play yet, or, if all of them do, any other one."""
+    fresh = [instrument for instrument in deck if instrument not in players]
+    if fresh:
+        return fresh[-1]
+    return rng.choice([instrument for instrument in INSTRUMENTS if instrument not in players])
+
+
+def _phrase(rng: random.Random, name: str, split: str, players: list[Instrument]) -> ClipPlan:
+    """Decide on one phrase: tempo, key, chords, loudness, and what each instrument plays."""
     players.sort(key=INSTRUMENTS.index)
     beats_a_minute = rng.randint(75, 160)
     beat = 60 / beats_a_minute
     tonic = rng.randrange(12)
+    # The last notes need some time to fade.
     beats = int((SECONDS - 0.3) / beat)
     chords = [0] + [rng.choice(DEGREES) for _ in range(beats // 2)]
     loudest = rng.choice(LOUDEST)
+
     notes: list[Note] = []
     for player in players:
         program = rng.choice(player.programs)
-        part = PARTS[player.part](rng, player, tonic, chords, beats)
-        for start, length, pitch in part:
+        is_drum = player.role == "drums"
+        for start, length, pitch in ROLES[player.role](rng, player, tonic, chords, beats):
             velocity = loudest + rng.randint(-8, 8)
-            drum = player.part == "drums"
-            notes.append(Note(round(start * beat, 3), round(length * beat, 3), pitch, velocity, program, drum))
+            notes.append(Note(round(start * beat, 3), round(length * beat, 3), pitch, velocity, program, is_drum))
+
     captions = wording.captions(
         rng,
         TEMPLATES if len(players) > 1 else SOLO_TEMPLATES,
@@ -113,62 +130,69 @@ def _phrase(rng: random.Random, name: str, split: str, players: list[Instrument]
         tempo=wording.tempo(beats_a_minute),
         loudness=wording.loudness(loudest),
     )
-    return Plan(
+    programs = {note.program for note in notes if not note.drum}
+    return ClipPlan(
         id=name,
         split=split,
         seconds=SECONDS,
         notes=tuple(notes),
         labels=tuple(player.name for player in players),
         captions=captions,
-        metadata={
-            "programs": sorted({note.program for note in notes if not note.drum}),
-            "beats_a_minute": beats_a_minute,
-        },
+        metadata={"programs": sorted(programs), "beats_a_minute": beats_a_minute},
     )
 
 
-Part = list[tuple[float, float, int]]
-"""(start, length, pitch) of each note; times in beats."""
-
-
-def _line(rng: random.Random, player: Instrument, tonic: int, chords: list[int], beats: int) -> Part:
-    """A melody that moves by small steps of the scale."""
+def _line(rng: random.Random, player: Instrument, tonic: int, chords: list[int], beats: int) -> PlayedNotes:
+    """Return a melody that moves by small steps of the scale."""
     scale = [pitch for pitch in range(player.low, player.high + 1) if (pitch - tonic) % 12 in MAJOR]
-    place, now, part = rng.randrange(len(scale)), 0.0, []
+    index, now = rng.randrange(len(scale)), 0.0
+    notes: PlayedNotes = []
     while now < beats:
         length = min(rng.choice((0.5, 1, 1, 2)), beats - now)
-        part.append((now, 0.9 * length, scale[place]))
-        place = min(max(place + rng.randint(-2, 2), 0), len(scale) - 1)
+        # A tenth is left between notes, so that repeated ones are heard as two.
+        notes.append((now, 0.9 * length, scale[index]))
+        index = min(max(index + rng.randint(-2, 2), 0), len(scale) - 1)
         now += length
-    return part
+    return notes
 
 
-def _chords(rng: random.Random, player: Instrument, tonic: int, chords: list[int], beats: int) -> Part:
-    """The chords, struck every one or two beats, or broken in half beats."""
+def _chords(rng: random.Random, player: Instrument, tonic: int, chords: list[int], beats: int) -> PlayedNotes:
+    """Return the chords, struck every one or two beats, or broken in half beats."""
     base = player.low + (tonic - player.low) % 12
-    step, broken = rng.choice((1, 2)), rng.random() < 0.5
-    part: Part = []
+    step, is_broken = rng.choice((1, 2)), rng.random() < 0.5
+
+    notes: PlayedNotes = []
     for now in range(0, beats, step):
         degree = chords[now // 2]
         triad = [base + MAJOR[(degree + third) % 7] for third in (0, 2, 4)]
-        if broken:
-            part += [(now + half / 2, 0.45, triad[half % 3]) for half in range(2 * min(step, beats - now))]
+        if is_broken:
+            for half in range(2 * min(step, beats - now)):
+                notes.append((now + half / 2, 0.45, triad[half % 3]))
         else:
-            part += [(now, 0.9 * step, pitch) for pitch in triad]
-    return part
+            for pitch in triad:
+                notes.append((now, 0.9 * step, pitch))
+    return notes
 
 
-def _bass(rng: random.Random, player: Instrument, tonic: int, chords: list[int], beats: int) -> Part:
-    """The roots of the chords, a note a beat."""
+def _bass(rng: random.Random, player: Instrument, tonic: int, chords: list[int], beats: int) -> PlayedNotes:
+    """Return the roots of the chords, a note a beat; one of three is the fourth below."""
     base = player.low + (tonic - player.low) % 12
-    return [(now, 0.8, base + MAJOR[chords[now // 2]] - rng.choice((0, 0, 5))) for now in range(beats)]
+    notes: PlayedNotes = []
+    for now in range(beats):
+        root = base + MAJOR[chords[now // 2]]
+        notes.append((now, 0.8, root - rng.choice((0, 0, 5))))
+    return notes
 
 
-def _drums(rng: random.Random, player: Instrument, tonic: int, chords: list[int], beats: int) -> Part:
-    """Bass drum and snare drum in turn, over a closed hi-hat."""
-    hats = rng.choice((1, 2, 4))
-    strokes = [(now, 0.2, 36 if now % 2 == 0 else 38) for now in range(beats)]
-    return strokes + [(index / hats, 0.1, 42) for index in range(beats * hats)]
+def _drums(rng: random.Random, player: Instrument, tonic: int, chords: list[int], beats: int) -> PlayedNotes:
+    """Return bass drum and snare drum in turn, over a closed hi-hat."""
+    hats_a_beat = rng.choice((1, 2, 4))
+    notes: PlayedNotes = []
+    for now in range(beats):
+        notes.append((now, 0.2, BASS_DRUM if now % 2 == 0 else SNARE_DRUM))
+    for index in range(beats * hats_a_beat):
+        notes.append((index / hats_a_beat, 0.1, CLOSED_HI_HAT))
+    return notes
 
 
-PARTS = {"line": _line, "chords": _chords, "bass": _bass, "drums": _drums}
+ROLES = {"line": _line, "chords": _chords, "bass": _bass, "drums": _drums}

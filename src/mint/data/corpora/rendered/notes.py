@@ -6,11 +6,12 @@ pairs of pitch and velocity) of the programs trained on; the *unseen* split hold
 
 from __future__ import annotations
 
+import itertools
 import random
 
 from mint.data.corpora.rendered import wording
 from mint.data.corpora.rendered.general_midi import FAMILIES, NOTE_NAMES, PROGRAMS, Program
-from mint.data.corpora.rendered.plan import Plan, scaled
+from mint.data.corpora.rendered.plan import ClipPlan, scaled
 from mint.data.corpora.rendered.soundfont import Note
 from mint.data.manifests.prompts import NSYNTH_PROMPT
 from mint.types import MintError
@@ -31,7 +32,7 @@ TEMPLATES = (
 can be checked by looking for that word."""
 
 
-def plan(seed: int, scale: float) -> list[Plan]:
+def plan(seed: int, scale: float) -> list[ClipPlan]:
     """Decide on every note.
 
     Raises:
@@ -41,13 +42,16 @@ def plan(seed: int, scale: float) -> list[Plan]:
     plans = []
     for family in FAMILIES:
         programs = [program for program in PROGRAMS if program.family == family]
+        # One deck of each program serves all splits, so that no note is both trained on and tested.
         decks = {program: _deck(rng, program) for program in programs}
+
         for split, size in SIZES.items():
             allowed = [program for program in programs if program.unseen == (split == "unseen")]
             for index in range(scaled(size, scale)):
                 program = allowed[index % len(allowed)]
                 if not decks[program]:
                     raise MintError(f"scale {scale} asks for more notes than {program.name!r} has; give less")
+
                 pitch, velocity = decks[program].pop()
                 name = f"notes-{split}-{family.replace(' ', '_')}-{index:04d}"
                 plans.append(_note(rng, name, split, program, pitch, velocity))
@@ -55,13 +59,15 @@ def plan(seed: int, scale: float) -> list[Plan]:
 
 
 def _deck(rng: random.Random, program: Program) -> list[tuple[int, int]]:
-    """All pairs of pitch and velocity in random order; dealt out, so that no two clips share one."""
-    deck = [(pitch, velocity) for pitch in range(program.low, program.high + 1) for velocity in VELOCITIES]
+    """Return all pairs of pitch and velocity in random order; dealt out, so that no two clips share one."""
+    pitches = range(program.low, program.high + 1)
+    deck = list(itertools.product(pitches, VELOCITIES))
     rng.shuffle(deck)
     return deck
 
 
-def _note(rng: random.Random, name: str, split: str, program: Program, pitch: int, velocity: int) -> Plan:
+def _note(rng: random.Random, name: str, split: str, program: Program, pitch: int, velocity: int) -> ClipPlan:
+    """Decide on the time and the captions of a note."""
     start, length = round(rng.uniform(0, 0.15), 3), round(rng.uniform(1.5, 2.5), 3)
     captions = wording.captions(
         rng,
@@ -71,7 +77,8 @@ def _note(rng: random.Random, name: str, split: str, program: Program, pitch: in
         register=wording.register(pitch),
         loudness=wording.loudness(velocity),
     )
-    return Plan(
+
+    return ClipPlan(
         id=name,
         split=split,
         seconds=SECONDS,
@@ -82,6 +89,7 @@ def _note(rng: random.Random, name: str, split: str, program: Program, pitch: in
             "program": program.number,
             "instrument": program.name,
             "pitch": pitch,
+            # MIDI's 60 is C4.
             "note": f"{NOTE_NAMES[pitch % 12]} {pitch // 12 - 1}",
             "velocity": velocity,
         },

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 
 from mint.data.corpora.rendered import wording
 from mint.data.corpora.rendered.general_midi import DRUM_KITS
-from mint.data.corpora.rendered.plan import Plan, scaled
+from mint.data.corpora.rendered.plan import ClipPlan, scaled
 from mint.data.corpora.rendered.soundfont import Note
 from mint.data.manifests.prompts import SOUND_PROMPT
 
 
 @dataclass(frozen=True)
-class Sound:
+class SoundClass:
     """One class: either keys of the drum kits or a program with a range of pitches."""
 
     label: str
@@ -30,40 +30,40 @@ class Sound:
 
 
 DRUMS = (
-    Sound("bass drum", (35, 36)),
-    Sound("snare drum", (38, 40)),
-    Sound("side stick", (37,)),
-    Sound("hand clap", (39,)),
-    Sound("tom-tom", (41, 43, 45, 47, 48, 50)),
-    Sound("hi-hat", (42, 44, 46)),
-    Sound("crash cymbal", (49, 57)),
-    Sound("ride cymbal", (51, 59)),
-    Sound("tambourine", (54,)),
-    Sound("cowbell", (56,)),
-    Sound("vibraslap", (58,)),
-    Sound("bongo", (60, 61)),
-    Sound("conga", (62, 63, 64)),
-    Sound("timbale", (65, 66)),
-    Sound("agogo bell", (67, 68)),
-    Sound("cabasa", (69,)),
-    Sound("maracas", (70,)),
-    Sound("samba whistle", (71, 72)),
-    Sound("guiro", (73, 74)),
-    Sound("claves", (75,)),
-    Sound("wood block", (76, 77)),
-    Sound("cuica", (78, 79)),
-    Sound("triangle", (80, 81)),
+    SoundClass("bass drum", (35, 36)),
+    SoundClass("snare drum", (38, 40)),
+    SoundClass("side stick", (37,)),
+    SoundClass("hand clap", (39,)),
+    SoundClass("tom-tom", (41, 43, 45, 47, 48, 50)),
+    SoundClass("hi-hat", (42, 44, 46)),
+    SoundClass("crash cymbal", (49, 57)),
+    SoundClass("ride cymbal", (51, 59)),
+    SoundClass("tambourine", (54,)),
+    SoundClass("cowbell", (56,)),
+    SoundClass("vibraslap", (58,)),
+    SoundClass("bongo", (60, 61)),
+    SoundClass("conga", (62, 63, 64)),
+    SoundClass("timbale", (65, 66)),
+    SoundClass("agogo bell", (67, 68)),
+    SoundClass("cabasa", (69,)),
+    SoundClass("maracas", (70,)),
+    SoundClass("samba whistle", (71, 72)),
+    SoundClass("guiro", (73, 74)),
+    SoundClass("claves", (75,)),
+    SoundClass("wood block", (76, 77)),
+    SoundClass("cuica", (78, 79)),
+    SoundClass("triangle", (80, 81)),
 )
 EFFECTS = (
-    Sound("taiko drum", tuple(range(48, 67)), 116),
-    Sound("timpani", tuple(range(36, 58)), 47),
-    Sound("reversed cymbal", tuple(range(55, 68)), 119, once=True),
-    Sound("sea waves", tuple(range(48, 73)), 122, once=True),
-    Sound("bird song", tuple(range(42, 54)), 123, once=True),
-    Sound("telephone ring", tuple(range(48, 73)), 124),
-    Sound("helicopter", tuple(range(48, 73)), 125, once=True),
-    Sound("applause", tuple(range(48, 73)), 126, once=True),
-    Sound("gunshot", tuple(range(48, 73)), 127),
+    SoundClass("taiko drum", tuple(range(48, 67)), 116),
+    SoundClass("timpani", tuple(range(36, 58)), 47),
+    SoundClass("reversed cymbal", tuple(range(55, 68)), 119, once=True),
+    SoundClass("sea waves", tuple(range(48, 73)), 122, once=True),
+    SoundClass("bird song", tuple(range(42, 54)), 123, once=True),
+    SoundClass("telephone ring", tuple(range(48, 73)), 124),
+    SoundClass("helicopter", tuple(range(48, 73)), 125, once=True),
+    SoundClass("applause", tuple(range(48, 73)), 126, once=True),
+    SoundClass("gunshot", tuple(range(48, 73)), 127),
 )
 SOUNDS = DRUMS + EFFECTS
 
@@ -94,37 +94,33 @@ REPEATED_TEMPLATES = (
 )
 
 
-def plan(seed: int, scale: float) -> list[Plan]:
+def plan(seed: int, scale: float) -> list[ClipPlan]:
     """Decide on every clip."""
     rng = random.Random(f"percussion {seed}")
-    return [
-        _clip(rng, split, sound, index)
-        for split, size in SIZES.items()
-        for sound in SOUNDS
-        for index in range(scaled(size, scale))
-    ]
+    plans = []
+    for split, size in SIZES.items():
+        for sound in SOUNDS:
+            for index in range(scaled(size, scale)):
+                plans.append(_clip(rng, split, sound, index))
+    return plans
 
 
-def _clip(rng: random.Random, split: str, sound: Sound, index: int) -> Plan:
+def _clip(rng: random.Random, split: str, sound: SoundClass, index: int) -> ClipPlan:
+    """Decide on one clip: loudness, strokes, their rate, key and kit."""
     velocity = rng.randint(45, 127)
     count = 1 if sound.once else rng.choice((1, 1, 2, 3, 4, 5, 6))
-    interval = round(rng.uniform(0.15, 2.6 / count if count > 2 else 0.8), 3)
+    # Many strokes must be fast enough to be heard within the clip.
+    slowest = 2.6 / count if count > 2 else 0.8
+    interval = round(rng.uniform(0.15, slowest), 3)
     key = rng.choice(sound.keys)
     kit = rng.choice(tuple(DRUM_KITS))
     start = round(rng.uniform(0, 0.2), 3)
-    length = 2.5 if sound.once else min(interval, 1.2) if count > 1 else 1.2
-    notes = tuple(
-        Note(
-            start=round(start + number * interval, 3),
-            length=length,
-            pitch=key,
-            velocity=velocity,
-            program=kit if sound.program is None else sound.program,
-            drum=sound.program is None,
-        )
-        for number in range(count)
-    )
-    templates = ONCE_TEMPLATES if sound.once else REPEATED_TEMPLATES if count > 1 else SINGLE_TEMPLATES
+
+    notes = _strokes(sound, count, start, interval, key, velocity, kit)
+    if sound.once:
+        templates = ONCE_TEMPLATES
+    else:
+        templates = REPEATED_TEMPLATES if count > 1 else SINGLE_TEMPLATES
     captions = wording.captions(
         rng,
         templates,
@@ -133,8 +129,9 @@ def _clip(rng: random.Random, split: str, sound: Sound, index: int) -> Plan:
         rate="fast" if interval < 0.3 else "slow" if interval > 0.5 else "steady",
         loudness=wording.loudness(velocity),
     )
+
     source = {"kit": DRUM_KITS[kit]} if sound.program is None else {"program": sound.program}
-    return Plan(
+    return ClipPlan(
         id=f"percussion-{split}-{sound.label.replace(' ', '_')}-{index:03d}",
         split=split,
         seconds=SECONDS,
@@ -143,3 +140,27 @@ def _clip(rng: random.Random, split: str, sound: Sound, index: int) -> Plan:
         captions=captions,
         metadata={**source, "key": key, "velocity": velocity, "hits": count},
     )
+
+
+def _strokes(
+    sound: SoundClass, count: int, start: float, interval: float, key: int, velocity: int, kit: int
+) -> tuple[Note, ...]:
+    """Return equal strokes at equal distances."""
+    length = 1.2
+    if sound.once:
+        length = 2.5
+    elif count > 1:
+        length = min(interval, length)
+
+    notes = []
+    for number in range(count):
+        note = Note(
+            start=round(start + number * interval, 3),
+            length=length,
+            pitch=key,
+            velocity=velocity,
+            program=kit if sound.program is None else sound.program,
+            drum=sound.program is None,
+        )
+        notes.append(note)
+    return tuple(notes)

@@ -9,9 +9,10 @@ from mint.data.corpora.rendered.soundfont import Note
 
 
 @dataclass(frozen=True)
-class Plan:
+class ClipPlan:
     """One clip to render."""
 
+    # The order of the fields is part of the stamp of a rendered corpus: another one would render everything anew.
     id: str
     split: str
     seconds: float
@@ -23,5 +24,5 @@ class Plan:
 
 
 def scaled(size: int, scale: float) -> int:
-    """A number of clips, scaled, at least one."""
+    """Return a number of clips, scaled, at least one."""
     return max(1, round(size * scale))

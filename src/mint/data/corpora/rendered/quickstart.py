@@ -23,7 +23,7 @@ import soundfile
 from tqdm import tqdm
 
 from mint.data.corpora.rendered import chords, ensembles, notes, percussion
-from mint.data.corpora.rendered.plan import Plan
+from mint.data.corpora.rendered.plan import ClipPlan
 from mint.data.corpora.rendered.soundfont import GAIN, RATE, read_soundfont, render, renderer_version
 from mint.data.manifests.manifest import write_manifest
 from mint.data.manifests.prompts import join_labels
@@ -56,7 +56,7 @@ def prepare_quickstart(
         progress: show a bar for each corpus.
 
     Returns:
-        The four manifests. A finished corpus is kept, an interrupted one is gone on with, one of other parameters is
+        The four manifests. A finished corpus is kept, an interrupted one is continued, one of other parameters is
         rendered anew.
 
     Raises:
@@ -66,72 +66,88 @@ def prepare_quickstart(
         raise MintError(f"scale is {scale}; give a number above 0, such as 1 or 0.05")
     output.mkdir(parents=True, exist_ok=True)
     clear_abandoned(output)
-    with ProcessPoolExecutor(  # starts its processes when it is first used; an interruption is this process's to handle
+    # The pool starts its processes when it is first used. An interruption is this process's to handle, not theirs.
+    with ProcessPoolExecutor(
         workers, multiprocessing.get_context("spawn"), signal.signal, (signal.SIGINT, signal.SIG_IGN)
     ) as pool:
         run = functools.partial(pool.map, chunksize=8) if workers > 1 else map
-        return [_prepare(name, output, soundfont.absolute(), seed, scale, run, progress) for name in CORPORA]
+        return [_render_corpus(name, output, soundfont.absolute(), seed, scale, run, progress) for name in CORPORA]
 
 
-def _prepare(
+def _render_corpus(
     name: str, output: Path, font: Path, seed: int, scale: float, run: Callable[..., Any], progress: bool
 ) -> Path:
-    """One corpus; `run` is a form of `map`."""
-    plans: list[Plan] = CORPORA[name].plan(seed, scale)
+    """Render what is missing of one corpus, and return its manifest; `run` is a form of `map`."""
+    plans: list[ClipPlan] = CORPORA[name].plan(seed, scale)
     folder, manifest = output / name, output / f"{name}.jsonl"
     _clear_if_other(folder, manifest, output / f".{name}.stamp.json", _stamp(plans, font))
+
     missing = [plan for plan in plans if not _file(folder, plan).exists()]
     written = run(functools.partial(_write, folder=folder, font=font), missing)
-    done = sum(1 for _ in tqdm(written, name, len(missing), unit="clip", disable=not (progress and missing)))
-    if done or not manifest.exists():
+    count = 0
+    for _ in tqdm(written, name, len(missing), unit="clip", disable=not (progress and missing)):
+        count += 1
+    # A manifest that is there is of these plans and these files, unless one of them was rendered again.
+    if count or not manifest.exists():
         write_manifest(manifest, _examples(name, plans, folder))
     return manifest
 
 
-def _stamp(plans: Sequence[Plan], font: Path) -> str:
-    """What the files depend on, as JSON."""
+def _stamp(plans: Sequence[ClipPlan], font: Path) -> str:
+    """Return what the files of a corpus depend on, as JSON."""
+    records = [asdict(plan) for plan in plans]
     return json.dumps(
         {
             "soundfont": hashlib.sha256(read_soundfont(font)).hexdigest(),
             "renderer": renderer_version(),
             "gain": GAIN,
-            "plans": hashlib.sha256(json.dumps([asdict(plan) for plan in plans]).encode()).hexdigest(),
+            "plans": hashlib.sha256(json.dumps(records).encode()).hexdigest(),
         }
     )
 
 
 def _clear_if_other(folder: Path, manifest: Path, stamp_file: Path, stamp: str) -> None:
-    """Remove what was made from something else, the stamp last, and leave a folder to render into."""
-    if not (stamp_file.exists() and stamp_file.read_text() == stamp):
-        if not stamp_file.exists() and (manifest.exists() or (folder.exists() and any(folder.iterdir()))):
+    """Remove what was made from something else, the stamp last, and leave a folder to render into.
+
+    Raises:
+        MintError: files are there that were not rendered here.
+    """
+    is_stamped = stamp_file.exists()
+    if not is_stamped or stamp_file.read_text(encoding="utf-8") != stamp:
+        is_used = manifest.exists() or (folder.exists() and any(folder.iterdir()))
+        if is_used and not is_stamped:
             raise MintError(f"{folder.parent} holds a {folder.name!r} that was not rendered here; give another folder")
+
         manifest.unlink(missing_ok=True)
         if folder.exists():
             shutil.rmtree(folder)
         write_whole(stamp_file, stamp)
+
     folder.mkdir(exist_ok=True)
     clear_abandoned(folder)
 
 
-def _write(plan: Plan, folder: Path, font: Path) -> None:
-    """Render one clip and write it in one step."""
+def _write(plan: ClipPlan, folder: Path, font: Path) -> None:
+    """Render one clip and write it whole or not at all."""
     samples = render(font, plan.notes, plan.seconds)
     with writing(_file(folder, plan)) as file:
         soundfile.write(file, samples, RATE, format="FLAC", subtype="PCM_16")
 
 
-def _file(folder: Path, plan: Plan) -> Path:
+def _file(folder: Path, plan: ClipPlan) -> Path:
+    """Return the path of a clip."""
     return folder / f"{plan.id}.flac"
 
 
-def _examples(name: str, plans: Sequence[Plan], folder: Path) -> Iterator[Example]:
-    """The manifest's lines, without a second copy of the same bytes (two plans may sound alike)."""
-    seen = set()
+def _examples(name: str, plans: Sequence[ClipPlan], folder: Path) -> Iterator[Example]:
+    """Yield the manifest's lines, without a second copy of the same bytes (two plans may sound alike)."""
+    seen: set[str] = set()
     for plan in sorted(plans, key=lambda plan: SPLIT_ORDER.index(plan.split)):
         path = _file(folder, plan)
         content = sha256(path)
         if content in seen:
             continue
+
         seen.add(content)
         yield Example(
             id=plan.id,

@@ -31,6 +31,8 @@ PEAK = 0.95
 DRUM_CHANNEL = 9
 TICKS = 480
 """MIDI ticks a second."""
+NOTE_OFF, NOTE_ON, CONTROL_CHANGE, PROGRAM_CHANGE = 0x80, 0x90, 0xB0, 0xC0
+"""First bytes of MIDI messages; the channel is added to them."""
 
 
 @dataclass(frozen=True)
@@ -65,15 +67,19 @@ def render(soundfont: Path, notes: Iterable[Note], seconds: float) -> Samples:
         wave = render_wave_from(read_soundfont(soundfont), midi_file(notes, seconds))
     except RuntimeError as error:
         raise MintError(f"{soundfont}: not a SoundFont that can be played ({error}); fetch it again") from None
-    stereo, rate = soundfile.read(io.BytesIO(wave), dtype="float32", always_2d=True)
-    mono = GAIN * soxr.resample(stereo.mean(axis=1), rate, RATE, "HQ")
+
+    stereo, rate = soundfile.read(io.BytesIO(wave), dtype="float32", always_2d=True)  # [S', 2]
+    mono = GAIN * soxr.resample(stereo.mean(axis=1), rate, RATE, "HQ")  # [S], or a few samples less
+
     size = round(seconds * RATE)
     mono = np.pad(mono[:size], (0, max(0, size - len(mono))))
-    return np.asarray(mono * min(1.0, PEAK / max(float(np.abs(mono).max()), 1e-9)), dtype=np.float32)
+    # Silence has no peak to divide by.
+    peak = max(float(np.abs(mono).max()), 1e-9)
+    return np.asarray(mono * min(1.0, PEAK / peak), dtype=np.float32)
 
 
 def renderer_version() -> str:
-    """The version of midirenderer, an optional dependency.
+    """Return the version of midirenderer, an optional dependency.
 
     Raises:
         MintError: it is not installed.
@@ -86,7 +92,7 @@ def renderer_version() -> str:
 
 @functools.cache
 def read_soundfont(path: Path) -> bytes:
-    """The bytes of a SoundFont, read once a process.
+    """Return the bytes of a SoundFont, read once a process.
 
     Raises:
         MintError: the file cannot be read.
@@ -98,34 +104,47 @@ def read_soundfont(path: Path) -> bytes:
 
 
 def midi_file(notes: Iterable[Note], seconds: float) -> bytes:
-    """A standard MIDI file of type 0 that lasts `seconds`; each program has a channel of its own (at most 15).
+    """Return a standard MIDI file of type 0 that lasts `seconds`.
 
-    All drums share one channel, and so one kit.
+    Each program has a channel of its own (at most 15). All drums share one channel, and so one kit.
     """
     notes = list(notes)
     programs = sorted({note.program for note in notes if not note.drum})
-    channels = dict(zip(programs, (channel for channel in range(16) if channel != DRUM_CHANNEL), strict=False))
+    free = [channel for channel in range(16) if channel != DRUM_CHANNEL]
+    channel_of = dict(zip(programs, free, strict=False))
+
+    # One beat a second, so that ticks are those of a second.
+    track = b"\x00\xff\x51\x03" + (1_000_000).to_bytes(3, "big")
     kits = {(DRUM_CHANNEL, note.program) for note in notes if note.drum}
-    track = b"\x00\xff\x51\x03" + (1_000_000).to_bytes(3, "big")  # tempo: one beat a second
-    for channel, program in kits | {(channel, program) for program, channel in channels.items()}:
-        track += bytes([0, 0xC0 | channel, program])
-    events = []
-    for note in notes:
-        channel = DRUM_CHANNEL if note.drum else channels[note.program]
-        events.append((round(note.start * TICKS), bytes([0x90 | channel, note.pitch, note.velocity])))
-        events.append((round((note.start + note.length) * TICKS), bytes([0x80 | channel, note.pitch, 0])))
+    for channel, program in kits | {(channel, program) for program, channel in channel_of.items()}:
+        track += bytes([0, PROGRAM_CHANGE | channel, program])
+
     end = round(seconds * TICKS)
     now = 0
-    for tick, message in sorted((min(tick, end), message) for tick, message in events):  # at one tick: off before on
+    for tick, message in _events(notes, channel_of, end):
         track += _variable_length(tick - now) + message
         now = tick
+
     # A controller that changes nothing: the renderer ends with the last message, not with the end of the track.
-    track += _variable_length(end - now) + bytes([0xB0, 7, 100]) + b"\x00\xff\x2f\x00"
-    return b"MThd" + struct.pack(">IHHH", 6, 0, 1, TICKS) + b"MTrk" + struct.pack(">I", len(track)) + track
+    track += _variable_length(end - now) + bytes([CONTROL_CHANGE, 7, 100]) + b"\x00\xff\x2f\x00"
+    header = b"MThd" + struct.pack(">IHHH", 6, 0, 1, TICKS)
+    return header + b"MTrk" + struct.pack(">I", len(track)) + track
+
+
+def _events(notes: Iterable[Note], channel_of: dict[int, int], end: int) -> list[tuple[int, bytes]]:
+    """Return the ticks and messages of notes, none after the end; at one tick, notes end before others begin."""
+    events = []
+    for note in notes:
+        channel = DRUM_CHANNEL if note.drum else channel_of[note.program]
+        starts, stops = round(note.start * TICKS), round((note.start + note.length) * TICKS)
+        events.append((min(starts, end), bytes([NOTE_ON | channel, note.pitch, note.velocity])))
+        events.append((min(stops, end), bytes([NOTE_OFF | channel, note.pitch, 0])))
+    # NOTE_OFF is the smaller byte, so that the order of the messages is the order that is wanted.
+    return sorted(events)
 
 
 def _variable_length(value: int) -> bytes:
-    """MIDI's variable-length number: seven bits a byte, the highest bit set on all but the last."""
+    """Return MIDI's variable-length number: seven bits a byte, the highest bit set on all but the last."""
     groups = [value & 127]
     while value := value >> 7:
         groups.append(value & 127 | 128)
