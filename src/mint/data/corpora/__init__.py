@@ -39,17 +39,20 @@ class Corpus:
 
     about: str
     prepare: Callable[[Request], list[Path]]
-    """Makes the manifests."""
+    """Makes the manifests and returns their paths."""
     needs_source: bool
     entry: Entry | None = None
     """Size, licence and origin of a public corpus."""
 
 
 OWN = ("folder", "csv")
+"""Corpora that are read from one's own files, whose columns may have any names."""
+RECORDED = ("quickstart", "folder")
+"""Corpora that are made from their recordings: there is nothing to keep of a clip without one."""
 
 
 def prepare_corpus(name: str, request: Request) -> list[Path]:
-    """Make the manifests of a corpus, one of `CORPORA`.
+    """Make the manifests of a corpus, one of `CORPORA`, and return their paths.
 
     Raises:
         MintError: an unknown name, a source that is missing or not wanted, or what the reader refuses.
@@ -58,39 +61,49 @@ def prepare_corpus(name: str, request: Request) -> list[Path]:
         near = _similar(name)
         cure = f"did you mean {' or '.join(near)}?" if near else f"choose one of {', '.join(CORPORA)}"
         raise MintError(f"no corpus {name!r}; {cure}")
-    if CORPORA[name].needs_source and request.source is None:
+
+    corpus = CORPORA[name]
+    if corpus.needs_source and request.source is None:
         raise MintError(f"corpus {name!r} is read from files; say where they lie with --source")
-    if request.source is not None and not CORPORA[name].needs_source:
+    if request.source is not None and not corpus.needs_source:
         raise MintError(f"corpus {name!r} takes no source (found {str(request.source)!r}); leave it out")
-    if (request.audio is not None or request.metadata_only) and name in ("quickstart", "folder"):
+    if (request.audio is not None or request.metadata_only) and name in RECORDED:
         raise MintError(f"corpus {name!r} is made from its recordings; leave out --audio and --metadata-only")
     if request.columns is not None and name not in OWN:
         raise MintError(f"corpus {name!r} has columns of its own; leave out --columns")
     if request.audio is not None and not request.audio.is_dir():
         raise MintError(f"{request.audio}: no such folder; give that of the recordings with --audio")
-    return CORPORA[name].prepare(request)
+
+    return corpus.prepare(request)
 
 
 def _similar(name: str) -> list[str]:
     """Return the corpora that a wrong name may mean: `ESC50`, `fma`, `audio-caps`."""
+    # Papers write ESC-50, FMA and AudioCaps: case and signs tell no two corpora apart.
     plain = {corpus: re.sub(r"\W|_", "", corpus) for corpus in CORPORA}
     wanted = re.sub(r"\W|_", "", name.lower())
+
     begins = [corpus for corpus, spelled in plain.items() if wanted and spelled.startswith(wanted)]
+    if begins:
+        return begins
     near = difflib.get_close_matches(wanted, plain.values(), n=3)
-    return begins or [corpus for corpus, spelled in plain.items() if spelled in near]
+    return [corpus for corpus, spelled in plain.items() if spelled in near]
 
 
 def _quickstart(request: Request) -> list[Path]:
+    """Render the corpora of the quickstart."""
     from mint.assets import fetch
     from mint.data.corpora.outputs import OTHER_FILES
     from mint.data.corpora.rendered.quickstart import prepare_quickstart
 
+    # Four manifests do not fit in one file.
     if request.output.suffix.lower() in (".jsonl", *OTHER_FILES) and not request.output.is_dir():
         raise MintError(f"{request.output}: each of the quickstart's corpora has its own manifest; give a folder")
     return prepare_quickstart(request.output, fetch("soundfont") / "TimGM6mb.sf2", request.seed)
 
 
 def _folder(request: Request) -> list[Path]:
+    """Read one's own recordings."""
     from mint.data.corpora.own.folder import read_source
 
     assert request.source is not None
@@ -98,6 +111,7 @@ def _folder(request: Request) -> list[Path]:
 
 
 def _csv(request: Request) -> list[Path]:
+    """Read a table of one's own."""
     from mint.data.corpora.public.prepare import prepare_table
 
     assert request.source is not None
@@ -106,6 +120,7 @@ def _csv(request: Request) -> list[Path]:
 
 
 def _public(name: str, request: Request) -> list[Path]:
+    """Read a public corpus."""
     from mint.data.corpora.public.prepare import prepare_public
 
     assert request.source is not None
@@ -119,5 +134,6 @@ CORPORA = {
     ),
     "folder": Corpus("your own recordings: a sub-folder per label, or a table with audio,label", _folder, True),
     "csv": Corpus("your own clips: a table with audio and label, labels or caption", _csv, True),
+    # A reader is imported when its corpus is asked for, so that the table costs no time.
     **{name: Corpus(row.task, functools.partial(_public, name), True, row) for name, row in CATALOGUE.items()},
 }

@@ -35,6 +35,7 @@ class Skip:
 
     def __call__(self, name: str, reason: str) -> None:
         """Leave a clip out."""
+        # A list, since a frozen record cannot be given another text.
         if not self.first:
             self.first.append(f"{name}: {reason[:MAIN_REASON]}")
         self.leave_out(name, reason)
@@ -88,12 +89,16 @@ def listing_skipped(manifest: Path, note: Callable[[str], None]) -> Iterator[Ski
         note: told each line about the corpus once, however often the reader notes it.
     """
     path = skipped_file(manifest)
+    # Written as a whole, so that a reader that fails leaves the list of the earlier manifest as it was.
     with writing(path) as file:
 
         def leave_out(audio: str, reason: str) -> None:
+            """Write one line."""
             file.write(to_json({"audio": audio, "reason": reason}) + b"\n")
 
+        # A cached function is called once for each line, so that nothing is noted twice.
         yield Skip(leave_out, functools.cache(note))
 
+    # Where nothing was left out, no list stands beside the manifest.
     if not path.stat().st_size:
         path.unlink()

@@ -20,11 +20,14 @@ SUFFIXES = (
 def audio_files(folder: Path) -> list[Path]:
     """Return the recordings below a folder in the order of their paths."""
     files = []
+
     for parent, names in walk(folder):
         for name in names:
             path = Path(parent, name)
             if path.suffix.lower() in SUFFIXES and path.is_file():
                 files.append(path)
+
+    # The walk gives a folder's own files before those of its sub-folders; paths sort in another order.
     return sorted(files)
 
 
@@ -32,6 +35,7 @@ def is_recording(path: Path) -> bool:
     """Return whether a file, or a member of a tar shard, lies at a path; False for a name that no file can have."""
     if not is_member(path):
         return os.path.isfile(path)  # noqa: PTH113  # Path.is_file raises for names with null bytes
+
     try:
         locate(path)
     except OSError:
@@ -55,10 +59,12 @@ class Recordings:
 
     def __init__(self, *folders: Path) -> None:
         self._root = folders[0]
+        # Folder and suffix of each stem.
         self._locations: dict[str, tuple[str, str]] = {}
-        """Folder and suffix of each stem."""
+        # The stem as the file system spells it, where that is another form of its accented letters.
         self._spelled: dict[str, str] = {}
-        """The stem as the file system spells it, where that is another form."""
+
+        # One pair for all files of a folder: a million pairs of their own would take more room than the stems.
         shared: dict[tuple[str, str], tuple[str, str]] = {}
         for folder in folders:
             for parent, names in walk(folder):
@@ -88,4 +94,5 @@ class Recordings:
             if key in self._locations:
                 folder, suffix = self._locations[key]
                 return Path(folder, self._spelled.get(key, key) + suffix)
+
         return self._root / (published or f"{stems[0]}.wav")

@@ -25,6 +25,8 @@ def number(row: Mapping[str, str], key: str) -> float:
         value = float(row[key])
     except ValueError:
         value = math.nan
+
+    # A number that is not finite passes for one, and would break what computes with it.
     if not math.isfinite(value):
         raise MintError(f"{key} is {row[key]!r}; it must be a number")
     return value
@@ -33,6 +35,7 @@ def number(row: Mapping[str, str], key: str) -> float:
 def seconds(row: Mapping[str, str], key: str) -> float:
     """Return a time in seconds, 0 or more."""
     value = number(row, key)
+
     if value < 0:
         raise MintError(f"{key} is {row[key]!r}; it must be 0 or more seconds")
     return value
@@ -41,6 +44,8 @@ def seconds(row: Mapping[str, str], key: str) -> float:
 def truth(row: Mapping[str, str], key: str) -> bool:
     """Return whether a value is true, as programs and spreadsheets write it."""
     word = row[key].strip().lower()
+
+    # A word that is neither must not pass for false: a test clip would be trained on.
     if word not in TRUE and word not in FALSE:
         raise MintError(f"{key} is {row[key]!r}; it must be True or False")
     return word in TRUE
@@ -49,6 +54,7 @@ def truth(row: Mapping[str, str], key: str) -> bool:
 def choice(row: Mapping[str, str], key: str, choices: Mapping[str, str]) -> str:
     """Return what one of a few words stands for."""
     word = row[key].strip()
+
     if word not in choices:
         raise MintError(f"{key} is {row[key]!r}; it must be one of {', '.join(choices)}")
     return choices[word]
@@ -60,6 +66,8 @@ def caption(text: object) -> str:
         raise MintError(NO_CAPTION)
     if not isinstance(text, str):
         raise MintError(f"its caption is {text!r}; it must be a text")
+
+    # A line break would end an answer in its middle.
     words = one_line(text)
     if not any(character.isalnum() for character in words):
         raise MintError(NO_CAPTION)
@@ -74,6 +82,7 @@ def captions(texts: Iterable[object]) -> tuple[str, ...]:
             read.append(caption(text))
         except MintError:
             continue
+
     if not read:
         raise MintError(NO_CAPTION)
     return tuple(read)
@@ -87,8 +96,10 @@ def check_texts(example: Example) -> None:
     """
     texts: tuple[Any, ...] = (example.prompt, example.answer, *example.labels, *example.captions)
     for text in texts:
+        # Most texts are ASCII, which is known without reading them again.
         if text is None or text.isascii():
             continue
+
         try:
             text.encode()
         except UnicodeEncodeError as error:

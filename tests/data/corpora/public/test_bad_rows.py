@@ -432,3 +432,15 @@ def test_an_archive_in_place_of_a_folder(name: str, tmp_path: Path) -> None:
 def test_a_name_that_is_nearly_right(name: str, cure: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["data", "prepare", name, "--source", str(tmp_path), "--output", str(tmp_path / "o")]) == 2
     assert f"no corpus {name!r}; {cure}" in capsys.readouterr().err
+
+
+def test_hidden_copies_of_official_files_are_left_out(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    write(source / ".ipynb_checkpoints" / "vggsound.csv", "aaaaaaaaaaa,1,dog,train")
+    with pytest.raises(MintError, match=r"there is no vggsound\.csv in it"):
+        prepare_public("vggsound", source, tmp_path / "out")
+    write(source / "vgg" / "vggsound.csv", "bbbbbbbbbbb,1,dog,train")
+    assert list(prepared("vggsound", source, metadata_only=True)[0]) == ["bbbbbbbbbbb_000001"]
+    wavcaps(source, "FreeSound", "fsd_final.json", {"id": "1", "caption": "A plane."})
+    write(source / "json_files" / "blacklist" / "._list.json", "no JSON")
+    assert list(prepared("wavcaps", source, metadata_only=True)[0]) == ["FreeSound/1"]

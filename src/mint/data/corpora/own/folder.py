@@ -99,6 +99,7 @@ def read_source(
         raise MintError(f"{source}: no such folder or table; check the path")
 
     manifest = manifest_file(output, TASK)
+
     with listing_skipped(manifest, note) as skip:
         recordings = list(_recordings(source, skip, columns))
         if not recordings:
@@ -107,6 +108,7 @@ def read_source(
                 f"{source} holds no recordings{reason}; give a folder or table of audio files, such as .wav or .flac"
             )
 
+        # Decoding lets go of the interpreter, so that threads share the processor.
         with ThreadPoolExecutor() as pool:
             inspected = list(pool.map(_inspect, recordings))
         usable = [one for one in inspected if one.problem is None]
@@ -114,6 +116,7 @@ def read_source(
             if one.problem is not None:
                 skip(str(one.recording.audio), one.problem)
 
+        # What cannot be used is refused before the manifest is written: an earlier one stays as it was.
         _refuse_unusable(source, inspected, usable)
         splits = _splits(usable, seed, skip.note)
         if "test" not in splits:
@@ -130,6 +133,7 @@ def _recordings(source: Path, skip: Skip, columns: Columns | None) -> Iterator[R
         yield from _from_table(source, source.parent, skip, columns)
         return
 
+    # The label of an audiofolder stands in its table, not in the names of its folders.
     tables = tables_in(source)
     for table, split in tables:
         for recording in _from_table(table, source, skip, columns):
@@ -142,6 +146,8 @@ def _from_folder(source: Path, skip: Skip) -> Iterator[Recording]:
     """Yield the recordings of one sub-folder per label (or per split, then per label), else those of a flat folder."""
     folders = [folder for folder in _sub_folders(source) if audio_files(folder)]
     splits = [split_named(folder.name) for folder in folders]
+
+    # One folder that is no split, such as a label `train` beside others, makes all of them labels.
     if folders and all(split is not None for split in splits):
         for folder, split in zip(folders, splits, strict=True):
             for recording in _labelled(_sub_folders(folder), source, skip):
@@ -168,7 +174,7 @@ def _sub_folders(folder: Path) -> list[Path]:
 
 def _clean(name: str) -> str:
     """Return a label from a name: of '001 - Dog_bark' the number goes, and 'Dog bark' is left."""
-    # A name that is not UTF-8 has half characters in it, which no tokenizer takes.
+    # Python keeps bytes of a name that are not UTF-8 as half characters, which no tokenizer takes.
     readable = decode(os.fsencode(name))
     text = re.sub(r"^\d+\s*[-_.]\s*(?=\D)", "", readable)
     return " ".join(re.split(r"[\s_-]+", text)).strip() or readable
@@ -194,9 +200,9 @@ def _from_table(table: Path, source: Path, skip: Skip, columns: Columns | None) 
     cure = f"it needs audio,label, or --columns audio=NAME,label=NAME; {UNLABELLED}"
     folder = table.parent
     above = folder.relative_to(source)
-    without_split: list[int] = []
-    is_any_split = False
     recordings: list[Recording] = []
+    without_split: list[int] = []
+
     for line, row in table_rows(table, leave_out, columns, ("audio", "label"), cure):
         try:
             recording = _from_row(row, folder, above)
@@ -205,10 +211,11 @@ def _from_table(table: Path, source: Path, skip: Skip, columns: Columns | None) 
             continue
 
         recordings.append(recording)
-        is_any_split = is_any_split or recording.split is not None
         if recording.split is None:
             without_split.append(line)
-    if without_split and is_any_split:
+
+    # What to draw, and from what, where some rows have a split and others have none, nobody can tell.
+    if 0 < len(without_split) < len(recordings):
         raise MintError(
             f"{table}, line {without_split[0]}: it has no split, others have; fill the column or leave it out"
         )
@@ -221,15 +228,18 @@ def _from_row(row: Row, folder: Path, above: Path) -> Recording:
     Raises:
         MintError: it names no file or no label, or has an unknown split.
     """
+    # JSON Lines may have anything there.
     for key in ("audio", "label", "caption", "split"):
         if not isinstance(row.get(key), str | None):
             raise MintError(f"{key} is {row[key]!r}; write a text")
     if "audio" not in row or "label" not in row:
         raise MintError(f"audio is {row.get('audio', '')!r} and label {row.get('label', '')!r}; fill in both")
+
     split = split_named(row["split"]) if "split" in row else None
     if "split" in row and split is None:
         raise MintError(f"split is {row['split']!r}; it must be one of {', '.join(SPLITS)}")
 
+    # Without a caption the clip is described by its label.
     try:
         captions: tuple[str, ...] = (caption(row.get("caption")),)
     except MintError:
@@ -277,12 +287,14 @@ def _examples(
     usable: Sequence[Inspected], splits: Sequence[str], corpus: str, seed: int, skip: Skip
 ) -> Iterator[Example]:
     """Yield the manifest's lines; a recording that is listed twice has a number behind its id."""
+    # A seed of its own: the splits of a source do not change the wording of its captions.
     rng = random.Random(f"captions {seed}")
     times: Counter[str] = Counter()
     for one, split in zip(usable, splits, strict=True):
         recording = one.recording
         times[recording.name] += 1
         again = times[recording.name]
+
         example = Example(
             id=recording.name if again == 1 else f"{recording.name}#{again}",
             audio=recording.audio,

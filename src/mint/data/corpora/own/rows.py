@@ -58,10 +58,13 @@ def read_columns(text: str) -> dict[str, str]:
         MintError: a pair without `=`, or a column that means nothing.
     """
     columns: dict[str, str] = {}
+
     for pair in text.split(","):
         meaning, equals, name = (word.strip() for word in pair.partition("="))
         if not (equals and meaning and name):
             raise MintError(f"--columns {text!r}: {pair!r} is no pair; write it as audio=file_name,caption=text")
+
+        # A word that means nothing is a typing error: kept silently, it would leave the column unread.
         if meaning not in (*KNOWN, *GROUPS) and not CAPTION.fullmatch(meaning):
             near = difflib.get_close_matches(meaning, (*KNOWN, *GROUPS), n=1)
             cure = f"did you mean {near[0]!r}?" if near else f"choose among {', '.join((*KNOWN, *GROUPS))}"
@@ -78,6 +81,7 @@ def tables_in(folder: Path) -> list[tuple[Path, str | None]]:
 
     tables: list[tuple[Path, str | None]] = []
     for part in sorted(path for path in folder.iterdir() if path.is_dir()):
+        # Other folders than those of splits may hold an audiofolder of their own, which is not a part of this one.
         split = split_named(part.name)
         for name in METADATA:
             if split is not None and (part / name).is_file():
@@ -122,11 +126,13 @@ def table_rows(
         MintError: the header of a CSV lacks a column, or the file is no text.
     """
     columns = dict(columns or {})
+
     if source.suffix.lower() == ".jsonl":
         rows = _json_rows(source, skip)
     else:
         name = columns.get("audio", "audio")
         delimiter = delimiter_of(source, name)
+        # A table may have both columns; then `audio` is meant.
         if "audio" not in columns and not _has_column(source, delimiter, name):
             delimiter = delimiter_of(source, FILE_NAME)
             if _has_column(source, delimiter, FILE_NAME):
@@ -149,6 +155,7 @@ def _has_column(source: Path, delimiter: str, name: str) -> bool:
 
 def _renamed(row: Row, columns: Columns) -> Row:
     """Return the filled fields of a row, stripped, under the names of what they stand for."""
+    # An empty field says as little as a column that is not there.
     filled: Row = {}
     for name, value in row.items():
         text = value.strip() if isinstance(value, str) else value
@@ -157,6 +164,7 @@ def _renamed(row: Row, columns: Columns) -> Row:
     if "audio" not in columns and "audio" not in filled and FILE_NAME in filled:
         columns = {**columns, "audio": FILE_NAME}
 
+    # A column that is given another name, or whose name was given to another one, does not stand for itself.
     renamed = {name: value for name, value in filled.items() if name not in (*columns, *columns.values())}
     for meaning, name in columns.items():
         if name in filled:

@@ -25,8 +25,8 @@ LETTER = re.compile(r"(.+)[-_ ][A-Za-z](?:[-_ ]\d+)?")
 NUMBER = re.compile(r"(.+?)(?:[-_ ](?:part|take|clip|seg|segment)?\d{1,3})+")
 ORIGIN = re.compile(r"\d{4}")
 """A name with such a number in it is that of one recording in every folder, as Freesound's numbers are."""
-FEWEST = 3
-"""Recordings that a label must have before one of them is tested on."""
+FEWEST, FEWEST_TO_VALIDATE = 3, 5
+"""Recordings that a label must have before one of them is tested on, and before one is for validation."""
 
 
 def group_of(row: Mapping[str, Any]) -> str | None:
@@ -49,10 +49,13 @@ def name_before_number(audio: str) -> str | None:
 
 
 def _before(ending: re.Pattern[str], audio: str) -> str | None:
+    """Return the path of a clip up to an ending of its name; None where the name does not end so."""
     path = PurePosixPath(audio)
     match = ending.fullmatch(path.stem)
     if match is None:
         return None
+
+    # Freesound's numbers name one recording in every folder; `1-A` in two folders are two recordings.
     return match[1] if ORIGIN.search(match[1]) else str(path.with_name(match[1]))
 
 
@@ -65,34 +68,37 @@ class DrawnSplits:
 
     def __init__(self, seed: int) -> None:
         self._seed = seed
-        self._together: dict[str, set[str]] = defaultdict(set)
-        """Clips by their name up to a letter."""
+        # Clips by their name up to a letter, which keeps them together.
+        self._lettered: dict[str, set[str]] = defaultdict(set)
+        # Splits, and the number of clips, by their name up to a number, which does not.
         self._numbered: dict[str, set[str]] = defaultdict(set)
-        """Splits by the name of their clips up to a number."""
-        self._clips: Counter[str] = Counter()
+        self._counts: Counter[str] = Counter()
 
     def draw(self, audio: str, group: str | None) -> str:
         """Return the split of a clip; those of one group, file, or name up to a letter have the same."""
         stem = name_before_letter(audio)
-        key = group or stem or audio
-        split = random.Random(f"{self._seed} {key}").choices(list(SHARES), list(SHARES.values()))[0]
+        # A generator for each clip: the draw must not depend on the clips before it.
+        rng = random.Random(f"{self._seed} {group or stem or audio}")
+        split = rng.choices(list(SHARES), list(SHARES.values()))[0]
+
         if group is None and stem is not None:
-            self._together[stem].add(audio)
+            self._lettered[stem].add(audio)
         elif group is None:
             numbered = name_before_number(audio)
             if numbered is not None:
                 self._numbered[numbered].add(split)
-                self._clips[numbered] += 1
+                self._counts[numbered] += 1
         return split
 
     def notes(self) -> Iterator[str]:
         """Yield what a person should know of the names."""
-        together = [sorted(clips) for clips in self._together.values() if len(clips) > 1]
+        together = [sorted(clips) for clips in self._lettered.values() if len(clips) > 1]
         if together:
             yield note_of_together(together)
+
         torn = [name for name, splits in self._numbered.items() if len(splits) > 1]
         if torn:
-            count = sum(self._clips[name] for name in torn)
+            count = sum(self._counts[name] for name in torn)
             yield note_of_torn(count, torn[0])
 
 
@@ -137,16 +143,19 @@ def assign_splits(clips: Sequence[Clip], seed: int, note: Callable[[str], None])
     """
     rng = random.Random(f"splits {seed}")
     recording_of = _recordings(clips, note)
-    by_label: dict[str, dict[str, None]] = {}
+    contents_of: dict[str, set[str]] = defaultdict(set)
     for clip in clips:
-        by_label.setdefault(clip.label, {})[clip.content] = None
+        contents_of[clip.label].add(clip.content)
 
+    # A recording may be under two labels: it has the split that it was given under the first.
     split_of: dict[str, str] = {}
-    for label in sorted(by_label):
-        fresh = {min(recording_of[content]): recording_of[content] for content in by_label[label]}
-        recordings = [fresh[key] for key in sorted(fresh) if key not in split_of]
-        rng.shuffle(recordings)
-        for recording, split in zip(recordings, _divided([len(one) for one in recordings]), strict=True):
+    for label in sorted(contents_of):
+        recordings = {min(recording_of[content]): recording_of[content] for content in contents_of[label]}
+        fresh = [recordings[key] for key in sorted(recordings) if key not in split_of]
+        rng.shuffle(fresh)
+
+        sizes = [len(recording) for recording in fresh]
+        for recording, split in zip(fresh, _divided(sizes), strict=True):
             split_of.update(dict.fromkeys(recording, split))
     return [split_of[clip.content] for clip in clips]
 
@@ -156,8 +165,9 @@ def _divided(sizes: Sequence[int]) -> list[str]:
     total = sum(sizes)
     wanted = {
         "test": max(1, round(TEST_SHARE * total)) if len(sizes) >= FEWEST else 0,
-        "validation": max(1, round(VALIDATION_SHARE * total)) if len(sizes) >= 5 else 0,
+        "validation": max(1, round(VALIDATION_SHARE * total)) if len(sizes) >= FEWEST_TO_VALIDATE else 0,
     }
+
     splits = ["train"] * len(sizes)
     for split, count in wanted.items():
         missing = count
@@ -165,55 +175,73 @@ def _divided(sizes: Sequence[int]) -> list[str]:
             if splits[index] == "train" and size <= missing:
                 splits[index] = split
                 missing -= size
+
         # Where each recording has more clips than are wanted, the smallest one is taken all the same.
         if count and missing == count:
-            left = [index for index in range(len(sizes)) if splits[index] == "train"]
+            left = [index for index, name in enumerate(splits) if name == "train"]
             splits[min(left, key=sizes.__getitem__)] = split
     return splits
 
 
 def _recordings(clips: Sequence[Clip], note: Callable[[str], None]) -> dict[str, set[str]]:
     """Return, for the content of each clip, the contents of all clips of its recording."""
-    recording_of: dict[str, set[str]] = {clip.content: {clip.content} for clip in clips}
-    names = _names_of_recordings(clips, note)
+    recording_of = {clip.content: {clip.content} for clip in clips}
     first: dict[str, str] = {}
-    for clip, name in zip(clips, names, strict=True):
+
+    for clip, name in zip(clips, _names_of_recordings(clips, note), strict=True):
         for key in filter(None, (clip.group, name)):
-            one, other = recording_of[clip.content], recording_of[first.setdefault(key, clip.content)]
-            if one is not other:
-                one |= other
-                recording_of.update(dict.fromkeys(other, one))
+            mine, other = recording_of[clip.content], recording_of[first.setdefault(key, clip.content)]
+            # Both become one set, which all clips of either share from now on.
+            if mine is not other:
+                mine |= other
+                recording_of.update(dict.fromkeys(other, mine))
     return recording_of
 
 
 def _names_of_recordings(clips: Sequence[Clip], note: Callable[[str], None]) -> list[str | None]:
     """Return the name of the recording that each clip's own name tells, and note what was made of the names."""
     names: list[str | None] = [None] * len(clips)
-    by_label: dict[str, list[int]] = defaultdict(list)
-    for index, clip in enumerate(clips):
-        if clip.group is None:
-            by_label[clip.label].append(index)
-
     torn: Counter[str] = Counter()
-    for indices in by_label.values():
-        for before, is_certain in ((name_before_letter, True), (name_before_number, False)):
-            stems = {index: before(clips[index].name) for index in indices if names[index] is None}
-            counts = Counter(stem for stem in stems.values() if stem is not None)
-            others = sum(1 for stem in stems.values() if stem is None)
-            enough = len(counts) + (others if is_certain else 0) >= FEWEST
-            for index, stem in stems.items():
-                if stem is not None and counts[stem] > 1:
-                    if enough:
-                        names[index] = stem
-                    else:
-                        torn[stem] += 1
+    for indices in _indices_by_label(clips).values():
+        for name_before in (name_before_letter, name_before_number):
+            stems = {index: name_before(clips[index].name) for index in indices if names[index] is None}
+            shared, is_enough = _shared(stems, is_letter=name_before is name_before_letter)
+            for index, stem in shared.items():
+                if is_enough:
+                    names[index] = stem
+                else:
+                    torn[stem] += 1
 
     together: dict[str, list[str]] = defaultdict(list)
-    for index, name in enumerate(names):
+    for clip, name in zip(clips, names, strict=True):
         if name is not None:
-            together[name].append(clips[index].name)
+            together[name].append(clip.name)
     if together:
         note(note_of_together(list(together.values())))
     if torn:
         note(note_of_torn(torn.total(), next(iter(torn))))
     return names
+
+
+def _indices_by_label(clips: Sequence[Clip]) -> dict[str, list[int]]:
+    """Return the indices of the clips of each label; a clip whose row says what it is cut from is left out."""
+    by_label: dict[str, list[int]] = defaultdict(list)
+    for index, clip in enumerate(clips):
+        if clip.group is None:
+            by_label[clip.label].append(index)
+    return by_label
+
+
+def _shared(stems: Mapping[int, str | None], is_letter: bool) -> tuple[dict[int, str], bool]:
+    """Return the stems that several clips of a label share, and whether enough recordings are left to be divided.
+
+    Args:
+        stems: the name up to its end of each clip of a label; None where it has no such end.
+        is_letter: whether names are cut before a letter: then a clip without one is a recording too.
+    """
+    counts = Counter(stem for stem in stems.values() if stem is not None)
+    others = sum(1 for stem in stems.values() if stem is None)
+    is_enough = len(counts) + (others if is_letter else 0) >= FEWEST
+
+    shared = {index: stem for index, stem in stems.items() if stem is not None and counts[stem] > 1}
+    return shared, is_enough

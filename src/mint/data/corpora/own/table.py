@@ -62,7 +62,11 @@ def read_own_table(
         MintError: no such file, no column `audio`, or no text.
     """
     refuse_archive(source)
-    tables = [(source, None)] if source.is_file() else tables_in(source) if source.is_dir() else []
+    tables: list[tuple[Path, str | None]] = []
+    if source.is_file():
+        tables = [(source, None)]
+    elif source.is_dir():
+        tables = tables_in(source)
     if not tables:
         raise MintError(
             f"{source}: no such table; give a .csv, .tsv or .jsonl file with a column 'audio', or a folder with "
@@ -81,6 +85,7 @@ def read_own_table(
                 yield reader.example(row)
             except MintError as error:
                 leave_out(line, str(error))
+
     for note in drawn.notes():
         skip.note(note)
 
@@ -119,19 +124,27 @@ class _Reader:
         Raises:
             MintError: the row says nothing, or something that cannot be.
         """
-        fields = {name: _text(name, value) for name, value in row.items() if name in KNOWN or CAPTION.fullmatch(name)}
+        fields: dict[str, str] = {}
+        metadata: dict[str, Any] = {}
+        for name, value in row.items():
+            if name in KNOWN or CAPTION.fullmatch(name):
+                fields[name] = _text(name, value)
+            elif name:
+                metadata[name] = value
         if "audio" not in fields:
             raise MintError("audio is empty; name a file")
 
-        metadata = {name: value for name, value in row.items() if name and name not in fields}
+        # UrbanSound8K's times are those in the recording that a clip was cut from: an offset would skip the sound.
         if "start" in fields and "end" in row and "duration" not in fields and not self._start_is_said:
             metadata["start"] = fields.pop("start")
             self._skip.note(NO_OFFSET)
 
         labels, captions = _labels(fields), _captions(fields)
+        # The answer is what is learnt: the labels in the order of the table, if nothing else is written.
         answer = one_line(fields.get("answer", "")) or ", ".join(labels) or None
         if answer is None and not captions:
             raise MintError("it has no label, caption or answer; fill one in")
+
         return Example(
             id=fields.get("id") or self._above + _name(fields),
             audio=self._folder / fields["audio"],
@@ -151,6 +164,7 @@ class _Reader:
         """Return the split that the row names, or its folder, or one that is drawn."""
         if "split" not in fields:
             return self._split or self._drawn.draw(fields["audio"], group_of(row))
+
         split = split_named(fields["split"])
         if split is None:
             raise MintError(f"split is {fields['split']!r}; it must be one of {', '.join(SPLITS)}")
@@ -161,6 +175,7 @@ def _text(name: str, value: Any) -> str:
     """Return a field as text; JSON Lines may have numbers."""
     if isinstance(value, str):
         return value
+    # Of Python's kinds of numbers, True and False are one.
     if isinstance(value, int | float) and not isinstance(value, bool):
         return str(value)
     raise MintError(f"{name} is {value!r}; write a text")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 
 from mint.data.corpora.outputs import Skip, ignore
@@ -38,8 +39,9 @@ def read_audiocaps(source: Path, skip: Skip = ignore, audio: Path | None = None)
     Raises:
         MintError: no part's CSV is in the folder.
     """
+    # The project's repository has its tables in `dataset/`.
     names = {part: (f"{part}.csv", f"dataset/{part}.csv") for part in SPLITS}
-    official_file("audiocaps", source, *(name for part in names.values() for name in part))
+    official_file("audiocaps", source, *chain.from_iterable(names.values()))
     recordings = Recordings(audio or source)
 
     for part, split in SPLITS.items():
@@ -49,6 +51,7 @@ def read_audiocaps(source: Path, skip: Skip = ignore, audio: Path | None = None)
 
         for (video, start), clip in _captioned(table, skip).items():
             stems = segment_names(video, clip.start, clip.start + SECONDS)
+            # The id has the start as the table writes it, not as a number that might be written in another way.
             yield Example(
                 id=f"{video}_{start}",
                 audio=recordings.find(*stems, *clip.row_ids),
@@ -72,6 +75,7 @@ def _captioned(table: Path, skip: Skip) -> dict[tuple[str, str], Captioned]:
             leave_out(line, str(error))
             continue
 
+        # The five captions of a clip need not stand side by side.
         clip = clips.setdefault((row["youtube_id"], row["start_time"]), Captioned(start))
         clip.captions.append(text)
         clip.row_ids.append(row["audiocap_id"])

@@ -48,7 +48,9 @@ def _read_part(table: Path, part: str, names: dict[str, str], recordings: Record
 
     def segment(row: dict[str, str]) -> Example | None:
         video, start, end = row["YTID"], seconds(row, "start_seconds"), seconds(row, "end_seconds")
-        known = sorted((mid for mid in row["positive_labels"].split(",") if mid in order), key=order.__getitem__)
+        # A list of classes may lack ids of the segments; what has no name cannot be an answer.
+        given = row["positive_labels"].split(",")
+        known = sorted(filter(order.__contains__, given), key=order.__getitem__)
         if not known:
             skip(video, "none of its labels is in the class list")
             return None
@@ -75,6 +77,7 @@ def _segment_rows(table: Path, skip: Skip) -> Iterator[tuple[int, dict[str, str]
     for line, row in csv_lines(table, after_space=True, broken=leave_out):
         if row[0].startswith("#"):
             continue
+
         if len(row) == len(FIELDS):
             yield line, dict(zip(FIELDS, row, strict=True))
         else:
@@ -85,7 +88,10 @@ def segment_names(video: str, start: float, end: float) -> list[str]:
     """Return names, without suffix, that downloaders give to a segment of a YouTube video, the surest first."""
     names = []
     for span in _spans(start, end):
+        # Some downloaders put a `Y` before the id.
         names += [f"{video}{span}", f"Y{video}{span}"]
+
+    # A file of the video's name alone may be the whole video, so that it comes last.
     return [*names, f"[{video}]-[{start:g}-{end:g}]", video, f"Y{video}"]
 
 
@@ -93,10 +99,13 @@ def segment_names(video: str, start: float, end: float) -> list[str]:
 def _spans(start: float, end: float) -> tuple[str, ...]:
     """Return what may follow the video's id: most of two million segments begin at one of few seconds."""
     starts, ends = _written(start), _written(end)
+
     spans = []
     for mark in "_-":
         spans += [f"_{first}{mark}{last}" for first, last in zip(starts, ends, strict=True)]
     spans += [f"_{first}" for first in reversed(starts)]
+
+    # A whole number of seconds is written alike in two of the forms.
     return tuple(dict.fromkeys(spans))
 
 

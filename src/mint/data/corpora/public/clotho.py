@@ -46,10 +46,12 @@ def _read_part(source: Path, part: str, table: Path, skip: Skip, audio: Path | N
     recordings = Recordings(audio_folder(source, audio, part, f"clotho_audio_{part}"))
 
     def clip(row: dict[str, str]) -> Example:
+        # Three names have a space in front; their recordings may lie there without it.
         name = row["file_name"]
         sound = sounds.get(composed(name.strip()))
         if sound is None:
             unnamed.append(name)
+
         return Example(
             id=f"{part}/{name}",
             audio=recordings.find(name.removesuffix(".wav"), name.strip().removesuffix(".wav"), published=name),
@@ -73,5 +75,7 @@ def _sounds(metadata: Path | None) -> dict[str, str]:
     """Return the Freesound id of each file; some clips have `Not found`."""
     if metadata is None:
         return {}
+
+    # A broken row here costs an id, not a clip: it is not listed, but its clip is among those without an id.
     rows = csv_rows(metadata, ("file_name", "sound_id"), ignore)
     return {composed(row["file_name"].strip()): row["sound_id"].strip() for _, row in rows}

@@ -31,6 +31,7 @@ def read_esc50(source: Path, skip: Skip = ignore, audio: Path | None = None) -> 
     def clip(row: dict[str, str]) -> Example:
         name = row["filename"].removesuffix(".wav")
         label = spoken(row["category"])
+
         return Example(
             id=name,
             audio=recordings.find(name),

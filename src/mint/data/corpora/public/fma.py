@@ -31,6 +31,7 @@ def read_fma(source: Path, skip: Skip = ignore, audio: Path | None = None, subse
         MintError: the metadata is not in the folder, or is another file.
     """
     table = official_file(f"fma-{subset}", source, "fma_metadata/tracks.csv", "tracks.csv")
+    # A track has the smallest subset that it is in; a larger subset's archive holds it too.
     contained, containing = SUBSETS[: SUBSETS.index(subset) + 1], SUBSETS[SUBSETS.index(subset) :]
     home = table.parent.parent if table.parent.name == "fma_metadata" else table.parent
     recordings = Recordings(audio_folder(home, audio, *(f"fma_{size}" for size in (*containing, "full"))))
@@ -66,6 +67,7 @@ def _tracks(table: Path, skip: Skip) -> Iterator[tuple[int, dict[str, str]]]:
     lines = csv_lines(table, broken=leave_out)
     groups, names = next(lines, (0, []))[1], next(lines, (0, []))[1]
     header = list(zip(groups, names, strict=False))
+
     for column in COLUMNS:
         if column not in header:
             raise MintError(f"{table}, line 1: no column {'.'.join(column)!r}; take tracks.csv of fma_metadata")
@@ -74,6 +76,7 @@ def _tracks(table: Path, skip: Skip) -> Iterator[tuple[int, dict[str, str]]]:
     for line, row in lines:
         if row[0] == "track_id":  # the third line of the header
             continue
+
         if len(row) != len(header):
             leave_out(line, f"{len(row)} fields in place of {len(header)}")
         elif not row[0].isdecimal():

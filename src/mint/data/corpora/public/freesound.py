@@ -32,6 +32,7 @@ def read_freesound(source: Path, skip: Skip = ignore, audio: Path | None = None)
     Raises:
         MintError: neither form is in the folder.
     """
+    # WavCaps' form is one JSON; without it, the folder is taken for LAION's.
     table = find_any(source, f"json_files/FreeSound/{SOURCES['FreeSound']}")
     if table is not None:
         yield from read_part(source, table, "FreeSound", "freesound", skip, audio)
@@ -44,6 +45,7 @@ def read_freesound(source: Path, skip: Skip = ignore, audio: Path | None = None)
             continue
 
         is_empty = False
+        # Recordings elsewhere lie in folders of the same names.
         folder = audio / Path(parent).relative_to(source) if audio else Path(parent)
         recordings = Recordings(folder)
         for name in texts:
@@ -64,11 +66,13 @@ def _pair(source: Path, text: Path, recordings: Recordings) -> Example:
     name = text.relative_to(source).with_suffix("")
     record = _record(text)
     texts = record["text"]
+
     split = "train"
     for folder in name.parts[:-1]:
         if folder in SPLITS:
             split = SPLITS[folder]
             break
+
     return Example(
         id=name.as_posix(),
         audio=recordings.find(name.name, published=f"{name.name}.flac"),
@@ -88,6 +92,7 @@ def _record(text: Path) -> dict[str, Any]:
     except MintError as error:
         cure = "it is a Git LFS pointer, fetch it" if "LFS" in str(error) else "fetch it again"
         raise MintError(f"its JSON is broken; {cure}") from None
+
     if not isinstance(record, dict) or not isinstance(record.get("text"), str | list):
         raise MintError("its JSON has no text")
     return record

@@ -51,7 +51,9 @@ def _read_part(table: Path, part: str, order: dict[str, int], skip: Skip, audio:
     recordings = Recordings(audio_folder(table.parent.parent, audio, f"FSD50K.{part}_audio"))
 
     def clip(row: dict[str, str]) -> Example | None:
-        known = sorted((name for name in row["labels"].split(",") if name in order), key=order.__getitem__)
+        # Names are joined by commas, which none of FSD50K's own has.
+        given = row["labels"].split(",")
+        known = sorted(filter(order.__contains__, given), key=order.__getitem__)
         if not known:
             skip(row["fname"], "none of its labels is in the vocabulary")
             return None
@@ -69,5 +71,6 @@ def _read_part(table: Path, part: str, order: dict[str, int], skip: Skip, audio:
             metadata={"freesound_id": row["fname"]},
         )
 
+    # The evaluation part has no column of splits: all of it is the test split.
     columns = ("fname", "labels", "split") if part == "dev" else ("fname", "labels")
     yield from each_row(csv_rows(table, columns, skip), clip, skip.lines_of(table))

@@ -37,6 +37,7 @@ def read_gtzan(source: Path, skip: Skip = ignore, audio: Path | None = None) -> 
     home = _home(audio or source, has_lists=bool(given))
     recordings = Recordings(home)
 
+    # Lists leave out repeated, mislabelled and distorted tracks: where there is one, no other track is read.
     for track, split in _listed(given, skip) if given else _all_tracks(home, skip):
         genre = track.partition(".")[0]
         path = recordings.find(track, published=f"{genre}/{track}.wav")
@@ -62,6 +63,8 @@ def _home(folder: Path, has_lists: bool) -> Path:
         path = find_any(folder, *(f"{parent}{genre}" for genre in GENRES))
         if path is not None:
             return path.parent
+
+    # Lists name tracks that need not be on disk; without them, folders are all that there is.
     if not has_lists:
         raise not_the_corpus("gtzan", folder, f"there is no {FOLDERS[0]}{GENRES[0]}, or folder of another genre, in it")
     return folder / FOLDERS[0]
@@ -73,6 +76,7 @@ def _listed(lists: dict[str, Path], skip: Skip) -> Iterator[tuple[str, str]]:
         leave_out = skip.lines_of(path)
         for line, text in enumerate(text_lines(path), start=1):
             name = text.strip()
+            # The lists have `blues/blues.00000.wav`.
             track = Path(name).stem
             if track.partition(".")[0] in GENRES:
                 yield track, split
@@ -84,11 +88,13 @@ def _all_tracks(home: Path, skip: Skip) -> Iterator[tuple[str, str]]:
     """Yield all tracks below the folders of the genres as test clips, and note the genres that are not there."""
     missing = []
     for genre in GENRES:
+        # A track may lie there in two formats.
         stems = sorted({path.stem for path in (home / genre).glob(f"{genre}.*")})
         if not stems:
             missing.append(genre)
         for stem in stems:
             yield stem, "test"
+
     if missing:
         skip.note(f"{home} has no tracks of {', '.join(missing)}")
 

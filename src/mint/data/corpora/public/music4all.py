@@ -31,7 +31,9 @@ def read_music4all_key(source: Path, skip: Skip = ignore, audio: Path | None = N
     """
     table = official_file("music4all-key", source, "id_metadata.csv")
     recordings = Recordings(audio or table.parent)
+
     for _, row in csv_rows(table, ("id", "key", "mode"), skip, delimiter="\t"):
+        # Whole numbers may be written as 6.0; a key of -1 is not known.
         key = KEYS.get((row["key"].removesuffix(".0"), row["mode"].removesuffix(".0")))
         if key is None:
             skip(row["id"], "its key is not known")
@@ -47,7 +49,9 @@ def read_music4all_genre(source: Path, skip: Skip = ignore, audio: Path | None =
     """
     table = official_file("music4all-genre", source, "id_genres.csv")
     recordings = Recordings(audio or table.parent)
+
     for _, row in csv_rows(table, ("id", "genres"), skip, delimiter="\t"):
+        # A genre that is named twice counts once, at its first place.
         genres = tuple(dict.fromkeys(filter(None, map(one_line, row["genres"].split(",")))))
         if not genres:
             skip(row["id"], "it has no genre")

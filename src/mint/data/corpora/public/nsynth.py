@@ -31,15 +31,15 @@ def read_nsynth(source: Path, skip: Skip = ignore, audio: Path | None = None) ->
     # Where the folder of one part is given, no other part is read, also if it lies beside.
     alone = source.resolve().name.removeprefix("nsynth-")
     if alone in SPLITS and (source / "examples.json").exists():
-        tables = {alone: source / "examples.json"}
-    else:
-        names = {part: f"nsynth-{part}/examples.json" for part in SPLITS}
-        official_file("nsynth", source, *names.values())
-        paths = {part: find_any(source, name) for part, name in names.items()}
-        tables = {part: path for part, path in paths.items() if path is not None}
+        yield from _read_part(source / "examples.json", alone, skip, audio)
+        return
 
-    for part, table in tables.items():
-        yield from _read_part(table, part, skip, audio)
+    names = {part: f"nsynth-{part}/examples.json" for part in SPLITS}
+    official_file("nsynth", source, *names.values())
+    for part, name in names.items():
+        table = find_any(source, name)
+        if table is not None:
+            yield from _read_part(table, part, skip, audio)
 
 
 def _read_part(table: Path, part: str, skip: Skip, audio: Path | None) -> Iterator[Example]:

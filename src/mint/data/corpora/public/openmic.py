@@ -37,6 +37,7 @@ def read_openmic(source: Path, skip: Skip = ignore, audio: Path | None = None) -
     recordings = Recordings(audio_folder(home, audio, "audio"))
 
     for split in ("train", "test"):
+        # The table of labels does not say in which split a clip is; the partition lists do, one key a line.
         partition = official_file("openmic", home, f"partitions/split01_{split}.csv")
         for _, (key, *_) in csv_lines(partition, broken=skip.lines_of(partition)):
             relevance = relevances.get(key)
@@ -44,7 +45,10 @@ def read_openmic(source: Path, skip: Skip = ignore, audio: Path | None = None) -
                 skip(key, "nobody was asked about it")
                 continue
 
-            labels = tuple(spoken(name) for name in classes if relevance.get(name, 0.0) >= PRESENT)
+            present = [name for name in classes if relevance.get(name, 0.0) >= PRESENT]
+            unasked = [name for name in classes if name not in relevance]
+            labels = tuple(map(spoken, present))
+            # A key is the track of the FMA and the sample at which the clip begins.
             track = key.partition("_")[0]
             yield Example(
                 id=key,
@@ -55,7 +59,7 @@ def read_openmic(source: Path, skip: Skip = ignore, audio: Path | None = None) -
                 prompt=PROMPTS["OpenMIC"],
                 answer=", ".join(labels) or None,
                 labels=labels,
-                unknown=tuple(spoken(name) for name in classes if name not in relevance),
+                unknown=tuple(map(spoken, unasked)),
                 metadata={"fma_track": int(track)} if track.isdecimal() else {},
             )
 
@@ -63,6 +67,7 @@ def read_openmic(source: Path, skip: Skip = ignore, audio: Path | None = None) -
 def _classes(path: Path) -> list[str]:
     """Return the instruments in the order of their indices."""
     class_map = read_json(path)
+
     if not isinstance(class_map, dict) or not all(isinstance(index, int) for index in class_map.values()):
         raise MintError(f"{path}: not an object with an index for each instrument; take OpenMIC's own file")
     return sorted(class_map, key=class_map.__getitem__)

@@ -96,8 +96,10 @@ def prepare_public(
     """
     entry = CATALOGUE[name]
     manifest = manifest_file(output, name)
+
     with listing_skipped(manifest, note) as skip:
         examples = _as_published(entry.title, READERS[name](source, skip, audio), source)
+        # Counted before anything is left out: what is not on disk is named by the files all the same.
         named: Counter[str] = Counter()
         chosen = _Chosen(entry.title, source, metadata_only, skip)
         write_manifest(manifest, chosen.among(_counted(examples, named)))
@@ -126,6 +128,7 @@ def prepare_table(
         columns: as of `read_own_table`.
     """
     manifest = manifest_file(output, "csv")
+
     with listing_skipped(manifest, note) as skip:
         examples = read_own_table(source, skip, audio, seed, columns)
         chosen = _Chosen(source.name, source, metadata_only, skip)
@@ -170,11 +173,11 @@ class _Chosen:
 
     def __init__(self, title: str, source: Path, metadata_only: bool, skip: Skip) -> None:
         self._title, self._source, self._metadata_only, self._skip = title, source, metadata_only, skip
+        # Suffixes of the recordings that are there.
         self._suffixes: Counter[str] = Counter()
-        """Suffixes of the recordings that are there."""
+        # How many are not, and where the first of them was looked for.
         self._missing = 0
         self._sought: Path | None = None
-        """Where the first recording that is not there was looked for."""
 
     def among(self, examples: Iterable[Example]) -> Iterator[Example]:
         """Yield the chosen ones.
@@ -184,12 +187,14 @@ class _Chosen:
         """
         # The bar is shown on a terminal alone.
         for example in tqdm(examples, self._title, unit="clip", leave=False, mininterval=1.0, disable=None):
+            # Such a line would stop whoever reads the manifest, in the midst of a training.
             try:
                 check_texts(example)
             except MintError as error:
                 self._skip(example.id, str(error))
                 continue
 
+            # No recording is opened: a corpus has millions, on disks that may be slow.
             is_there = is_recording(example.audio)
             if is_there:
                 self._suffixes[example.audio.suffix.lower()] += 1
@@ -215,11 +220,13 @@ class _Chosen:
     def _conclude(self) -> None:
         """Note how many recordings are not there, or refuse a corpus of which nothing can be used."""
         found, missing = self._suffixes.total(), self._missing
+
         if missing and self._metadata_only:
             self._skip.note(
                 f"{missing} of {missing + found} recordings are not on disk; the manifest says where they would be"
             )
         elif self._sought is not None and not found:
+            # A table names a file; a public corpus a clip, whose recording may have any suffix.
             is_table = self._source.is_file()
             sought = self._sought if is_table else f"{self._sought.with_suffix('')}.*"
             raise MintError(

@@ -35,6 +35,7 @@ def official_file(corpus: str, source: Path, *names: str) -> Path:
         MintError: none is there; the message says what was looked for and where to get the corpus.
     """
     path = find_any(source, *names)
+
     if path is None:
         raise not_the_corpus(corpus, source, f"there is no {' or '.join(names)} in it")
     return path
@@ -47,6 +48,7 @@ def not_the_corpus(corpus: str, source: Path, reason: str) -> MintError:
         reason = "no such folder"
     elif not source.is_dir():
         reason = "it is a file, not a folder; unpack it if it is an archive"
+
     return MintError(f"{source}: {reason}; give the folder of {entry.title} ({entry.where})")
 
 
@@ -54,7 +56,9 @@ def find_any(source: Path, *names: str) -> Path | None:
     """Return the first of some files or folders, in the source or in a folder in it; None where there is none."""
     for name in names:
         for path in (source / name, *sorted(source.glob(f"*/{name}"))):
-            if path.exists():
+            # What is hidden is a copy that some program keeps for itself, as in `.ipynb_checkpoints`.
+            is_hidden = path.relative_to(source).parts[0].startswith(".")
+            if path.exists() and not is_hidden:
                 return path
     return None
 
@@ -74,6 +78,7 @@ def csv_rows(
     """
     leave_out = skip.lines_of(path)
     for line, row in csv_records(path, columns, leave_out, delimiter, "take the official file"):
+        # `csv_records` gives what a row has; the official tables have every column in every row.
         if all(name in row for name in columns):
             yield line, row
         else:
@@ -91,6 +96,7 @@ def each_row(
         leave_out: told the line and the reason.
     """
     for line, row in rows:
+        # The example is yielded outside the block: what its consumer raises is no fault of the row.
         try:
             example = make(row)
         except MintError as error:

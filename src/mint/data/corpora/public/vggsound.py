@@ -40,6 +40,8 @@ def read_vggsound(source: Path, skip: Skip = ignore, audio: Path | None = None) 
         start = int(seconds(row, "start"))
         if not label:
             raise MintError("it has no label")
+
+        # The official list has videos of which one segment is in each split.
         if split_of.setdefault(video, split) != split:
             torn.add(video)
 

@@ -53,6 +53,7 @@ def read_wavcaps(source: Path, skip: Skip = ignore, audio: Path | None = None) -
         except MintError as error:
             unread.append(str(error))
             continue
+
         is_any_read = True
         yield from _clips(records, source, table, part, "wavcaps", skip, audio)
 
@@ -76,9 +77,11 @@ def _clips(
 ) -> Iterator[Example]:
     """Yield the clips of one source, less those on a blacklist and those without a caption."""
     excluded = _blacklisted(table.parent.parent / "blacklist", LISTED_AS.get(part), skip)
-    is_whole = audio is not None and audio.name.startswith(part)
-    folders = [audio] if audio is not None and is_whole else _audio_folders(audio or source, part)
-    recordings = Recordings(*folders)
+    # The folder of the source itself may be given, in which nothing is named after it.
+    if audio is not None and audio.name.startswith(part):
+        recordings = Recordings(audio)
+    else:
+        recordings = Recordings(*_audio_folders(audio or source, part))
 
     for number, record in enumerate(records, start=1):
         name = f"{table.name}, record {number}"
@@ -86,6 +89,7 @@ def _clips(
             skip(name, "it has no id")
             continue
 
+        # AudioSet's ids end with `.wav`, here and in the blacklists; the recordings are FLAC files.
         clip = str(record["id"]).removesuffix(".wav")
         if clip in excluded:
             skip(f"{part}/{clip}", excluded[clip])
@@ -130,7 +134,8 @@ def _blacklisted(folder: Path, key: str | None, skip: Skip) -> dict[str, str]:
         return {}
 
     excluded: dict[str, str] = {}
-    lists = sorted(folder.glob("*.json"))
+    # Archives from macOS bring a hidden `._NAME.json` beside each file, which is no JSON.
+    lists = sorted(path for path in folder.glob("*.json") if path.name[0] != ".")
     if not lists:
         skip.note(f"{folder}: {NO_LISTS}")
     for path in lists:
@@ -147,6 +152,7 @@ def _records(table: Path) -> list[Any]:
     """Return the clips of a JSON: a list, or an object with `data`."""
     loaded = read_json(table, _shortened)
     records = loaded.get("data") if isinstance(loaded, dict) else loaded
+
     if not isinstance(records, list):
         raise MintError(f"{table}: no list of clips under 'data'; take WavCaps' own file")
     return records

@@ -117,13 +117,10 @@ def _clip(rng: random.Random, split: str, sound: SoundClass, index: int) -> Clip
     start = round(rng.uniform(0, 0.2), 3)
 
     notes = _strokes(sound, count, start, interval, key, velocity, kit)
-    if sound.once:
-        templates = ONCE_TEMPLATES
-    else:
-        templates = REPEATED_TEMPLATES if count > 1 else SINGLE_TEMPLATES
+    repeatable = REPEATED_TEMPLATES if count > 1 else SINGLE_TEMPLATES
     captions = wording.captions(
         rng,
-        templates,
+        ONCE_TEMPLATES if sound.once else repeatable,
         label=sound.label,
         count=COUNTS[count],
         rate="fast" if interval < 0.3 else "slow" if interval > 0.5 else "steady",
