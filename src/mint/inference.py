@@ -254,15 +254,28 @@ class Mint:
         return sorted(enumerate(cosines), key=lambda scored: -scored[1])
 
     def save_pretrained(self, folder: str | Path) -> Path:
-        """Copy what is needed to use the model, with a model card, into a new folder.
+        """Copy what is needed to use the model, with a model card, into a new folder, and return the folder.
 
         Raises:
-            MintError: the folder holds a model already.
+            MintError: the folder holds a model already, or cannot be written to.
         """
-        return hub.save(self.folders, Path(folder))
+        if not isinstance(folder, str | Path):
+            raise MintError(f"the folder is {reprlib.repr(folder)}; give a path")
+        try:
+            return hub.save(self.folders, Path(folder))
+        except MintError:
+            raise
+        except (OSError, ValueError) as error:  # ValueError: a name that no file can have
+            reason = " ".join(str(error).split())
+            raise MintError(f"cannot write a model to {str(folder)!r} ({reason}); choose another folder") from error
 
     def push_to_hub(self, repo: str, private: bool = False) -> str:
-        """Upload the model to the Hugging Face hub as `user/name`; return its address there."""
+        """Upload the model to the Hugging Face hub as `user/name`, and return its address there.
+
+        Raises:
+            MintError: no such name can be given, or the hub refuses or cannot be reached.
+        """
+        repo = checked_text("the repository", repo, "its name on the hub, such as 'user/name'")
         return hub.push(self.folders, repo, private)
 
     def _answer(self, audio: AudioSource | list[Any], prompt: str, options: dict[str, Any]) -> str | list[str]:

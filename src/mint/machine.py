@@ -42,7 +42,7 @@ def checked_device(device: Any) -> torch.device:
     try:
         checked = torch.device(device)
         torch.empty(0, device=checked)
-    except (RuntimeError, AssertionError, TypeError, NotImplementedError) as error:
+    except (RuntimeError, ValueError, TypeError, AssertionError) as error:  # each kind of device refuses in its own way
         reason = " ".join(str(error).split())
         raise MintError(
             f"there is no device {reprlib.repr(device)} here ({reason[:200]}); give 'cpu' or another"

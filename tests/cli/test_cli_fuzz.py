@@ -122,7 +122,9 @@ def command_lines(draw: st.DrawFn) -> list[str]:
         arguments.append(draw(usual | usual | value))
     arguments += draw(st.lists(value, max_size=2))
 
-    for action in draw(st.lists(st.sampled_from(parser._get_optional_actions()), max_size=4)):
+    optional = parser._get_optional_actions()
+    required = [action for action in optional if action.required and draw(st.integers(0, 9))]
+    for action in required + draw(st.lists(st.sampled_from(optional), max_size=3)):
         place = draw(st.integers(0, len(arguments)))
         option = [draw(st.sampled_from(action.option_strings))]
         if action.nargs != 0:

@@ -273,3 +273,30 @@ def test_exhaustive_beams_find_the_likeliest_answer_of_two_tokens(family: Causal
     best = list(divmod(int(both.argmax()), vocabulary)) if both.max() > first[family.end] else [family.end]
     options = {"max_new_tokens": 2, "num_beams": vocabulary, "length_penalty": 0.0}
     assert generated_tokens(family, soft, [""], **options) == [best]
+
+
+@pytest.mark.parametrize("family", ["gpt2", "opt"])
+def test_rows_beyond_the_last_position_are_refused(family: str) -> None:
+    """On the CPU they would be an IndexError, on a GPU an assertion after which nothing computes any more."""
+    language = tiny_language(family)
+    soft_prompt = torch.zeros(1, 4, language.width)
+    longest = "€" * 252  # a token of its own each, beside the soft prompt
+    while len(language.prompt_tokens(longest)) > 252:
+        longest = longest[:-1]
+    rest = 256 - 4 - len(language.prompt_tokens(longest))
+    longest += "z" * rest
+    assert len(language.prompt_tokens(longest)) == 252
+
+    # The last token of an answer is predicted, not read: an answer of one token and the end needs one position more.
+    assert len(language.generate(soft_prompt, [longest], max_new_tokens=1)) == 1
+    with pytest.raises(MintError, match="need 257 tokens, and the language model has 256 positions; give a shorter"):
+        language.generate(soft_prompt, [longest + "z"])
+    answer = language.answer_tokens("z")
+    shorter = longest[: len(longest) - len(answer) + 1]
+    assert language.score(soft_prompt, [shorter], ["z"])[0].isfinite().all()
+    with pytest.raises(MintError, match=r"need \d+ tokens, and the language model has 256 positions"):
+        language.score(soft_prompt, [longest], ["z" * 9])
+
+
+def test_models_that_rotate_their_positions_take_any_length() -> None:
+    assert tiny_language("llama").positions is None

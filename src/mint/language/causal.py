@@ -33,6 +33,8 @@ MODELS = (
 """`model_type` of the configurations that the adapter knows: the tests hold each to transformers' own results. Others
 may compute something else, as Gemma 2, Cohere and Granite do, which scale or cap the logits, or MPT, whose positions
 are distances in the row."""
+LEARNED_POSITIONS = ("gpt2", "opt")
+"""Those of them that have an embedding for each position, and nothing beyond the last."""
 READER = "language.family causal"
 IGNORED = -100
 SENTENCEPIECE_SPACE = "\u2581"
@@ -80,6 +82,9 @@ class CausalLanguageModel:
         self.end = self.stop if answer_end is None else self._single_token(answer_end)
         self.embedding: nn.Embedding = model.get_input_embeddings()
         self.width = self.embedding.embedding_dim
+        learned = model.config.model_type in LEARNED_POSITIONS
+        self.positions: int | None = model.config.max_position_embeddings if learned else None
+        """Longest row in tokens; None: any."""
         self.decoder = model.get_decoder()
         self.head = model.get_output_embeddings()
         self.chat = frame_message(tokenizer, identity) if chat_template else None
@@ -146,6 +151,7 @@ class CausalLanguageModel:
         """
         prefix = self._run_prefix(soft_prompt, prompts)
         tokens = [self.answer_tokens(candidate) for candidate in candidates]
+        self._check_length(prefix.mask.shape[1] + max(map(len, tokens), default=1) - 1)
         sums = prefix.last.new_zeros(len(prompts), len(candidates), dtype=torch.float32)
         for tree in grow_trees(tokens):
             edges = self._edge_scores(prefix, tree)  # [B, number of edges]
@@ -187,9 +193,18 @@ class CausalLanguageModel:
             for opened, prompt in zip(self._opened(soft_prompt), prompts, strict=True)
         ]
         length = max(len(row) for row in rows)
+        self._check_length(length)
         embedded = torch.stack([functional.pad(row, (0, 0, length - len(row), 0)) for row in rows])
         mask = torch.stack([torch.arange(length, device=row.device) >= length - len(row) for row in rows])
         return embedded, mask
+
+    def _check_length(self, length: int) -> None:
+        """Refuse a row that is longer than the model's table of positions."""
+        if self.positions is not None and length > self.positions:
+            raise MintError(
+                f"prompt and answer need {length} tokens, and the language model has {self.positions} positions; "
+                "give a shorter prompt or shorter labels"
+            )
 
     def _run_prefix(self, soft_prompt: Tensor, prompts: Sequence[str]) -> Prefix:
         embedded, mask = self._embed_prefix(soft_prompt, prompts)
