@@ -10,7 +10,7 @@ from torch import nn
 
 from mint.builders.encoder import build_encoder
 from mint.config import Recipe
-from mint.data.batches.mixture import Item
+from mint.data.batches.items import Item, ListedItems
 from mint.data.features.prepare import prepare_features, read_examples
 from mint.model.projection import WhitenedLinear, align_projection
 from mint.run_folder import load_weights
@@ -38,8 +38,8 @@ def test_mean_embedding_leaves_the_end_out() -> None:
 def test_short_answers_where_there_are_such() -> None:
     example = Example("a", Path("a.wav"), "task", "train", "corpus")
     asked, told = Item(example, "t", "What is it?", ("x",)), Item(example, "captioning", CAPTION_PROMPT, ("y",))
-    assert chosen_items([told, asked, told, asked]) == [1, 3]
-    assert chosen_items([told, told]) == [0, 1]
+    assert chosen_items(ListedItems([told, asked, told, asked])) == [1, 3]
+    assert chosen_items(ListedItems([told, told])) == [0, 1]
 
 
 def test_only_the_projection_changes_and_as_the_closed_form_says(corpus: Path, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import TrainerControl, TrainerState
 
-from mint.data.batches.mixture import MixtureSampler
+from mint.data.batches.sampler import MixtureSampler
 from mint.data.features.prepare import read_examples
 from mint.training.arguments import training_arguments
 from mint.training.train import prepare

@@ -18,7 +18,7 @@ from mint.builders.language import build_language
 from mint.builders.stages import load_stage1, load_stage2
 from mint.config import LanguageConfig, Recipe
 from mint.data.batches.collate import Stage1Collator, Stage2Collator
-from mint.data.batches.mixture import Item, caption_items, instruction_items
+from mint.data.batches.items import Item, caption_items, instruction_items
 from mint.data.features.prepare import Features, prepare_features, read_examples
 from mint.language.tiny import tiny_bert_tokenizer
 from mint.training import validation

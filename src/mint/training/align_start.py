@@ -5,14 +5,14 @@ See `mint.model.projection` for the method.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from mint.data.batches.mixture import Item, ItemDataset, questions_of
+from mint.data.batches.items import ItemDataset, Items
 from mint.model.evaluating import evaluating
 from mint.model.projection import WhitenedLinear, align_projection
 from mint.model.stage2 import Stage2
@@ -47,9 +47,9 @@ def align_start(stage2: Stage2, dataset: ItemDataset, collate: Callable[..., Any
     align_projection(stage2.projection, torch.cat(queries), torch.cat(targets))
 
 
-def chosen_items(items: Sequence[Item]) -> list[int]:
+def chosen_items(items: Items) -> list[int]:
     """Indices of the items to fit to: questions with an answer, or, where there are none, captions."""
-    asked = questions_of(items) or range(len(items))
+    asked = items.asking() or range(len(items))
     return [asked[place] for place in np.linspace(0, len(asked) - 1, min(len(asked), EXAMPLES)).astype(int)]
 
 

@@ -33,7 +33,7 @@ from mint.builders.language import build_language
 from mint.builders.stages import build_stage1, build_stage2
 from mint.config import Recipe, load_recipe, recipe_to_dict, save_recipe
 from mint.data.batches.collate import Stage1Collator, Stage2Collator
-from mint.data.batches.mixture import caption_items, instruction_items, tasks_of
+from mint.data.batches.items import caption_items, instruction_items
 from mint.data.features.encode import write_skipped
 from mint.data.features.prepare import Features, launched_rank
 from mint.data.manifests.index import of_splits
@@ -256,7 +256,7 @@ def prepare(
         items, held_items = instruction_items(learnt), instruction_items(held)
         collator = Stage2Collator(tokenizer, recipe.bridge.max_text_tokens, language)
         measure = accuracy = Accuracy(chain(items, held_items) if validates(recipe) else ())
-        if held_items and not set(tasks_of(held_items)) & set(accuracy.candidates):
+        if held_items and not set(held_items.tasks()) & set(accuracy.candidates):
             _refuse_accuracy(recipe, arguments.metric_for_best_model)
     validation = Validation(held_items, draw, collator, measure) if validates(recipe) else None
     trainer = build_trainer(recipe, arguments, model, items, draw, collator, validation)

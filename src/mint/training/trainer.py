@@ -22,7 +22,8 @@ from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState,
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from mint.config import Recipe
-from mint.data.batches.mixture import Item, ItemDataset, MixtureSampler, RankBatches, groups_of, sizes_of
+from mint.data.batches.items import Item, ItemDataset, Items
+from mint.data.batches.sampler import MixtureSampler, RankBatches
 from mint.model.accumulated import MicroBatch
 from mint.model.bridge_net import BridgeNet
 from mint.training.accumulation import micro_batches_of, seeded, weighed, weights_of
@@ -238,7 +239,7 @@ def build_trainer(
     recipe: Recipe,
     arguments: TrainingArguments,
     model: Any,
-    items: Sequence[Item],
+    items: Items,
     features: Any,
     collator: Any,
     validation: Validation | None = None,
@@ -263,11 +264,11 @@ def build_trainer(
         # The Trainer's own way is for transformers' models.
         arguments.activation_checkpointing = arguments.gradient_checkpointing = False
     sampler = MixtureSampler(
-        groups_of(items, recipe.data.mixture),
+        items.groups(recipe.data.mixture),
         recipe.data.mixture,
         recipe.data.examples_per_epoch,
         recipe.seed,
-        sizes=sizes_of(items) if recipe.data.group_by_length else None,
+        sizes=items.sizes() if recipe.data.group_by_length else None,
         batch_size=arguments.train_batch_size * arguments.world_size * arguments.gradient_accumulation_steps,
     )
     return StageTrainer(

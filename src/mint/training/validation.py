@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, distributed, nn
 
 from mint.config import Recipe
-from mint.data.batches.mixture import Item
+from mint.data.batches.items import Item
 from mint.model import gather
 from mint.model.evaluating import evaluating
 from mint.model.objectives.alc import similarity

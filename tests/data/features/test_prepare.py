@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 
 from mint.cli import main
 from mint.data.audio.decode import load_audio
-from mint.data.batches.mixture import ItemDataset, instruction_items
+from mint.data.batches.items import ItemDataset, instruction_items
 from mint.data.features import file_digests as digests_module
 from mint.data.features.encode import encode_samples, fill_cache
 from mint.data.features.prepare import Features, open_examples, prepare_features, read_examples

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,16 +17,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mint.data.batches.mixture import (
-    ItemDataset,
-    MixtureSampler,
-    caption_items,
-    groups_of,
-    instruction_items,
-    questions_of,
-    sizes_of,
-    tasks_of,
-)
+import mint.files
+from mint.data.batches.items import ItemDataset, caption_items, instruction_items
+from mint.data.batches.sampler import MixtureSampler
 from mint.data.features import file_digests as digests_module
 from mint.data.features.prepare import open_examples, prepare_features, read_examples
 from mint.data.manifests import index as lines_module
@@ -100,6 +95,19 @@ def test_the_index_is_kept_and_made_anew_for_a_changed_manifest(tmp_path: Path, 
         assert list(read_lines([path])) == examples[:3]
 
 
+def test_half_written_indices_of_killed_processes_are_removed(tmp_path: Path) -> None:
+    read_lines([write(tmp_path, some_examples(tmp_path))])
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    host = mint.files._host()
+    dead = tmp_path / "cache" / "manifests" / f".0.npz.{host}-{ended.pid}-00000000.tmp"
+    living = dead.with_name(f".0.npz.{host}-{os.getpid()}-00000000.tmp")
+    for path in (dead, living):
+        path.write_bytes(b"half")
+    read_lines([write(tmp_path, some_examples(tmp_path)[:2])])
+    assert (dead.exists(), living.exists()) == (False, True)
+
+
 def test_where_no_index_can_be_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("MINT_CACHE", str(tmp_path / "file"))
@@ -134,12 +142,12 @@ def test_mistakes_name_file_and_line(tmp_path: Path) -> None:
 def test_items_are_those_of_the_examples(tmp_path: Path, make: Any) -> None:
     examples = some_examples(tmp_path, 40)
     lazy, eager = make(read_lines([write(tmp_path, examples)])), make(examples)
-    assert (list(lazy), len(lazy), lazy[3:5]) == (eager, len(eager), eager[3:5])
-    assert tasks_of(lazy) == tasks_of(eager)
+    assert (list(lazy), len(lazy), lazy[3:5]) == (list(eager), len(eager), eager[3:5])
+    assert lazy.tasks() == eager.tasks()
     for weights in ({}, {"a": 1}, {"a": 1, "b ä": 2, "notes": 3}):
-        assert groups_of(lazy, weights) == groups_of(eager, weights)
-    assert list(sizes_of(lazy)) == list(sizes_of(eager))
-    assert list(questions_of(lazy)) == list(questions_of(eager))
+        assert lazy.groups(weights) == eager.groups(weights)
+    assert list(lazy.sizes()) == list(eager.sizes())
+    assert list(lazy.asking()) == list(eager.asking())
 
 
 texts = st.text(st.characters(exclude_categories=()), max_size=5)
@@ -160,7 +168,7 @@ def test_items_of_any_texts(tmp_path_factory: pytest.TempPathFactory, rows: list
     for make in (caption_items, instruction_items):
         lazy, eager = make(lines), make(examples)
         assert list(lazy) == list(eager)
-        assert (tasks_of(lazy), list(sizes_of(lazy))) == (tasks_of(eager), list(sizes_of(eager)))
+        assert (lazy.tasks(), list(lazy.sizes())) == (eager.tasks(), list(eager.sizes()))
 
 
 def test_a_run_draws_the_same_from_both(tmp_path: Path) -> None:
@@ -169,7 +177,7 @@ def test_a_run_draws_the_same_from_both(tmp_path: Path) -> None:
     for examples in (open_examples([path], ("train",)), of_splits(read_examples([path]), ("train",))):
         features = prepare_features(TinyEncoder(), examples)
         items = instruction_items(features.usable(examples))
-        sampler = MixtureSampler(tasks_of(items), {"chords": 2}, 50, 3, sizes=sizes_of(items), batch_size=4)
+        sampler = MixtureSampler(items.tasks(), {"chords": 2}, 50, 3, sizes=items.sizes(), batch_size=4)
         dataset = ItemDataset(items, features.draw)
         draws.append([dataset[draw] for draw in sampler])
     assert len(draws[0]) == 50

@@ -11,10 +11,8 @@ import io
 import os
 import stat
 import tarfile
-import time
 from array import array
 from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -26,8 +24,6 @@ MARK = ".tar::"
 """Stands between a shard and its member; a file whose own name holds it is taken for a member."""
 HEAD = 1 << 16
 """Number of bytes at the beginning of a file that tell most files of one size apart."""
-ABANDONED_SECONDS = 24 * 60 * 60.0
-"""A half-written file that is older than this belongs to no living writer."""
 
 
 @dataclass(frozen=True)
@@ -106,14 +102,6 @@ def open_stored(path: str | Path) -> io.BufferedReader:
     if not location.offset:
         return file
     return io.BufferedReader(Section(file, location.offset, location.size), HEAD)
-
-
-def clear_abandoned(folder: Path) -> None:
-    """Remove half-written files, `*.tmp`, that belong to no living writer any more."""
-    for path in folder.glob("*.tmp"):
-        with suppress(OSError):  # its writer has finished, or it may not be removed
-            if path.stat().st_mtime < time.time() - ABANDONED_SECONDS:
-                path.unlink()
 
 
 def digest(path: str | Path, limit: int | None = None) -> str:

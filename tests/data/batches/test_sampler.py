@@ -1,4 +1,4 @@
-"""What is drawn in which epoch: shares, order, repetition, and what an item is."""
+"""What is drawn in which epoch: shares, order, repetition, and the parts of ranks."""
 
 from __future__ import annotations
 
@@ -7,30 +7,15 @@ import math
 import subprocess
 import sys
 from collections import Counter
-from pathlib import Path
-from typing import Any
 
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mint.data.batches.mixture import (
-    Item,
-    ItemDataset,
-    MixtureSampler,
-    RankBatches,
-    caption_items,
-    groups_of,
-    instruction_items,
-)
-from mint.types import CAPTION_PROMPT, Example, MintError
+from mint.data.batches.sampler import MixtureSampler, RankBatches
+from mint.types import MintError
 
 TASKS = ["notes"] * 64 + ["chords"] * 16 + ["rare"]
-
-
-def example(**facts: Any) -> Example:
-    return Example(**{"id": "a", "audio": Path("a.wav"), "task": "notes", "split": "train", "corpus": "c", **facts})
 
 
 def epoch(sampler: MixtureSampler, number: int) -> list[tuple[int, int]]:
@@ -53,7 +38,7 @@ def test_an_epoch_follows_from_seed_and_number_alone() -> None:
 def test_another_process_draws_the_same() -> None:
     """The order hangs on no hash of a text, which Python salts anew in each process."""
     code = (
-        "from mint.data.batches.mixture import MixtureSampler; s = MixtureSampler(['a', 'b', 'b', 'c'] * 5, {}, 9, 7); "
+        "from mint.data.batches.sampler import MixtureSampler; s = MixtureSampler(['a', 'b', 'b', 'c'] * 5, {}, 9, 7); "
         "s.set_epoch(2); print(list(s))"
     )
     runs = {
@@ -179,50 +164,3 @@ def test_ranks_share_what_one_process_draws(length: int, batch: int, ranks: int,
 def test_mistakes(weights: dict[str, float], length: int | None, message: str) -> None:
     with pytest.raises(MintError, match=message):
         MixtureSampler(TASKS, weights, length)
-
-
-def test_stage_1_learns_captions_and_the_answered_prompt() -> None:
-    both = example(captions=("a harp", "harp"), prompt="The instrument is", answer="harp")
-    items = caption_items([both, example(captions=("rain",)), example(prompt="The key is", answer="C"), example()])
-    assert [item.answers for item in items] == [
-        ("a harp", "harp", "The instrument is harp"),
-        ("rain",),
-        ("The key is C",),
-    ]
-    assert {item.prompt for item in items} == {CAPTION_PROMPT}
-
-
-def test_stage_2_learns_the_task_and_captioning() -> None:
-    both = example(captions=("a harp", "harp"), prompt="The instrument is", answer="harp")
-    items = instruction_items([both, example(captions=("rain",)), example(prompt="unanswered"), example()])
-    assert [(item.task, item.prompt, item.answers) for item in items] == [
-        ("notes", "The instrument is", ("harp",)),
-        ("captioning", CAPTION_PROMPT, ("a harp", "harp")),
-        ("captioning", CAPTION_PROMPT, ("rain",)),
-    ]
-
-
-def test_corpora_that_share_a_task_have_weights_of_their_own() -> None:
-    clips = [
-        example(task="captioning", corpus=corpus, captions=("a",)) for corpus in ("clotho", "wavcaps", "audiocaps")
-    ]
-    items = instruction_items([*clips, example(corpus="notes", prompt="p", answer="a", captions=("a",))])
-    captions = ["captioning"] * 3
-    assert groups_of(items, {}) == [*captions, "notes", "captioning"]
-    assert groups_of(items, {"notes": 1, "captioning": 2}) == [*captions, "notes", "captioning"]  # tasks come first
-    assert groups_of(items, {"clotho": 1}) == ["clotho", "captioning", "captioning", "notes", "captioning"]
-    shared = {"captioning/notes": 1, "clotho": 1, "wavcaps": 1}  # a task is called as this corpus is
-    assert groups_of(items, shared) == ["clotho", "wavcaps", "captioning", "notes", "captioning/notes"]
-    assert groups_of(items, {"captioning/clotho": 1, "clotho": 1})[0] == "captioning/clotho"
-    weights = {"clotho": 1, "wavcaps": 2, "audiocaps": 3, "captioning": 4}
-    sampler = MixtureSampler(groups_of(items, weights), weights | {"notes": 0}, 100)
-    assert Counter(index for index, _ in epoch(sampler, 0)) == {0: 10, 1: 20, 2: 30, 4: 40}
-
-
-def test_a_draw_chooses_caption_and_window() -> None:
-    item = Item(example(), "notes", "p", ("a", "b"))
-    dataset = ItemDataset([item], lambda _, number: torch.tensor(number % 2))
-    draws = [dataset[0, number] for number in range(8)]
-    assert [draw["draw"] for draw in draws] == list(range(8))
-    pairs = Counter((draw["answer"], int(draw["features"])) for draw in draws)  # type: ignore[call-overload]
-    assert pairs == {(answer, window): 2 for answer in "ab" for window in (0, 1)}
