@@ -63,6 +63,7 @@ def text_lines(path: Path) -> Iterator[str]:
     Raises:
         MintError: it is no text, or not valid in the encoding that its byte order mark announces.
     """
+    # Opened as bytes, since each line may have another encoding.
     with path.open("rb") as file:
         head = file.read(32)
         refuse_binary(path, head)
@@ -86,6 +87,8 @@ def refuse_binary(path: Path, head: bytes) -> None:
     for magic, name in NOT_TEXT:
         if head.startswith(magic):
             raise MintError(f"{path} is no text but {name}")
+
+    # In UTF-16 and UTF-32 half of the bytes of a plain text are null; without a mark, nothing says which it is.
     if b"\0" in head and not _mark_of(head)[1]:
         raise MintError(f"{path} is no text (it holds null bytes); give a text file, best in UTF-8")
 
@@ -95,6 +98,7 @@ def decode(line: bytes) -> str:
     for encoding in ("utf-8", "cp1252"):
         with suppress(UnicodeDecodeError):
             return line.decode(encoding)
+    # Windows-1252 leaves five bytes without a character; Latin-1 has one for each.
     return line.decode("latin-1")
 
 
@@ -117,6 +121,7 @@ def csv_lines(
         MintError: the file is no CSV. A quote that is never closed is always an error, because the rows after it would
             become part of its field.
     """
+    # Strict: otherwise Python takes what follows a closing quote as part of the field, and a file's end for a quote.
     csv.field_size_limit(FIELD_LIMIT)
     reader = csv.reader(text_lines(path), delimiter=delimiter, skipinitialspace=after_space, strict=True)
     begins = 1
@@ -126,6 +131,7 @@ def csv_lines(
         except StopIteration:
             return
         except csv.Error as error:
+            # A fault in a row over several lines is a quote that was closed by the next one that opens.
             if reader.line_num > begins or "end of data" in str(error):
                 opens = _line_of_open_quote(path, begins, reader.line_num, delimiter)
                 raise MintError(
@@ -136,7 +142,7 @@ def csv_lines(
             fault = _fault(error)
             if broken is None:
                 raise MintError(f"{path}, line {begins}: {fault}") from None
-            broken(begins, fault)
+            broken(begins, fault)  # the reader goes on with the next line
         else:
             if any(row):
                 yield begins, row
@@ -168,6 +174,7 @@ def csv_records(
     """
     first, header = next(csv_lines(path, delimiter), (1, []))
     header = [name.strip() for name in header]
+
     for name in columns:
         if name not in header:
             raise MintError(f"{path}, line {first}: no column {name!r} (found: {', '.join(header) or 'none'}); {cure}")
@@ -176,6 +183,7 @@ def csv_records(
         if number == first:
             continue
 
+        # Empty fields beyond the header are harmless: spreadsheets end lines with delimiters.
         if any(field.strip() for field in row[len(header) :]):
             skip(number, "more fields than the header; put quotes around a field that holds the delimiter")
         else:
@@ -185,6 +193,7 @@ def csv_records(
 def delimiter_of(path: Path, column: str) -> str:
     """Return the delimiter that sets off a column in the first line of a CSV; a comma where none of them does."""
     for mark in DELIMITERS:
+        # With a wrong delimiter the quotes may seem wrong too.
         with suppress(MintError):
             _, header = next(csv_lines(path, mark), (1, []))
             if column in [name.strip() for name in header]:
@@ -199,10 +208,12 @@ def read_json(path: Path, hook: Callable[[dict[str, Any]], dict[str, Any]] | Non
         MintError: the file is no JSON, or nested too deeply.
     """
     content = path.read_bytes()
+
     try:
         try:
             return json.loads(content, object_hook=hook)
         except UnicodeDecodeError:
+            # JSON is to be UTF-8, but people save it as any other text.
             return json.loads(read_text(path), object_hook=hook)
     except RecursionError:
         raise MintError(f"{path}: JSON that is nested too deeply; fetch or write the file again") from None
@@ -255,6 +266,8 @@ def _line_of_open_quote(path: Path, begins: int, ends: int, delimiter: str) -> i
     """Return the line of the quote that was open when reading the row in lines `begins` to `ends` failed."""
     ends_field = {delimiter, "\r", "\n"}
     opens, state = begins, "before"
+
+    # The reader does not say where a field begins: the row is gone through again as the reader does.
     for number, line in enumerate(islice(text_lines(path), begins - 1, ends), start=begins):
         for character in line:
             if state == "quoted":

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mint.cli import Subparsers
+    from mint.data.manifests.leakage import Leakage
     from mint.data.manifests.validate import Report
 
 SHOWN = 10
@@ -90,16 +91,17 @@ def run_list(args: argparse.Namespace) -> int:
     from mint.data.corpora import CORPORA
 
     if args.json:
-        rows = [
-            {"name": name, "about": row.about, "needs_source": row.needs_source}
-            | (asdict(row.entry) if row.entry else {})
-            for name, row in CORPORA.items()
-        ]
+        rows = []
+        for name, corpus in CORPORA.items():
+            row = {"name": name, "about": corpus.about, "needs_source": corpus.needs_source}
+            rows.append(row if corpus.entry is None else row | asdict(corpus.entry))
         print(json.dumps(rows, indent=2))
         return 0
-    for name, row in CORPORA.items():
-        print(f"{name:<16} {row.about}{' (needs --source)' if row.needs_source else ''}")
-        if entry := row.entry:
+
+    for name, corpus in CORPORA.items():
+        print(f"{name:<16} {corpus.about}{' (needs --source)' if corpus.needs_source else ''}")
+        entry = corpus.entry
+        if entry is not None:
             print(f"{'':<16} {entry.title}: {entry.clips:,} clips, {entry.hours:,g} h; licence: {entry.licence}")
             print(f"{'':<16} get: {entry.where}")
     return 0
@@ -107,14 +109,10 @@ def run_list(args: argparse.Namespace) -> int:
 
 def run_prepare(args: argparse.Namespace) -> int:
     """Make the manifests and print where they are and what they hold."""
-    from collections import Counter
-
     from tqdm import tqdm
 
     from mint.data.corpora import Request, prepare_corpus
-    from mint.data.corpora.outputs import read_skipped, skipped_file
     from mint.data.corpora.own.rows import read_columns
-    from mint.data.manifests.manifest import read_manifest
 
     request = Request(
         args.source,
@@ -122,52 +120,71 @@ def run_prepare(args: argparse.Namespace) -> int:
         args.seed,
         args.audio,
         args.metadata_only,
+        # Printed above the progress bar, which a plain print would break.
         lambda line: tqdm.write(f"note: {line}"),
         None if args.columns is None else read_columns(args.columns),
     )
     for manifest in prepare_corpus(args.corpus, request):
-        sizes = Counter(example.split for example in read_manifest(manifest))
-        print(f"{manifest}: {', '.join(f'{count} {split}' for split, count in sizes.items())}")
-        skipped = Counter(one["reason"] for one in read_skipped(manifest))
-        for reason, count in skipped.most_common(SHOWN):
-            print(f"  skipped{f' {count}' if count > 1 else ''}: {reason}")
-        if skipped:
-            print(f"  {skipped.total()} skipped in all, listed in {skipped_file(manifest)}")
+        print_prepared(manifest)
     return 0
+
+
+def print_prepared(manifest: Path) -> None:
+    """Print what a manifest holds and what was left out of it."""
+    from collections import Counter
+
+    from mint.data.corpora.outputs import read_skipped, skipped_file
+    from mint.data.manifests.manifest import read_manifest
+
+    sizes = Counter(example.split for example in read_manifest(manifest))
+    print(f"{manifest}: {', '.join(f'{count} {split}' for split, count in sizes.items())}")
+
+    skipped = Counter(clip["reason"] for clip in read_skipped(manifest))
+    for reason, count in skipped.most_common(SHOWN):
+        print(f"  skipped{f' {count}' if count > 1 else ''}: {reason}")
+    if skipped:
+        print(f"  {skipped.total()} skipped in all, listed in {skipped_file(manifest)}")
 
 
 def run_leakage(args: argparse.Namespace) -> int:
     """Print what training and test clips share."""
     from dataclasses import asdict
+    from itertools import chain
 
     from mint.data.manifests.leakage import find_leakage
     from mint.data.manifests.manifest import read_manifest
 
-    training, tests = (
-        (example for manifest in manifests for example in read_manifest(manifest))
-        for manifests in (args.training, args.against or args.training)
-    )
+    # Streamed: a training manifest may have millions of lines.
+    training = chain.from_iterable(map(read_manifest, args.training))
+    tests = chain.from_iterable(map(read_manifest, args.against or args.training))
     report = find_leakage(training, tests, args.blacklist)
     code = 0 if report.clean() else 1
     if args.json:
         print(json.dumps(asdict(report), indent=2))
-        return code
+    else:
+        print_leakage(report)
+    return code
+
+
+def print_leakage(report: Leakage) -> None:
+    """Print how many test clips of each split are shared, some pairs of them, and the clips on blacklists."""
     head = ("corpus", "task", "split", "clips", "by id", "by file", "by caption")
     rows = []
-    for one in report.splits:
-        shared = ((one.by_id, one.with_id), (one.by_file, one.with_file), (one.by_caption, one.with_caption))
-        rows.append(
-            [one.corpus, one.task, one.split, f"{one.clips}", *(f"{count} of {all_}" for count, all_ in shared)]
-        )
+    for split in report.splits:
+        row = [split.corpus, split.task, split.split, f"{split.clips}"]
+        row.append(f"{split.by_id} of {split.with_id}")
+        row.append(f"{split.by_file} of {split.with_file}")
+        row.append(f"{split.by_caption} of {split.with_caption}")
+        rows.append(row)
     print(f"{report.training_clips} training clips; test clips that are shared, of those that can be compared:")
     print_table(head, rows)
-    for one in report.splits:
-        for kind, trained, tested in one.pairs[:SHOWN]:
-            print(f"  same {kind}: {trained} (training), {tested} ({one.split})")
+
+    for split in report.splits:
+        for kind, trained, tested in split.pairs[:SHOWN]:
+            print(f"  same {kind}: {trained} (training), {tested} ({split.split})")
     for path, counts in report.blacklists.items():
         unread = f"; {counts['unread']} entries unread" if counts["unread"] else ""
         print(f"{path}: {counts['clips']} training clips are on it ({counts['ids']} recordings{unread})")
-    return code
 
 
 def run_shard(args: argparse.Namespace) -> int:
@@ -199,10 +216,15 @@ def run_validate(args: argparse.Namespace) -> int:
         raise MintError(f"--audio {audio!r}; give all, headers, none or a number of clips")
     if args.workers is not None and args.workers < 0:
         raise MintError(f"--workers {args.workers}; give a number of threads, or 0 for one for each core")
+    # Refused now: decoding a corpus may take hours.
+    if args.output is not None and args.output.is_dir():
+        raise MintError(f"--output {args.output} is a folder; give the name of a file")
+
     labels = None
     if args.labels is not None:
         labels = set(filter(None, map(one_line, text_lines(args.labels))))
     report = validate(args.manifests, audio, labels, args.workers, progress=sys.stderr.isatty())
+
     record = json.dumps(asdict(report), indent=2)
     if args.json:
         print(record)
@@ -217,25 +239,20 @@ def print_report(report: Report) -> None:
     """Print the table of what manifests hold, the first problems and how many there are of each kind."""
     from mint.data.manifests.validate import count_kinds
 
-    rows = [
-        [
-            one.corpus,
-            one.task,
-            one.split,
-            f"{one.clips}",
-            f"{one.seconds / 3600:.2f}",
-            f"{one.labels}",
-            f"{one.captions}",
-        ]
-        for one in report.groups
-    ]
+    rows = []
+    for group in report.groups:
+        hours = f"{group.seconds / 3600:.2f}"
+        counts = [f"{group.clips}", hours, f"{group.labels}", f"{group.captions}"]
+        rows.append([group.corpus, group.task, group.split, *counts])
     print_table(["corpus", "task", "split", "clips", "hours", "labels", "captions"], rows)
+
     for problem in report.problems[:SHOWN_PROBLEMS]:
         print(f"{problem.file}:{problem.line}  {problem.message}")
     if len(report.problems) > SHOWN_PROBLEMS:
         print(f"and {len(report.problems) - SHOWN_PROBLEMS} more; --output FILE lists them all")
     for note in report.notes[:SHOWN]:
         print(f"note: {note.file}:{note.line}  {note.message}")
+
     kinds = ", ".join(f"{count} {kind}" for kind, count in count_kinds(report.problems).items())
     count = len(report.problems)
     summary = f"{count or 'no'} problem{'s' * (count != 1)}{f' ({kinds})' if count else ''}"
@@ -244,10 +261,11 @@ def print_report(report: Report) -> None:
 
 def print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print columns as wide as their longest cell; numbers begin at the right."""
-    widths = [max(len(row[place]) for row in (head, *rows)) for place in range(len(head))]
-    for row in (head, *rows):
-        cells = [
-            cell.rjust(width) if row is not head and cell[:1].isdigit() else cell.ljust(width)
-            for cell, width in zip(row, widths, strict=True)
-        ]
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+
+    print("  ".join(map(str.ljust, head, widths)).rstrip())
+    for row in rows:
+        cells = []
+        for cell, width in zip(row, widths, strict=True):
+            cells.append(cell.rjust(width) if cell[:1].isdigit() else cell.ljust(width))
         print("  ".join(cells).rstrip())

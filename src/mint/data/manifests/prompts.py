@@ -33,7 +33,7 @@ PROMPTS = {
 
 
 def join_labels(labels: Collection[str], vocabulary: Sequence[str]) -> str:
-    """The answer of a clip with several labels: the corpus's label order, joined with ", ".
+    """Return the answer of a clip with several labels: in the corpus's label order, joined with ", ".
 
     Raises:
         MintError: a label is not in the vocabulary.
@@ -41,4 +41,6 @@ def join_labels(labels: Collection[str], vocabulary: Sequence[str]) -> str:
     unknown = sorted(set(labels) - set(vocabulary))
     if unknown:
         raise MintError(f"label {unknown[0]!r} is not in the vocabulary; it knows {', '.join(vocabulary)}")
+
+    # One order for each set of labels: another order would be another answer to learn.
     return ", ".join(name for name in vocabulary if name in labels)

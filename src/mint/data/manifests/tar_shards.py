@@ -55,6 +55,7 @@ def write_shards(manifest: Path, output: Path, shard_bytes: int = SHARD_BYTES) -
     result = Sharded(output / f"{manifest.stem}.jsonl")
     if shard_bytes < 1:
         raise MintError(f"shards of {shard_bytes} bytes; give at least 1")
+
     if result.manifest.exists() or list(output.glob("*.jsonl")):
         raise MintError(f"{output} holds sharded clips already; choose another folder, or remove it first")
 
@@ -64,6 +65,7 @@ def write_shards(manifest: Path, output: Path, shard_bytes: int = SHARD_BYTES) -
         write_manifest(result.manifest, _stored(manifest, writer, result))
         result.shards = writer.shards
 
+    # Known only when all clips were tried; a manifest of nothing would pass for a finished one.
     if not result.clips:
         result.manifest.unlink()
         reason = f"; the first: {result.skipped[0][1]}" if result.skipped else ""
@@ -73,6 +75,7 @@ def write_shards(manifest: Path, output: Path, shard_bytes: int = SHARD_BYTES) -
 
 def _stored(manifest: Path, writer: _Writer, result: Sharded) -> Iterator[Example]:
     """Yield the examples with the paths of their members; the last shard is finished before the generator ends."""
+    # Only clips in succession are grouped, so that the manifest is streamed and its order kept.
     for audio, group in groupby(read_manifest(manifest), key=lambda example: example.audio):
         examples = list(group)
         try:
@@ -152,6 +155,7 @@ class _Writer:
 
     def _write(self, tar: tarfile.TarFile, name: str, file: BinaryIO, size: int) -> None:
         """Write one member."""
+        # Name and size alone: owner and times would make other shards of the same files.
         member = tarfile.TarInfo(name)
         member.size = size
         tar.addfile(member, file)
