@@ -77,6 +77,22 @@ def test_what_a_task_lacks_is_named(
         evaluate(trained, silent, features, tasks=[task])
 
 
+def test_a_task_that_cannot_be_measured_is_named_beside_others(
+    trained: Trained, examples: list[Example], features: ByStage
+) -> None:
+    evaluation = evaluate(replace(trained, stage1=None), examples, features, tasks=["pitch", "retrieval"])
+    assert evaluation.not_computed.keys() == {"retrieval"}
+    assert "needs stage 1" in evaluation.not_computed["retrieval"]
+    assert {row.task for row in evaluation.rows} == {"pitch"}
+
+
+def test_a_task_that_is_asked_for_twice_is_measured_once(
+    trained: Trained, examples: list[Example], features: ByStage
+) -> None:
+    rows = evaluate(trained, examples, features, tasks=["pitch", "pitch"]).rows
+    assert len({row.key for row in rows}) == len(rows)
+
+
 def test_a_task_with_one_label_only_is_refused(trained: Trained, examples: list[Example], features: ByStage) -> None:
     same = [replace(example, labels=("low",)) for example in examples]
     with pytest.raises(MintError, match="only one class; give at least two labels"):

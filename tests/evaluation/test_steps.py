@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -42,10 +42,10 @@ def is_not_finite() -> Iterator[Evaluation]:
 
 def test_what_was_measured_counts_and_what_failed_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     steps = [
-        Step("a", fails_later),
-        Step("b", is_refused),
-        Step("c", is_not_finite),
-        Step("d", works),
+        Step("a", fails_later()),
+        Step("b", is_refused()),
+        Step("c", is_not_finite()),
+        Step("d", works()),
     ]
     evaluation = run_steps(steps)
     assert [row.metric for row in evaluation.rows] == ["first", "after", "accuracy"]
@@ -59,12 +59,12 @@ def test_what_was_measured_counts_and_what_failed_is_named(capsys: pytest.Captur
 
 @pytest.mark.parametrize(("step", "kind"), [(fails_later, None), (is_refused, MintError)])
 def test_the_first_failure_is_raised_where_nothing_of_the_stages_was_measured(
-    step: object, kind: type[Exception] | None
+    step: Callable[[], Iterator[Evaluation]], kind: type[Exception] | None
 ) -> None:
     def baseline() -> Iterator[Evaluation]:
         yield part("accuracy", "probe")
 
-    steps = [Step("a", step), Step("b", baseline), Step("c", is_refused)]  # type: ignore[arg-type]
+    steps = [Step("a", step()), Step("b", baseline()), Step("c", is_refused())]
     if kind is None:
         assert [row.metric for row in run_steps(steps).rows] == ["first", "accuracy"]
     else:
@@ -78,7 +78,7 @@ def test_an_interruption_is_no_failure() -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run_steps([Step("a", works), Step("b", interrupted)])
+        run_steps([Step("a", works()), Step("b", interrupted())])
 
 
 def test_a_clip_of_several_steps_and_tasks_counts_once() -> None:

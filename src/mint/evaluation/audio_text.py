@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import partial
 
 import torch
 
@@ -21,7 +20,7 @@ SHOWN = 16
 
 def retrieval_steps(setup: Setup, examples: Sequence[Example]) -> Iterator[Step]:
     """Yield the step that ranks clips by captions and captions by clips; each clip has at least one caption."""
-    yield Step("retrieval", partial(_retrieve, setup, examples))
+    yield Step("retrieval", _retrieve(setup, examples))
 
 
 def _retrieve(setup: Setup, examples: Sequence[Example]) -> Iterator[Evaluation]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import partial
 
 from mint import predict
 from mint.evaluation.metrics import captions as caption_metrics
@@ -21,7 +20,7 @@ BATCH = 32
 
 def captioning_steps(setup: Setup, examples: Sequence[Example]) -> Iterator[Step]:
     """Yield the step that captions clips and scores the captions; each clip has at least one true caption."""
-    yield Step("captioning", partial(_caption, setup, examples))
+    yield Step("captioning", _caption(setup, examples))
 
 
 def _caption(setup: Setup, examples: Sequence[Example]) -> Iterator[Evaluation]:

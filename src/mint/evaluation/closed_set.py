@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -141,11 +141,11 @@ def closed_set_steps(setup: Setup, name: str, examples: Sequence[Example]) -> It
             continue
         held_out = HeldOut(task, in_split)
         if setup.trained.stage2 is not None:
-            yield Step(f"{held_out.title}, stage2", partial(_stage2, held_out))
+            yield Step(f"{held_out.title}, stage2", _stage2(held_out))
         if setup.trained.stage1 is not None:
-            yield Step(f"{held_out.title}, stage1", partial(_stage1, held_out))
-        yield Step(f"{held_out.title}, probe", partial(_probe, held_out))
-        yield Step(f"{held_out.title}, chance", partial(_untrained, held_out))
+            yield Step(f"{held_out.title}, stage1", _stage1(held_out))
+        yield Step(f"{held_out.title}, probe", _probe(held_out))
+        yield Step(f"{held_out.title}, chance", _untrained(held_out))
 
 
 def _stage2(held_out: HeldOut) -> Iterator[Evaluation]:

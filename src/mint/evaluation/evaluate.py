@@ -6,7 +6,7 @@ Each of them is a list of steps that return what they measure; a step that fails
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from mint.builders.stages import Trained
 from mint.data.features.prepare import Features
@@ -44,29 +44,36 @@ def evaluate(
     Raises:
         MintError: an unknown task, one without a held-out clip, or nothing of the trained stages could be measured.
     """
-    usable = [example for example in examples if all(one.has(example) for one in features.values())]
-    by_task = _labelled_by_task(usable)
-    known = [*by_task, *NEEDED_STAGE]
+    setup = Setup(trained, features, settings, seed)
+    usable = sorted((example for example in examples if setup.can_use(example)), key=_order)
+    labelled = [example for example in usable if example.labels or example.unknown]
+    captioned = [example for example in usable if example.captions and example.split == "test"]
+    closed = _tasks_as_they_come(example for example in examples if example.labels or example.unknown)
+    known = list(dict.fromkeys([*closed, *NEEDED_STAGE]))
     for task in tasks or ():
         if task not in known:
             raise MintError(f"no task {task!r} in these manifests; there is {', '.join(known)}")
 
-    captioned = sorted((e for e in usable if e.captions and e.split == "test"), key=_order)
-    setup = Setup(trained, features, settings, seed)
-    steps = list(_steps(setup, by_task, captioned, tasks))
+    steps: list[Step] = []
+    for task in closed:
+        if tasks is None or task in tasks:
+            steps += closed_set_steps(setup, task, [example for example in labelled if example.task == task])
+    if trained.stage1 is not None and captioned and (tasks is None or "retrieval" in tasks):
+        steps += retrieval_steps(setup, draw(captioned, settings.retrieved_clips, seed))
+    if trained.stage2 is not None and captioned and (tasks is None or "captioning" in tasks):
+        steps += captioning_steps(setup, draw(captioned, settings.captioned_clips, seed))
+
+    lacking = _lacking(tasks or (), trained, captioned)
     if not steps:
-        _name_what_lacks(tasks or (), trained, captioned)
-        raise MintError("nothing to evaluate: the manifests have no usable clip in the splits test or unseen")
-    return run_steps(steps)
+        raise MintError(
+            next(iter(lacking.values()), None)
+            or "nothing to evaluate: the manifests have no usable clip in the splits test or unseen"
+        )
+    return run_steps([*steps, Step("tasks", iter([Evaluation(not_computed=lacking)]))])
 
 
-def _labelled_by_task(examples: Sequence[Example]) -> dict[str, list[Example]]:
-    """Return the clips with labels by task: tasks as they come, clips in an order that is not that of the file."""
-    by_task: dict[str, list[Example]] = {}
-    for example in examples:
-        if example.labels or example.unknown:
-            by_task.setdefault(example.task, []).append(example)
-    return {task: sorted(clips, key=_order) for task, clips in by_task.items()}
+def _tasks_as_they_come(examples: Iterable[Example]) -> list[str]:
+    return list(dict.fromkeys(example.task for example in examples))
 
 
 def _order(example: Example) -> tuple[str, str, str, float, float, str, str]:
@@ -82,26 +89,15 @@ def _order(example: Example) -> tuple[str, str, str, float, float, str, str]:
     )
 
 
-def _steps(
-    setup: Setup, by_task: Mapping[str, Sequence[Example]], captioned: Sequence[Example], tasks: Sequence[str] | None
-) -> Iterator[Step]:
-    for task, examples in by_task.items():
-        if tasks is None or task in tasks:
-            yield from closed_set_steps(setup, task, examples)
-
-    if setup.trained.stage1 is not None and captioned and (tasks is None or "retrieval" in tasks):
-        yield from retrieval_steps(setup, draw(captioned, setup.settings.retrieved_clips, setup.seed))
-    if setup.trained.stage2 is not None and captioned and (tasks is None or "captioning" in tasks):
-        yield from captioning_steps(setup, draw(captioned, setup.settings.captioned_clips, setup.seed))
-
-
-def _name_what_lacks(tasks: Sequence[str], trained: Trained, captioned: Sequence[Example]) -> None:
-    """Say why none of the tasks that are asked for by name can be measured, if it is the run or the captions."""
+def _lacking(tasks: Sequence[str], trained: Trained, captioned: Sequence[Example]) -> dict[str, str]:
+    """Return why tasks that are asked for by name cannot be measured, if it is the run or the captions."""
     stages = {1: trained.stage1, 2: trained.stage2}
+    reasons = {}
     for task, number in NEEDED_STAGE.items():
         if task in tasks and stages[number] is None:
-            raise MintError(
+            reasons[task] = (
                 f"{task} needs stage {number}, which this run does not have; train it, or leave the task out"
             )
-        if task in tasks and not captioned:
-            raise MintError(f"{task} needs captions, and no usable clip of the split test has one; check the manifests")
+        elif task in tasks and not captioned:
+            reasons[task] = f"{task} needs captions, and no usable clip of the split test has one; check the manifests"
+    return reasons

@@ -35,6 +35,10 @@ class Setup:
     seed: int
     """Seed of the choice of clips and of the bootstrap."""
 
+    def can_use(self, example: Example) -> bool:
+        """Return whether the clip could be decoded."""
+        return all(features.has(example) for features in self.features.values())
+
     def windows(self, stage: int, examples: Sequence[Example]) -> Clips:
         """Return the windows of clips as a stage hears them."""
         return Clips(examples, self.features[stage])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from tqdm.auto import tqdm
@@ -21,8 +21,8 @@ class Step:
 
     name: str
     """Task, split and method."""
-    run: Callable[[], Iterator[Evaluation]]
-    """Yields the parts of the evaluation that it measures, each as soon as it is there."""
+    parts: Iterator[Evaluation]
+    """A generator of what it measures, which measures nothing before it is asked for its first part."""
 
 
 def run_steps(steps: Iterable[Step]) -> Evaluation:
@@ -37,7 +37,7 @@ def run_steps(steps: Iterable[Step]) -> Evaluation:
     parts: list[Evaluation] = []
     failures: list[Exception] = []
     for step in steps:
-        for part in guarded([step.name], step.run(), failures):
+        for part in guarded([step.name], step.parts, failures):
             parts.append(_only_finite(part))
             announce(parts[-1].not_computed)
 
