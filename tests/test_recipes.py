@@ -7,6 +7,7 @@ import math
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,8 +16,8 @@ import yaml
 from mint.builders.encoder import build_encoder
 from mint.config import LanguageConfig, Recipe, load_recipe, recipe_digest, recipe_to_dict, shipped_recipes
 from mint.data.features.prepare import read_examples
+from mint.training.checks import check
 from mint.training.dry_run.plan import plan, plannable
-from mint.training.train import check
 from tiny_encoders import tiny_waveform_model, waveform_extractor
 from tiny_languages import tiny_language, tiny_seq2seq
 from tiny_runs import train_recipe, write_corpus
@@ -91,13 +92,22 @@ def test_a_plan_without_an_accelerator_and_before_stage_1(name: str, folder: Pat
     assert planned.costs is not None
 
 
+def assert_resolved(written: Any, resolved: Any) -> None:
+    """Check that what is written is what is resolved, section by section; numbers may be written as texts (1e-4)."""
+    if isinstance(written, dict):
+        for key, value in written.items():
+            assert_resolved(value, resolved[key])
+    else:
+        assert resolved == (float(written) if isinstance(resolved, float) else written)
+
+
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_recipe_resolves_and_is_complete(name: str, tmp_path: Path) -> None:
     recipe = load_recipe(name)
     check(plannable(recipe, 8)[0], tmp_path)
     written = yaml.safe_load(shipped_recipes()[name].read_text(encoding="utf-8"))
     resolved = recipe_to_dict(recipe)
-    assert resolved.items() >= {key: resolved[key] for key in written}.items()
+    assert_resolved(written, resolved)
     if name.startswith("paper/"):
         assert recipe.name == name.replace("/", "-")
         sections = [key for key in ("encoder", "bridge", "data", "language", "training") if resolved[key] is not None]
@@ -129,6 +139,34 @@ def test_the_numbers_of_the_paper() -> None:
         assert training["lr_scheduler_type"] == "linear"
         in_all = training["per_device_train_batch_size"] * training.get("gradient_accumulation_steps", 1)
         assert in_all == (512 if name.endswith("one-gpu") else 64)
+
+
+def commands(name: str) -> list[list[str]]:
+    """Return the `mint train` commands in the header of a recipe, by words."""
+    header = shipped_recipes()[name].read_text(encoding="utf-8").partition("\nname:")[0]
+    lines = header.replace(" \\\n# ", " ").splitlines()
+    return [line.partition("mint train ")[2].split() for line in lines if "mint train " in line]
+
+
+def test_every_run_of_the_paper_has_a_name_of_its_own() -> None:
+    """`mint train` writes into `runs/NAME`: no run overwrites another one, and each start is another run's folder."""
+    runs: dict[str, Recipe] = {}
+    for name in RECIPES:
+        if name.startswith("paper/"):
+            for source, *overrides in commands(name):
+                recipe = load_recipe(source, overrides)
+                assert runs.setdefault(recipe.name, recipe) == recipe
+    assert len(runs) == 12
+    starts = {recipe.start for recipe in runs.values() if recipe.stage == 2}
+    assert starts == {f"runs/{recipe.name}" for recipe in runs.values() if recipe.stage == 1}
+
+
+def test_stage_2_of_the_paper_hears_freesound_too() -> None:
+    """It lists nine corpora for instruction tuning (section 3.1), and Music4All twice in Table 1."""
+    for name in ("stage2", "stage2-one-gpu", "stage2-causal", "ablation-no-instruction"):
+        manifests = load_recipe(f"paper/{name}").data.manifests
+        assert {"data/wavcaps.jsonl", "data/freesound.jsonl"} < set(manifests)
+        assert len(manifests) == 10
 
 
 def test_the_ablations_differ_from_stage_1_in_their_objectives_alone() -> None:

@@ -117,7 +117,7 @@ def test_a_folder_with_stage_2_alone_has_the_stage_1_that_it_started_from(run: P
     assert find_stages(tmp_path / "cell") == {1: run / "stage1", 2: tmp_path / "cell" / "stage2"}
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{", "[" * 100_000])
+@pytest.mark.parametrize("content", ["", "[]", "{", "{}", "[" * 100_000])
 def test_a_broken_record_is_named(tmp_path: Path, content: str) -> None:
     (tmp_path / "run.json").write_text(content)
     with pytest.raises(MintError, match=r"cannot read .*run.json \(.*; copy the whole folder of the run again"):

@@ -13,6 +13,7 @@ import difflib
 import hashlib
 import json
 import re
+import textwrap
 import types
 import typing
 from dataclasses import field
@@ -24,6 +25,8 @@ import yaml
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
+from mint.files import write_whole
+from mint.text_files import one_line, read_text
 from mint.types import MintError
 
 NOT_IN_DIGEST = ("seed", "start")
@@ -270,10 +273,7 @@ def load_recipe(source: str | Path, overrides: typing.Sequence[str] = ()) -> Rec
         MintError: no such recipe, or a key or value that it cannot have.
     """
     path = find_recipe(source)
-    try:
-        values = _read_yaml(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise MintError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+    values = _read_yaml(read_text(path), str(path))
     if not isinstance(values, dict):
         raise MintError(f"{path} holds {type(values).__name__}, not a mapping of recipe keys")
     for override in overrides:
@@ -288,10 +288,12 @@ def recipe_from_dict(values: dict[str, Any], source: str = "recipe") -> Recipe:
         return TypeAdapter(Recipe).validate_python(values)
     except ValidationError as error:
         problem = error.errors()[0]
-        place = ".".join(str(part) for part in problem["loc"])
+        key = ".".join(str(step) for step in problem["loc"])
         message = problem["msg"].removeprefix("Value error, ")
+        if problem["type"] == "tuple_type" and isinstance(problem["input"], str):
+            message = f"it is a list; write {key}=[{problem['input']}]"
         value = "" if isinstance(problem["input"], dict) else f" (found {problem['input']!r})"
-        raise MintError(f"{source}: {place + ': ' if place else ''}{message}{value}") from None
+        raise MintError(f"{source}: {key + ': ' if key else ''}{message}{value}") from None
 
 
 def recipe_to_dict(recipe: Recipe) -> dict[str, Any]:
@@ -320,10 +322,8 @@ def recipe_digest(recipes: typing.Iterable[Recipe]) -> str:
 
 
 def save_recipe(recipe: Recipe, path: Path) -> None:
-    """Write the resolved recipe; whoever reads it meanwhile finds the old one or the new one."""
-    half_written = path.with_name(f"{path.name}.tmp")
-    half_written.write_text(yaml.safe_dump(recipe_to_dict(recipe), sort_keys=False), encoding="utf-8")
-    half_written.replace(path)
+    """Write the resolved recipe, whole or not at all."""
+    write_whole(path, yaml.safe_dump(recipe_to_dict(recipe), sort_keys=False))
 
 
 def shipped_recipes() -> dict[str, Path]:
@@ -352,8 +352,14 @@ _Loader.add_implicit_resolver(
 )
 
 
-def _read_yaml(text: str) -> Any:
-    return yaml.load(text, Loader=_Loader)  # a safe one
+def _read_yaml(text: str, source: str) -> Any:
+    """Return the value of a YAML text; `source` opens the error message."""
+    try:
+        return yaml.load(text, Loader=_Loader)  # a safe one
+    except yaml.YAMLError as error:
+        raise MintError(f"{source} is not valid YAML: {one_line(str(error))}") from None
+    except RecursionError:
+        raise MintError(f"{source} is nested too deeply; a recipe has sections, keys and values") from None
 
 
 def _apply_override(values: dict[str, Any], override: str) -> None:
@@ -366,7 +372,7 @@ def _apply_override(values: dict[str, Any], override: str) -> None:
         section = section.setdefault(parent, {})
         if not isinstance(section, dict):
             raise MintError(f"override {override!r}: {parent!r} is a value, not a section")
-    section[last] = _read_yaml(text)
+    section[last] = _read_yaml(text, f"override {textwrap.shorten(override, 60)!r}")
 
 
 def _refuse_unknown_keys(config: Any, values: dict[str, Any], source: str, place: str) -> None:

@@ -34,8 +34,9 @@ from mint.evaluation.results.file import Results, markdown_table, read_results, 
 from mint.evaluation.settings import QUICK
 from mint.files import owning, write_json
 from mint.machine import git_commit, peak_memory_bytes
+from mint.run_folder import is_finished
 from mint.text_files import read_json
-from mint.training.train import is_finished, train
+from mint.training.train import train
 from mint.types import Example, MintError
 
 OPTIONS = "quickstart.json"

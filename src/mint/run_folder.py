@@ -159,8 +159,8 @@ def load_record(run: Path) -> dict[str, Any]:
         record: dict[str, Any] = read_json(path)
     except (OSError, MintError) as error:
         raise MintError(f"cannot read {path} ({error}); copy the whole folder of the run again") from None
-    if not isinstance(record, dict):
-        raise MintError(f"cannot read {path} (it holds no object); copy the whole folder of the run again")
+    if not isinstance(record, dict) or not isinstance(record.get("frozen"), dict):
+        raise MintError(f"cannot read {path} (it is no record of a run); copy the whole folder of the run again")
     return record
 
 

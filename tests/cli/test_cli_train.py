@@ -83,6 +83,8 @@ def test_overrides_before_and_after_options(recipe: str, arguments: list[str]) -
         (["data.manifests=[nowhere.jsonl]"], "nowhere.jsonl: no such manifest"),
         (["stage=2", "objectives=null", "start=nowhere"], "start: nowhere holds no finished run"),
         (["data.mixture={noise: 1}"], "data.mixture names 'noise'; the manifests have pitch"),
+        (["data.manifests=tones.jsonl"], "data.manifests: it is a list; write data.manifests=[tones.jsonl]"),
+        (["training.max_steps="], "training.max_steps is None, but it must be a whole number"),
         (["data.examples_per_epoch=0"], "data.examples_per_epoch is 0; it must be at least 1"),
     ],
 )
@@ -107,6 +109,57 @@ def test_a_folder_that_holds_a_run(recipe: str, capsys: pytest.CaptureFixture[st
     assert Path("out/model.safetensors").read_bytes() == before
 
 
+def test_a_finished_run_of_another_recipe(recipe: str, manifest: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", recipe, "--output", "out"]) == 0
+    before = Path("out/model.safetensors").read_bytes()
+    assert main(["train", recipe, "--output", "out", "--resume", "training.max_steps=2000"]) == 2
+    assert "out holds a run with training.max_steps 3, not 2000; choose another folder, or give the" in error(capsys)
+    second = write_recipe(Path("second.yaml"), 2, manifest).name
+    assert main(["train", second, "--output", "out", "--resume"]) == 2
+    assert "out holds a run with stage 1, not 2; choose another folder" in error(capsys)
+    assert main(["train", recipe, "--output", "out", "--resume", "name=other"]) == 2
+    assert "out holds a run with name 'tiny-stage1', not 'other'; choose" in error(capsys)
+    absolute = f"data.manifests=[{manifest.resolve().parent / '.' / manifest.name}]"
+    assert main(["train", recipe, "--output", "out", "--resume", absolute]) == 0
+    assert capsys.readouterr().out == "out: finished already\n"
+    assert Path("out/model.safetensors").read_bytes() == before
+
+
+def test_two_trainings_in_one_folder(recipe: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """As a job that was queued twice: the second is refused while the first trains, and may go on when it is killed."""
+    command = [sys.executable, "-m", "mint", "train", recipe, "--output", "out", "training.max_steps=100000"]
+    child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        while not checkpoints(Path("out")):
+            assert child.poll() is None
+            time.sleep(0.01)
+        for options in ([], ["--resume"]):
+            assert main(["train", recipe, "--output", "out", "training.max_steps=100000", *options]) == 2
+            assert "out is being written by another process; wait for it to end, or give another" in error(capsys)
+    finally:
+        child.kill()
+        child.wait()
+    assert main(["train", recipe, "--output", "out", "--resume", "training.max_steps=2"]) == 2
+    assert "out holds a run with training.max_steps 100000, not 2" in error(capsys)
+
+
+def test_a_training_that_is_refused_leaves_no_folder(recipe: str) -> None:
+    assert main(["train", recipe, "--output", "out", "training.max_steps=0"]) == 2
+    assert main(["train", recipe, "--output", "out", "data.manifests=[nowhere.jsonl]"]) == 2
+    assert not Path("out").exists()
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}"])
+def test_a_record_that_was_cut_off_does_not_stop_a_resumed_run(recipe: str, content: str) -> None:
+    assert main(["train", recipe, "--output", "out"]) == 0
+    before, record = Path("out/model.safetensors").read_bytes(), Path("out/run.json").read_text()
+    Path("out/model.safetensors").unlink()
+    Path("out/run.json").write_text(content)
+    assert main(["train", recipe, "--output", "out", "--resume"]) == 0
+    assert Path("out/run.json").read_text() == record
+    assert Path("out/model.safetensors").read_bytes() == before
+
+
 def test_a_dry_run(recipe: str, manifest: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", recipe, "--dry-run", "training.max_steps=7"]) == 0
     text, table, costs = capsys.readouterr().out.split("\n\n", maxsplit=2)
@@ -128,6 +181,8 @@ def test_a_dry_run(recipe: str, manifest: Path, capsys: pytest.CaptureFixture[st
 
 
 def test_a_dry_run_says_what_may_not_be_meant(recipe: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", recipe, "--dry-run", "training.per_device_train_batch_size=1"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1].startswith("note: a batch of 1 has no negatives: alc and alm learn")
     odd = ["training.warmup_steps=9", "training.per_device_train_batch_size=7"]
     assert main(["train", recipe, "--dry-run", *odd]) == 0
     assert capsys.readouterr().out.splitlines()[-2:] == [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -13,12 +14,14 @@ import torch
 from transformers import TrainerCallback, TrainingArguments
 from transformers.integrations import integration_utils
 
-from mint.config import ObjectivesConfig, recipe_from_dict
+from mint.config import ObjectivesConfig, load_recipe, recipe_from_dict
 from mint.training import train as run
-from mint.training.arguments import training_arguments
-from mint.training.train import check
+from mint.training.arguments import UNUSABLE, training_arguments
+from mint.training.checkpoints import ranks_of
+from mint.training.checks import check
 from mint.types import MintError
-from tiny_runs import recipe, recipe_values, train_recipe
+from tiny_ranks import run_ranks
+from tiny_runs import recipe, recipe_values, train_recipe, write_corpus
 
 VALIDATES = {"eval_strategy": "steps", "eval_steps": 2}
 
@@ -137,13 +140,70 @@ def test_what_has_its_home_elsewhere_is_refused(key: str, corpus: Path, tmp_path
         ({"adam_beta1": 2}, "training: Invalid beta parameter at index 0: 2"),
         ({"lr_scheduler_kwargs": {"slope": 1}}, "unexpected keyword argument 'slope'"),
         ({"report_to": ["smoke-signals"]}, "smoke-signals is not supported, only"),
-        ({"fsdp": True}, "training.fsdp is True, but one process has nobody to share weights with; launch several"),
+        ({"fsdp": True}, "training.fsdp is True, but FSDP needs at least two processes; launch several"),
     ],
 )
 def test_refused_before_anything_is_built(training: dict[str, Any], message: str, corpus: Path, tmp_path: Path) -> None:
     with pytest.raises(MintError, match=re.escape(message)) as refused:
         check(recipe(1, corpus, **training), tmp_path)
     assert "\n" not in str(refused.value)
+
+
+NUMBERS = [
+    field.name
+    for field in dataclasses.fields(TrainingArguments)
+    if field.type in (int, float) and field.name not in ("seed", *UNUSABLE)
+]
+SWITCHES = [
+    field.name for field in dataclasses.fields(TrainingArguments) if field.type is bool and field.name not in UNUSABLE
+]
+
+
+@pytest.mark.parametrize("value", [None, "many", True, float("nan"), [1]])
+@pytest.mark.parametrize("key", NUMBERS)
+def test_what_is_no_number_is_refused(key: str, value: Any, corpus: Path, tmp_path: Path) -> None:
+    with pytest.raises(MintError, match=rf"^recipe tiny-stage1: training.{key} is .*, but it must be a .*number"):
+        training_arguments(recipe(1, corpus, **{key: value}), tmp_path)
+
+
+@pytest.mark.parametrize("value", [None, "many", 1])
+@pytest.mark.parametrize("key", SWITCHES)
+def test_what_is_no_truth_value_is_refused(key: str, value: Any, corpus: Path, tmp_path: Path) -> None:
+    with pytest.raises(MintError, match=rf"^recipe tiny-stage1: training.{key} is .*, but it must be true or false"):
+        training_arguments(recipe(1, corpus, **{key: value}), tmp_path)
+
+
+def test_the_numbers_that_may_be_missing(corpus: Path, tmp_path: Path) -> None:
+    missing = {"eval_steps": None, "save_total_limit": None, "data_seed": None, "tf32": None}
+    assert training_arguments(recipe(1, corpus, **missing), tmp_path).save_total_limit is None
+    with pytest.raises(MintError, match=r"training.save_total_limit is 'two', but it must be a whole number"):
+        training_arguments(recipe(1, corpus, save_total_limit="two"), tmp_path)
+
+
+@pytest.mark.skipif(torch.accelerator.is_available(), reason="ranks share the accelerators then")
+def test_ranks_that_would_train_alone_are_refused(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    message = "2 ranks were launched, but training.use_cpu is false and there is no accelerator, so that each would"
+    with pytest.raises(MintError, match=message):
+        training_arguments(recipe(1, corpus, use_cpu=False), tmp_path)
+
+
+def train_without_use_cpu(rank: int, folder: Path) -> None:
+    """Train, as one of the ranks, a recipe that says nothing of the CPU."""
+    wanted = recipe(1, folder / "tones.jsonl", max_steps=1)
+    training = {key: value for key, value in wanted.training.items() if key != "use_cpu"}
+    train_recipe(replace(wanted, training={**training, "save_steps": 1}), folder / "run")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(torch.accelerator.is_available(), reason="ranks share the accelerators then")
+def test_ranks_on_a_machine_without_accelerator_train_one_run(tmp_path: Path) -> None:
+    write_corpus(tmp_path)
+    run_ranks(train_without_use_cpu, tmp_path, ranks=2)
+    assert ranks_of(tmp_path / "run" / "checkpoint-1") == 2
+    assert "use_cpu" not in load_recipe(tmp_path / "run" / "recipe.yaml").training
 
 
 @pytest.mark.parametrize(
@@ -174,9 +234,7 @@ def test_a_package_that_is_missing(corpus: Path, tmp_path: Path, monkeypatch: py
     monkeypatch.setattr("importlib.util.find_spec", lambda _: there.pop(0))
     with pytest.raises(MintError, match=r"training.deepspeed is 'zero.json', but the package is not installed; `pip"):
         check(recipe(1, corpus, deepspeed="zero.json"), tmp_path)
-    with pytest.raises(
-        MintError, match=r"training.deepspeed is 'zero.json', but nobody launched ranks; start with torch"
-    ):
+    with pytest.raises(MintError, match=r"'zero.json', but the run was not started by a launcher; use torchrun, even"):
         check(recipe(1, corpus, deepspeed="zero.json"), tmp_path)
 
 

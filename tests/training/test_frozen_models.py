@@ -15,6 +15,7 @@ from mint.cli import main
 from mint.config import EncoderConfig, LanguageConfig, Recipe, load_recipe
 from mint.evaluation.evaluate_run import evaluate_run
 from mint.training import train as run
+from mint.training.checks import pinned
 from mint.types import MintError
 from tiny_encoders import tiny_waveform_model, waveform_extractor
 from tiny_hub import TinyHub
@@ -76,14 +77,14 @@ def test_stage_2_has_the_encoder_of_the_stage_1_that_it_starts_from(
     hub = TinyHub(tmp_path / "hub", monkeypatch)
     publish(hub, FIRST, 0)
     encoder = EncoderConfig(family="waveform", weights="org/encoder")
-    first = run.pinned(replace(recipe(1, corpus), encoder=encoder), tmp_path / "stage1")
+    first = pinned(replace(recipe(1, corpus), encoder=encoder), tmp_path / "stage1")
     train_recipe(first, tmp_path / "stage1")
     publish(hub, SECOND, 1)
     second = replace(recipe(2, corpus), encoder=encoder, start=str(tmp_path / "stage1"))
-    assert run.pinned(second, tmp_path / "stage2").encoder.revision == FIRST
-    assert run.pinned(replace(second, start=None), tmp_path / "stage2").encoder.revision == SECOND
+    assert pinned(second, tmp_path / "stage2").encoder.revision == FIRST
+    assert pinned(replace(second, start=None), tmp_path / "stage2").encoder.revision == SECOND
     named = replace(second, encoder=replace(encoder, revision="main"))
-    assert run.pinned(named, tmp_path / "stage2").encoder.revision == "main"
+    assert pinned(named, tmp_path / "stage2").encoder.revision == "main"
 
 
 @pytest.fixture

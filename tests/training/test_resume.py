@@ -35,7 +35,8 @@ SLOW_CHILD = """
 import os, signal, sys, time
 from pathlib import Path
 from mint.config import load_recipe
-from mint.training.trainer import LossProgress, StageTrainer
+from mint.training.progress import LossProgress
+from mint.training.trainer import StageTrainer
 sys.path.insert(0, sys.argv[1])
 from tiny_runs import train_recipe
 advance, write = LossProgress.on_step_end, StageTrainer._save_rng_state

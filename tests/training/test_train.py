@@ -24,8 +24,9 @@ from mint.language.causal import CausalLanguageModel
 from mint.model.freeze import fingerprint
 from mint.run_folder import is_finished
 from mint.training import train as run
+from mint.training.checks import check, check_models, has_begun
 from mint.training.dry_run.plan import plan
-from mint.training.train import check, check_models, has_begun, train
+from mint.training.train import train
 from mint.types import MintError
 from tiny_encoders import tiny_waveform_model, waveform_extractor
 from tiny_languages import tiny_language, tiny_seq2seq

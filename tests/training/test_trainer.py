@@ -15,8 +15,9 @@ from transformers import TrainerControl, TrainerState
 from mint.data.batches.sampler import MixtureSampler
 from mint.data.features.prepare import read_examples
 from mint.training.arguments import training_arguments
+from mint.training.progress import EpochOfSampler
 from mint.training.train import prepare
-from mint.training.trainer import EpochOfSampler, checkpoint_blocks
+from mint.training.trainer import checkpoint_blocks
 from tiny_models import tiny_bridge
 from tiny_runs import recipe, train_recipe
 

@@ -18,12 +18,12 @@ from mint.builders.language import build_language
 from mint.builders.stages import load_stage1, load_stage2
 from mint.config import LanguageConfig, Recipe
 from mint.data.batches.collate import Stage1Collator, Stage2Collator
-from mint.data.batches.items import Item, caption_items, instruction_items
+from mint.data.batches.items import Item, ListedItems, caption_items, instruction_items
 from mint.data.features.prepare import Features, prepare_features, read_examples
 from mint.language.tiny import tiny_bert_tokenizer
 from mint.training import validation
 from mint.training.train import train, used_splits
-from mint.training.validation import Accuracy, Retrieval, Validation
+from mint.training.validation import CANDIDATES, Accuracy, Retrieval, Validation
 from mint.types import MintError
 from tiny_runs import recipe, train_recipe
 
@@ -108,7 +108,7 @@ def test_stage_2(held_out: Path, tmp_path: Path) -> None:
     assert record["eval_accuracy"] <= 1
     captions = [item for item in items if item.task == "captioning"]
     assert len(captions) == len(right) == 6
-    shown = Accuracy(items).rows(model, collator(drawn(items, features)), items)["right"]
+    shown = Accuracy(ListedItems(items)).rows(model, collator(drawn(items, features)), items)["right"]
     assert shown[[item.task == "pitch" for item in items]].tolist() == [int(value) for value in right]
     assert record["eval_loss"] > 0
 
@@ -186,6 +186,32 @@ def test_each_rank_has_a_part_of_each_batch_of_one_process(
     for index, (batch, size) in enumerate(whole):
         assert [numbered for share in shares for numbered in share[index][0]] == batch
         assert all(share[index][0] and share[index][1] == size for share in shares)
+
+
+class Watched(ListedItems):
+    """Items that count how many of them were read."""
+
+    read = 0
+
+    def __getitem__(self, index: Any) -> Any:
+        self.read += 1
+        return super().__getitem__(index)
+
+
+def test_a_task_with_many_answers_is_read_no_further_than_needed(
+    held_out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each item may be a line of a manifest, and of captions there may be millions."""
+    example = read_examples([held_out])[0]
+    captions = Watched([Item(example, "captioning", "", (f"caption {number}",)) for number in range(5000)])
+    few = Watched([Item(example, "few", "", (f"answer {number % 3}",)) for number in range(500)])
+    many = Watched([Item(example, "many", "", (f"answer {number}",)) for number in range(CANDIDATES)])
+    candidates = Accuracy(captions, few, many).candidates
+    assert {task: len(answers) for task, answers in candidates.items()} == {"few": 3, "many": CANDIDATES}
+    assert captions.read == CANDIDATES + 1
+    again = Watched([Item(example, "many", "", ("one more",)) for _ in range(500)])
+    assert set(Accuracy(many, again).candidates) == set()
+    assert again.read == 1
 
 
 def test_mistakes(corpus: Path, held_out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -34,8 +34,9 @@ from mint.evaluation.settings import QUICK
 from mint.files import owning, write_json, write_whole
 from mint.machine import default_device, git_commit, peak_memory_bytes
 from mint.quickstart import Clock
+from mint.run_folder import is_finished
 from mint.text_files import read_json
-from mint.training.train import is_finished, train
+from mint.training.train import train
 from mint.types import AudioEncoder, Example, MintError
 
 RECIPE = "ablation of the quickstart"

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import statistics
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,31 +42,65 @@ def run(arguments: Namespace) -> int:
     if arguments.dry_run:
         print_plan(recipe, arguments.ranks)
         return 0
+    from mint.data.features.prepare import launched_rank
+    from mint.files import owning
+
     output = arguments.output or Path("runs") / recipe.name
+    is_first_rank = launched_rank()[0] == 0
+    with owning(output) if is_first_rank else nullcontext():
+        is_trained = train_into(output, recipe, arguments.resume)
+    if is_first_rank:
+        print(
+            f"{output}: finished; padding: {describe_padding(output)}" if is_trained else f"{output}: finished already"
+        )
+    return 0
 
-    from mint.training.train import check, has_begun, is_finished, pinned, used_splits
 
-    if is_finished(output) and arguments.resume:
-        print(f"{output}: finished already")
-        return 0
-    if has_begun(output) and not arguments.resume:
-        raise MintError(f"{output} holds a run; go on with it by --resume, or choose another folder by --output")
+def train_into(output: Path, recipe: Recipe, resume: bool) -> bool:
+    """Train a recipe into a folder that this process owns, and return whether there was anything left to train.
+
+    Args:
+        output: the folder of the run.
+        recipe: the run.
+        resume: whether the folder may hold this run already.
+
+    Raises:
+        MintError: the folder holds another run, or one that is not to be resumed, or the recipe cannot be trained.
+    """
+    from mint.run_folder import is_finished
+    from mint.training.checks import check, check_models, has_begun, pinned, refuse_other_recipe
+    from mint.training.train import train, used_splits
+
+    if has_begun(output):
+        if not resume:
+            raise MintError(f"{output} holds a run; go on with it by --resume, or choose another folder by --output")
+        refuse_other_recipe(pinned(recipe, output), output)
+        if is_finished(output):
+            return False
     check(recipe, output)
     recipe = pinned(recipe, output)
 
     from mint.builders.encoder import build_encoder
-    from mint.data.features.prepare import launched_rank, open_examples, prepare_features
-    from mint.training.train import check_models, padding_shares, train
+    from mint.data.features.prepare import open_examples, prepare_features
 
     examples = open_examples(recipe.data.manifests, used_splits(recipe))
     encoder = build_encoder(recipe.encoder, "cpu" if recipe.training.get("use_cpu") else None)
     check_models(recipe, encoder)
     features = prepare_features(encoder, examples, recipe.data.max_seconds)
     train(recipe, output, examples, features, encoder)
-    if launched_rank()[0] == 0:
-        shares = [f"{share:.0%} of {name}" for name, share in padding_shares(output).items()]
-        print(f"{output}: finished; padding: {', '.join(shares)}")
-    return 0
+    return True
+
+
+def describe_padding(run: Path) -> str:
+    """Return what share of each input of a finished run was padding, the mean over the records of its history."""
+    from mint.training.trainer import PADDING
+
+    shares: dict[str, list[float]] = {}
+    for record in json.loads((run / "history.json").read_text(encoding="utf-8")):
+        for key, share in record.items():
+            if key.startswith(PADDING):
+                shares.setdefault(key.removeprefix(PADDING), []).append(share)
+    return ", ".join(f"{statistics.mean(values):.0%} of {name}" for name, values in shares.items())
 
 
 def print_plan(recipe: Recipe, ranks: int | None = None) -> None:
@@ -80,8 +117,8 @@ def print_plan(recipe: Recipe, ranks: int | None = None) -> None:
     from mint.builders.encoder import build_encoder
     from mint.config import recipe_to_dict
     from mint.data.features.prepare import launched_rank, open_examples
+    from mint.training.checks import check
     from mint.training.dry_run.plan import plan, plannable
-    from mint.training.train import check
 
     ranks = ranks or launched_rank()[1]
     here, notes = plannable(recipe, ranks)

@@ -9,7 +9,10 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import importlib.util
+import math
 import os
+import types
+import typing
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +45,7 @@ LEAST: dict[str, int | float] = {
     "gradient_accumulation_steps": 1,
     "dataloader_num_workers": 0,
 }
-"""The smallest value of each; where it is a whole number, the value must be one."""
+"""The smallest value of each."""
 
 ABOVE_ZERO = ("num_train_epochs", "logging_steps", "save_steps", "eval_steps")
 
@@ -66,6 +69,7 @@ def training_arguments(recipe: Recipe, output: Path) -> TrainingArguments:
         MintError: a key that `TrainingArguments` does not have, or a value that cannot be used.
     """
     _refuse_keys(recipe)
+    _refuse_types(recipe)
     _refuse_numbers(recipe)
     _refuse_validation(recipe)
     fixed = {"output_dir": str(output), "seed": recipe.seed, "remove_unused_columns": False}
@@ -74,6 +78,7 @@ def training_arguments(recipe: Recipe, output: Path) -> TrainingArguments:
         _try_parts(arguments)
     except (ImportError, TypeError, ValueError) as error:
         raise MintError(f"recipe {recipe.name}: training: {error}") from None
+    _refuse_lone_ranks(arguments)
     _refuse_shards(recipe, arguments)
     return arguments
 
@@ -96,16 +101,36 @@ def _refuse_keys(recipe: Recipe) -> None:
         if importlib.util.find_spec("deepspeed") is None:
             raise _refusal(recipe, "deepspeed", "the package is not installed; `pip install deepspeed`")
         if "RANK" not in os.environ:
-            raise _refusal(recipe, "deepspeed", "nobody launched ranks; start with torchrun, if only one of them")
+            raise _refusal(
+                recipe, "deepspeed", "the run was not started by a launcher; use torchrun, even for one process"
+            )
+
+
+def _refuse_types(recipe: Recipe) -> None:
+    """Refuse what is no number or no truth value where `TrainingArguments` declares one: it checks neither."""
+    for field in dataclasses.fields(TrainingArguments):
+        if field.name not in recipe.training:
+            continue
+        value = recipe.training[field.name]
+        kinds = set(typing.get_args(field.type) or [field.type])
+        if value is None and types.NoneType in kinds:
+            continue
+
+        kinds.discard(types.NoneType)
+        if kinds == {bool} and not isinstance(value, bool):
+            raise _refusal(recipe, field.name, "it must be true or false")
+        if kinds == {int} and (isinstance(value, bool) or not isinstance(value, int)):
+            raise _refusal(recipe, field.name, f"it must be a whole number{_from(field.name)}")
+        if kinds == {float} and not _is_finite(value):
+            raise _refusal(recipe, field.name, f"it must be a number{_from(field.name)}")
 
 
 def _refuse_numbers(recipe: Recipe) -> None:
     for key, value in recipe.training.items():
-        if key in LEAST:
-            whole = isinstance(LEAST[key], int)
-            if not isinstance(value, int if whole else int | float) or value < LEAST[key]:
-                raise _refusal(recipe, key, f"it must be a {'whole ' if whole else ''}number from {LEAST[key]:g} on")
-        if key in ABOVE_ZERO and value is not None and (not isinstance(value, int | float) or value <= 0):
+        if key in LEAST and value < LEAST[key]:
+            kind = "whole number" if isinstance(LEAST[key], int) else "number"
+            raise _refusal(recipe, key, f"it must be a {kind}{_from(key)}")
+        if key in ABOVE_ZERO and value is not None and value <= 0:
             raise _refusal(recipe, key, "it must be a number above 0")
     if recipe.training.get("max_steps") == 0:
         raise _refusal(recipe, "max_steps", "nothing would be trained; give a number above 0, or -1 to count in epochs")
@@ -132,7 +157,9 @@ def _derived(recipe: Recipe) -> dict[str, Any]:
     derived: dict[str, Any] = {"report_to": _reports(given.get("report_to", ["tensorboard"]))}
     derived |= {key: "no" for key in given if key.endswith("_strategy") and given[key] is False}  # YAML's bare no
     if launched_rank()[1] == 1:
-        derived["ddp_backend"] = None  # of ranks, and a recipe may be run with and without
+        derived["ddp_backend"] = None  # it is for ranks, and a recipe may be run with and without them
+    elif "use_cpu" not in given and not torch.accelerator.is_available():
+        derived["use_cpu"] = True  # else transformers joins no ranks
     if "ddp_find_unused_parameters" not in given:
         # Without ALC some weights of the last block have no gradient; else DDP need not look for such in every step.
         derived["ddp_find_unused_parameters"] = recipe.objectives is not None and not recipe.objectives.alc
@@ -169,6 +196,16 @@ def _try_parts(arguments: TrainingArguments) -> None:
         get_scheduler(arguments.lr_scheduler_type, kind(stand_in.parameters(), **options), 0, 1, schedule)
 
 
+def _refuse_lone_ranks(arguments: TrainingArguments) -> None:
+    """Refuse ranks that were launched and that transformers would not join: each would train a run of its own."""
+    ranks = launched_rank()[1]
+    if arguments.world_size < ranks:
+        raise MintError(
+            f"{ranks} ranks were launched, but training.use_cpu is false and there is no accelerator, so that each "
+            "would train alone; set training.use_cpu=true"
+        )
+
+
 def _refuse_shards(recipe: Recipe, arguments: TrainingArguments) -> None:
     """Refuse what cannot be spread over ranks, before a model is built."""
     fsdp = bool(arguments.fsdp) or os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
@@ -176,7 +213,7 @@ def _refuse_shards(recipe: Recipe, arguments: TrainingArguments) -> None:
     if recipe.accumulate_negatives and (fsdp or deepspeed is not None):
         raise MintError("accumulate_negatives embeds with whole weights: no FSDP, no DeepSpeed; set it to false")
     if arguments.fsdp and arguments.world_size == 1:
-        raise _refusal(recipe, "fsdp", "one process has nobody to share weights with; launch several, or leave it out")
+        raise _refusal(recipe, "fsdp", "FSDP needs at least two processes; launch several, or leave it out")
     options = arguments.fsdp_plugin_args or {}
     names = options.get("transformer_cls_names_to_wrap") or os.environ.get("FSDP_TRANSFORMER_CLS_TO_WRAP")
     if fsdp and names:
@@ -189,6 +226,15 @@ def _refuse_shards(recipe: Recipe, arguments: TrainingArguments) -> None:
             f"DeepSpeed's ZeRO stage {stage} spreads the weights, but Bridge-Net is run in several passes that "
             "share them; choose stage 1 or 2, and `language.shard: true` for a large language model"
         )
+
+
+def _from(key: str) -> str:
+    """Return what to say of the smallest value of a number, if it has one."""
+    return f" from {LEAST[key]:g} on" if key in LEAST else ""
+
+
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _refusal(recipe: Recipe, key: str, reason: str) -> MintError:

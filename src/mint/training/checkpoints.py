@@ -1,4 +1,4 @@
-"""The Trainer's checkpoints in a run's folder: which of them can be gone on from.
+"""The Trainer's checkpoints in a run's folder: from which of them a run can go on.
 
 The Trainer writes a checkpoint file by file into its final place, `trainer_state.json` last, so that a kill or a full
 disk leaves a folder that looks like a checkpoint and is none. Before that last file, and after all ranks have written
@@ -8,32 +8,31 @@ before it serves.
 
 from __future__ import annotations
 
-import hashlib
 import re
 import shutil
-import zipfile
 from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
 from transformers import TrainerState
 
+from mint.files import sha256, write_whole
+from mint.types import MintError
+
 STATE = "trainer_state.json"
+"""The Trainer's last file: the step, and the history."""
 SUMS = "SHA256SUMS"
-"""As `sha256sum` writes and checks it."""
-WEIGHTS = ({"model.safetensors", "optimizer.pt"}, {"pytorch_model_fsdp.bin", "optimizer.bin"})
-"""Files of the weights and of the optimiser: the Trainer's own, and FSDP's. (FSDP and DeepSpeed may write folders.)"""
+"""The seal, as `sha256sum` writes and checks it."""
 DAMAGED = "damaged-"
 """Before the name of what is set aside; the Trainer rotates away whatever is called `checkpoint-N...`."""
 
 
 def checkpoints(output: Path) -> list[Path]:
-    """The checkpoints of a run, the newest first."""
-    found = [path for path in output.glob("checkpoint-*") if re.fullmatch(r"checkpoint-\d+", path.name)]
-    return sorted(found, key=_step, reverse=True)
+    """Return the checkpoints of a run, the newest first."""
+    paths = [path for path in output.glob("checkpoint-*") if re.fullmatch(r"checkpoint-\d+", path.name)]
+    return sorted(paths, key=_step, reverse=True)
 
 
 def last_checkpoint(output: Path) -> Path | None:
-    """The newest whole checkpoint; newer ones that are damaged are renamed to `damaged-checkpoint-N`."""
+    """Return the newest whole checkpoint; newer ones that are damaged are renamed to `damaged-checkpoint-N`."""
     for path in checkpoints(output):
         if is_whole(path):
             return path
@@ -45,61 +44,52 @@ def last_checkpoint(output: Path) -> Path | None:
 
 def seal(checkpoint: Path) -> None:
     """Write down the digests of what all ranks have written, in folders too; `trainer_state.json` is to follow."""
-    half_written = checkpoint / f"{SUMS}.tmp"
-    written = [path for path in _files(checkpoint) if path.name not in (STATE, SUMS, half_written.name)]
-    lines = [f"{_digest(path)}  {path.relative_to(checkpoint).as_posix()}\n" for path in written]
-    half_written.write_text("".join(lines), encoding="utf-8")
-    half_written.replace(checkpoint / SUMS)
+    lines = []
+    for path in _files(checkpoint):
+        if path.name not in (STATE, SUMS) and not path.name.startswith("."):
+            lines.append(f"{sha256(path)}  {path.relative_to(checkpoint).as_posix()}\n")
+    write_whole(checkpoint / SUMS, "".join(lines))
 
 
 def is_whole(checkpoint: Path) -> bool:
-    """Whether every file is there and as it was sealed; without a seal, whether each opens and passes its checks."""
+    """Return whether every file is there and as it was sealed."""
     try:
         if TrainerState.load_from_json(str(checkpoint / STATE)).global_step != _step(checkpoint):
             return False
-        return _is_as_sealed(checkpoint) if (checkpoint / SUMS).exists() else _opens(checkpoint)
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError, zipfile.BadZipFile):
+        digests = _sealed(checkpoint)
+        return bool(digests) and all(sha256(checkpoint / name) == digest for name, digest in digests.items())
+    except (OSError, ValueError, KeyError, TypeError):
         return False
 
 
+def refuse_foreign_files(checkpoint: Path) -> None:
+    """Refuse a checkpoint that holds what the training did not write: the Trainer would load some of it by its name.
+
+    Hidden files, such as those that file systems and file managers leave, are passed over.
+
+    Raises:
+        MintError: it names the first such file.
+    """
+    sealed = _sealed(checkpoint)
+    for path in _files(checkpoint):
+        name = path.relative_to(checkpoint).as_posix()
+        if name not in sealed and name not in (STATE, SUMS) and not path.name.startswith("."):
+            raise MintError(f"{path} was not written by the training; move it out of the checkpoint")
+
+
 def ranks_of(checkpoint: Path) -> int:
-    """How many ranks wrote a checkpoint: each has left the state of its random numbers."""
+    """Return how many ranks wrote a checkpoint: each has left the state of its random numbers."""
     return len(list(checkpoint.glob("rng_state*.pth")))
 
 
-def _is_as_sealed(checkpoint: Path) -> bool:
+def _sealed(checkpoint: Path) -> dict[str, str]:
+    """Return the digests of a seal by the paths of the files."""
     lines = (checkpoint / SUMS).read_text(encoding="utf-8").splitlines()
-    return bool(lines) and all(_digest(checkpoint / line[66:]) == line[:64] for line in lines)
-
-
-def _opens(checkpoint: Path) -> bool:
-    """Of a checkpoint from before there were seals."""
-    files = list(_files(checkpoint))
-    names = {path.relative_to(checkpoint).as_posix() for path in files}
-    has_folders = any("/" in name for name in names)
-    ranks = ranks_of(checkpoint)
-    states = {"rng_state.pth"} if ranks == 1 else {f"rng_state_{rank}.pth" for rank in range(ranks)}
-    has_weights = has_folders or any(form <= names for form in WEIGHTS)
-    return has_weights and ranks > 0 and {"scheduler.pt", *states} <= names and all(map(_passes, files))
-
-
-def _passes(path: Path) -> bool:
-    if path.suffix == ".safetensors":
-        with safe_open(path, framework="pt"):  # compares the header with the length of the file
-            return True
-    if path.suffix in (".pt", ".pth", ".bin"):
-        with zipfile.ZipFile(path) as archive:  # torch.save writes zip archives with check sums
-            return archive.testzip() is None
-    return True
+    return {line[66:]: line[:64] for line in lines}
 
 
 def _files(checkpoint: Path) -> list[Path]:
     return sorted(path for path in checkpoint.rglob("*") if path.is_file())
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _step(checkpoint: Path) -> int:

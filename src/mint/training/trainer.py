@@ -2,12 +2,30 @@
 
 The stage model gives its loss and, by name, the parts to log; the sampler is the mixture's. Everything else (schedule,
 clipping, accumulation, precision, distribution, checkpoints, resume) is the Trainer's own, steered by the recipe's
-`training` section. A checkpoint holds the trained weights only: the frozen models are no children of the stage models.
+`training` section. The frozen models are no children of the stage models, so that no checkpoint holds them.
+
+The training loop is `Trainer._inner_training_loop`. What it calls and `StageTrainer` changes, in the order in which a
+run meets it:
+
+| point | why it is changed |
+|---|---|
+| `get_train_dataloader` | each rank gets its part of a global batch, and no clip comes twice at the end of an epoch |
+| `create_optimizer` | Bridge-Net may have a learning rate of its own (`bridge_lr_share`) |
+| `get_decay_parameter_names` | queries and temperature are not decayed either |
+| `get_batch_samples` | a step must know all its micro-batches, to weigh them or to contrast them with each other |
+| `training_step` | with accumulated negatives a micro-batch is told first what it needs to know of the others |
+| `compute_loss` | the model's own losses are weighed, and kept for the log beside the shares of padding |
+| `log` | means of these over the steps and ranks since the last record |
+| `evaluate` | validation by `mint.training.validation`, not by a second data loader |
+| `_save_rng_state` | seals a checkpoint once every rank has written its files |
+
+Private parts of the Trainer that this leans on: `_save_rng_state` is the last that every rank writes of a checkpoint,
+before `trainer_state.json`; `_train_batch_size` is the batch of one rank; `set_initial_training_values` returns the
+steps of an epoch at position 1 and those of the run at position 6. `tests/training/test_trainer.py` holds them.
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -17,8 +35,7 @@ import torch
 from accelerate.data_loader import prepare_data_loader
 from torch.utils.checkpoint import checkpoint
 from torch.utils.data import DataLoader
-from tqdm.auto import tqdm
-from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import Trainer, TrainingArguments
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from mint.config import Recipe
@@ -29,6 +46,7 @@ from mint.model.bridge_net import BridgeNet
 from mint.training.accumulation import micro_batches_of, seeded, weighed, weights_of
 from mint.training.arguments import validates
 from mint.training.checkpoints import seal
+from mint.training.progress import EpochOfSampler, LossProgress
 from mint.training.validation import Validation
 from mint.types import MintError
 
@@ -189,52 +207,6 @@ class StageTrainer(Trainer):
         return prepare_data_loader(loader, args.device, num_processes=1, process_index=0, put_on_device=True)
 
 
-class EpochOfSampler(TrainerCallback):
-    """Tells the sampler its epoch: with several ranks the Trainer's own way does not reach it in a resumed epoch."""
-
-    def __init__(self, sampler: MixtureSampler) -> None:
-        self.sampler = sampler
-
-    def on_epoch_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """A whole number and, where the run was interrupted, the part of the epoch that is done."""
-        self.sampler.set_epoch(int(state.epoch or 0))
-
-
-class LossProgress(TrainerCallback):
-    """A bar with the losses and the time left; without a terminal, a line every half minute."""
-
-    def __init__(self) -> None:
-        self.bar: Any = None
-        self.losses = ""
-
-    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """Open the bar where the run stands."""
-        if state.is_world_process_zero:
-            name = Path(args.output_dir or "").name
-            self.bar = tqdm(
-                total=state.max_steps, initial=state.global_step, desc=name, unit="step", mininterval=_interval()
-            )
-
-    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """Advance."""
-        if self.bar is not None:
-            self.bar.update(state.global_step - self.bar.n)
-
-    def on_log(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: Any = None, **_: Any
-    ) -> None:
-        """Show the losses."""
-        if self.bar is not None and logs and "loss" in logs:
-            parts = {name: value for name, value in logs.items() if name in ("loss", "alc", "alm", "atg")}
-            self.bar.set_postfix({name: f"{value:.2f}" for name, value in parts.items()}, refresh=False)
-
-    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """Close the bar."""
-        if self.bar is not None:
-            self.bar.close()
-            self.bar = None
-
-
 def build_trainer(
     recipe: Recipe,
     arguments: TrainingArguments,
@@ -311,7 +283,3 @@ def checkpoint_blocks(bridge: BridgeNet) -> None:
 def is_checkpointed(bridge: BridgeNet) -> bool:
     """Whether `checkpoint_blocks` changed them."""
     return any("forward" in vars(block) for block in bridge.blocks)
-
-
-def _interval() -> float:
-    return 0.1 if sys.stderr.isatty() else 30.0

@@ -8,7 +8,7 @@ process with the same global batch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Protocol, TypeVar
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, distributed, nn
 
 from mint.config import Recipe
-from mint.data.batches.items import Item
+from mint.data.batches.items import Item, Items
 from mint.model import gather
 from mint.model.evaluating import evaluating
 from mint.model.objectives.alc import similarity
@@ -82,14 +82,18 @@ class Accuracy:
     """Stage 2: whether the right answer is the likeliest among its task's.
 
     Args:
-        items: of training and validation; their answers are the candidates.
+        *groups: the items of training, and those of validation; their answers are the candidates.
     """
 
-    def __init__(self, items: Iterable[Item]) -> None:
+    def __init__(self, *groups: Items) -> None:
         answers: dict[str, dict[str, None]] = {}
-        for item in items:
-            answers.setdefault(item.task, {}).update(dict.fromkeys(item.answers))
-        self.candidates = {task: list(found) for task, found in answers.items() if len(found) <= CANDIDATES}
+        for items in groups:
+            for index, task in enumerate(items.tasks()):
+                of_task = answers.setdefault(task, {})
+                # Of captions there may be millions, and reading an item may mean reading a line of a manifest.
+                if len(of_task) <= CANDIDATES:
+                    of_task.update(dict.fromkeys(items[index].answers))
+        self.candidates = {task: list(of_task) for task, of_task in answers.items() if len(of_task) <= CANDIDATES}
 
     def rows(self, model: Any, batch: Mapping[str, Tensor], items: Sequence[Item]) -> dict[str, Tensor]:
         """[B]: 1 right, 0 wrong, -1 not ranked."""

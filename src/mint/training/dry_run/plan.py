@@ -13,13 +13,13 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from transformers import TrainingArguments
 
 from mint.config import Recipe
 from mint.data.features.prepare import launched_rank
 from mint.model.freeze import count_by_module
 from mint.run_folder import is_finished
 from mint.training.dry_run.costs import Costs, estimate_costs
+from mint.training.notes import notes_of
 from mint.training.train import describe_start, prepare, split
 from mint.types import AudioEncoder, Example, MintError
 
@@ -90,10 +90,7 @@ def plan(recipe: Recipe, examples: Sequence[Example], encoder: AudioEncoder, ran
     on_device = sum(frozen for name, _, frozen in parameters if name != "audio encoder")  # its features are cached
     trained = sum(count for _, count, _ in parameters)
     parts = (recipe, prepared.model, prepared.language, encoder, prepared.tokenizer)
-    notes = _notes_of_objectives(recipe, trainer.args)
-    if trainer.args.get_warmup_steps(steps) >= steps:
-        warmup = trainer.args.get_warmup_steps(steps)
-        notes.append(f"the warm-up of {warmup:,} steps is as long as the run of {steps:,}")
+    notes = notes_of(recipe, trainer.args, steps, trainer.dataset.items, ranks)
     if len(learnt) < trainer.args.train_batch_size * ranks:
         notes.append(f"the {len(learnt)} training examples do not fill one batch")
     costs = None
@@ -105,26 +102,6 @@ def plan(recipe: Recipe, examples: Sequence[Example], encoder: AudioEncoder, ran
         notes.append("the memory is that without DeepSpeed, which spreads the moments and, in stage 2, the gradients")
     draws, start = len(trainer.mixture_sampler), describe_start(recipe, prepared.report)
     return Plan(parameters, draws, steps_per_epoch, steps, start, costs, notes)
-
-
-def _notes_of_objectives(recipe: Recipe, arguments: TrainingArguments) -> list[str]:
-    on, parts = recipe.objectives, arguments.gradient_accumulation_steps
-    notes = []
-    if recipe.accumulate_negatives and parts == 1:
-        notes.append("accumulate_negatives has no effect while training.gradient_accumulation_steps is 1")
-    if on is not None and (on.alc or on.alm) and parts > 1 and not recipe.accumulate_negatives:
-        notes.append(
-            f"each of the {parts} micro-batches of a step is contrasted alone, with fewer negatives than the batch "
-            "has; `accumulate_negatives: true` contrasts them all"
-        )
-    if on is not None and on.alm and not on.alc:
-        notes.append(
-            "without alc nothing trains the similarities by which alm draws its negatives: they are those of random "
-            "projections, and hardly harder than chance"
-        )
-    if on is not None and recipe.data.group_by_length:
-        notes.append("data.group_by_length makes texts of like length each other's negatives; it is meant for stage 2")
-    return notes
 
 
 def _no_features(example: Example, number: int) -> Tensor:
