@@ -181,6 +181,7 @@ def test_lists_of_labels_in_each_encoding(tmp_path: Path, encoding: str, capsys:
     ("arguments", "message"),
     [
         (["validate", "--workers", "-1"], "--workers -1; give a number of threads"),
+        (["validate", "--output", "."], "--output . is a folder; give the name of a file"),
         (["shard", "--megabytes", "nan"], "--megabytes nan; give a number above 0"),
         (["shard", "--megabytes", "inf"], "--megabytes inf; give a number above 0"),
         (["shard", "--megabytes", "-3"], "--megabytes -3.0; give a number above 0"),

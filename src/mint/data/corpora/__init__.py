@@ -93,11 +93,11 @@ def _similar(name: str) -> list[str]:
 def _quickstart(request: Request) -> list[Path]:
     """Render the corpora of the quickstart."""
     from mint.assets import fetch
-    from mint.data.corpora.outputs import OTHER_FILES
+    from mint.data.corpora.outputs import OTHER_SUFFIXES
     from mint.data.corpora.rendered.quickstart import prepare_quickstart
 
     # Four manifests do not fit in one file.
-    if request.output.suffix.lower() in (".jsonl", *OTHER_FILES) and not request.output.is_dir():
+    if request.output.suffix.lower() in (".jsonl", *OTHER_SUFFIXES) and not request.output.is_dir():
         raise MintError(f"{request.output}: each of the quickstart's corpora has its own manifest; give a folder")
     return prepare_quickstart(request.output, fetch("soundfont") / "TimGM6mb.sf2", request.seed)
 

@@ -17,7 +17,7 @@ from mint.data.manifests.manifest import to_json
 from mint.files import clear_abandoned, writing
 from mint.types import MintError
 
-OTHER_FILES = (".parquet", ".json", ".ndjson", ".csv", ".tsv", ".txt")
+OTHER_SUFFIXES = (".parquet", ".json", ".ndjson", ".csv", ".tsv", ".txt")
 """Suffixes that no folder is likely to have."""
 MAIN_REASON = 200
 """Characters of a reason that an error message repeats."""
@@ -57,7 +57,7 @@ def manifest_file(output: Path, name: str) -> Path:
     Raises:
         MintError: `output` has the name of another file.
     """
-    if output.suffix.lower() in OTHER_FILES and not output.is_dir():
+    if output.suffix.lower() in OTHER_SUFFIXES and not output.is_dir():
         cure = f"name it {output.with_suffix('.jsonl').name}, or give a folder"
         raise MintError(f"{output}: a manifest is written as JSON Lines; {cure}")
 

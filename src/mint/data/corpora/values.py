@@ -19,6 +19,14 @@ FALSE = ("false", "0", "0.0", "no", "n", "f")
 NO_CAPTION = "it has no caption"
 
 
+def filled(row: Mapping[str, str], key: str) -> str:
+    """Return a text on one line that is not empty."""
+    text = one_line(row[key])
+    if not text:
+        raise MintError(f"it has no {key}")
+    return text
+
+
 def number(row: Mapping[str, str], key: str) -> float:
     """Return a finite number."""
     try:
@@ -89,11 +97,16 @@ def captions(texts: Iterable[object]) -> tuple[str, ...]:
 
 
 def check_texts(example: Example) -> None:
-    """Refuse a text with half a character (half of a surrogate pair, as of a cut emoji), which no tokenizer takes.
+    """Refuse a clip without an id, or a text with half a character (half of a surrogate pair, as of a cut emoji).
+
+    No tokenizer takes such a text, and no manifest with such a clip can be read.
 
     Raises:
-        MintError: it names the text.
+        MintError: it says what is wrong.
     """
+    if not example.id:
+        raise MintError("it has no id")
+
     texts: tuple[Any, ...] = (example.prompt, example.answer, *example.labels, *example.captions)
     for text in texts:
         # Most texts are ASCII, which is known without reading them again.

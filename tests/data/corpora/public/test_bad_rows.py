@@ -60,6 +60,7 @@ TABLES = (
             "muffled speech, a dog, a bell, in the background",
             "4,ddddddddddd,soon,x",
             "4,ddddddddddd,nan,x",
+            "4,,30,x",
             "4,ddddddddddd,-3,x",
             "4,ddddddddddd,30,",
             "4,ddddddddddd,30,.",
@@ -89,6 +90,7 @@ TABLES = (
             "ccccccccccc,²,dog,train",
             "ccccccccccc,3,dog,validation",
             "ccccccccccc,3,,train",
+            ",3,dog,train",
             "ccccccccccc",
             SLOPPY,
         ),
@@ -103,6 +105,7 @@ TABLES = (
             "ddddddddddd,30,forty,x,A song.,False",
             "ddddddddddd,30,40,x,A song.,maybe",
             "ddddddddddd,30,40,x,A song.,",
+            ",30,40,x,A song.,False",
             "ddddddddddd,30,40,x,,False",
             "ddddddddddd,30,40,x,A song, sung,False",
             SLOPPY,
@@ -114,7 +117,7 @@ TABLES = (
         (CLOTHO,),
         ("a.wav,1,2,3,4,5", "b.wav,1,,3,.,"),
         ("evaluation/a.wav", "evaluation/b.wav"),
-        ("c.wav,,,,,", "c.wav,one, two,2,3,4,5", "c.wav,1,2", 'c.wav,"a" b,2,3,4,5'),
+        ("c.wav,,,,,", ",1,2,3,4,5", "c.wav,one, two,2,3,4,5", "c.wav,1,2", 'c.wav,"a" b,2,3,4,5'),
     ),
     Table(
         "esc50",
@@ -126,6 +129,8 @@ TABLES = (
             "3-3-A-0.wav,6,0,dog,True,3,A",
             "3-3-A-0.wav,,0,dog,True,3,A",
             "3-3-A-0.wav,3,0,dog,perhaps,3,A",
+            "3-3-A-0.wav,3,0,,True,3,A",
+            ",3,0,dog,True,3,A",
             "3-3-A-0.wav",
         ),
     ),
@@ -135,7 +140,7 @@ TABLES = (
         ("fname,labels,mids,split",),
         ('1,"Music,Bark",x,train', "2,Bark,x,val"),
         ("1", "2"),
-        ("3,Bark,x,test", "3,Bark,x,", "3,Bark", "3,Music,Bark,x,train", SLOPPY),
+        ("3,Bark,x,test", ",Bark,x,train", "3,Bark,x,", "3,Bark", "3,Music,Bark,x,train", SLOPPY),
         (
             ("FSD50K.ground_truth/vocabulary.csv", ("0,Bark,/m/a", "1,Music,/m/b")),
             ("FSD50K.ground_truth/eval.csv", ("fname,labels,mids",)),
@@ -160,7 +165,7 @@ TABLES = (
         ("sample_key,instrument,relevance,num_responses",),
         ("000001_0,voice,0.8,3", "000002_0,banjo,0.5,3", "000003_0,banjo,0.1,3"),
         ("000001_0", "000002_0", "000003_0"),
-        ("000001_0,banjo,,3", "000001_0,banjo,high,3", "000001_0,banjo", "000001_0,banjo,0,9,3"),
+        ("000001_0,banjo,,3", ",banjo,1,3", "000001_0,banjo,high,3", "000001_0,banjo", "000001_0,banjo,0,9,3"),
         OPENMIC_BESIDE,
     ),
     Table(
@@ -169,7 +174,7 @@ TABLES = (
         ("id\tkey\tmode",),
         ("a\t6.0\t0.0", "b\t0\t1"),
         ("a", "b"),
-        ("c\t0", "c\t0\t1\tmore", 'c\t"0" x\t1'),
+        ("c\t0", "\t0\t1", "c\t0\t1\tmore", 'c\t"0" x\t1'),
     ),
 )
 
@@ -269,7 +274,7 @@ def test_bad_records_of_wavcaps(tmp_path: Path) -> None:
         {"id": "2", "caption": None},
         {"id": "3"},
         {"caption": "x"},
-        "4",
+        {"id": "", "caption": "x"},
         {"id": "5", "caption": ["x"]},
         {"id": "6", "caption": "half \ud83d"},
         {"id": 7, "caption": "A bell."},
@@ -354,11 +359,12 @@ def test_bad_records_of_freesound(tmp_path: Path) -> None:
 
 def test_bad_notes_of_nsynth(tmp_path: Path) -> None:
     notes = {"a": {"instrument_family_str": "reed"}, "b": {"pitch": 1}, "c": 3, "d": {"instrument_family_str": None}}
+    notes["e"] = {"instrument_family_str": " "}
     write(tmp_path / "nsynth" / "nsynth-test" / "examples.json", json.dumps(notes))
     examples, skipped = prepared("nsynth", tmp_path / "nsynth", metadata_only=True)
     assert list(examples) == ["a"]
     reason = "it has no instrument_family_str"
-    assert skipped == {f"nsynth-test/examples.json, {key}": reason for key in "bcd"}
+    assert skipped == {f"nsynth-test/examples.json, {key}": reason for key in "bcde"}
 
 
 def test_the_folder_of_one_part_of_nsynth(tmp_path: Path) -> None:

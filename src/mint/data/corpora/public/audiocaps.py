@@ -19,7 +19,7 @@ from mint.data.corpora.values import caption, seconds
 from mint.types import CAPTION_PROMPT, Example, MintError
 
 SPLITS = {"train": "train", "val": "validation", "test": "test"}
-COLUMNS = ("audiocap_id", "youtube_id", "start_time", "caption")
+COLUMNS = ("youtube_id", "audiocap_id", "start_time", "caption")
 SECONDS = 10
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from mint.data.corpora.outputs import Skip, ignore
 from mint.data.corpora.public.reading import csv_rows, each_row, find_any, official_file
 from mint.data.corpora.recordings import Recordings
-from mint.data.corpora.values import seconds
+from mint.data.corpora.values import filled, seconds
 from mint.data.manifests.prompts import PROMPTS
 from mint.text_files import csv_lines, one_line
 from mint.types import Example
@@ -34,7 +34,7 @@ def read_audioset(source: Path, skip: Skip = ignore, audio: Path | None = None) 
     classes = official_file("audioset", source, "class_labels_indices.csv")
     official_file("audioset", source, *(f"{part}_segments.csv" for part in SPLITS))
     rows = csv_rows(classes, ("mid", "display_name"), skip)
-    names = {row["mid"]: one_line(row["display_name"]) for _, row in rows}
+    names = {row["mid"]: one_line(row["display_name"]) for _, row in rows if row["display_name"].strip()}
     recordings = Recordings(audio or source)
     for part in SPLITS:
         table = find_any(source, f"{part}_segments.csv")
@@ -47,7 +47,7 @@ def _read_part(table: Path, part: str, names: dict[str, str], recordings: Record
     order = {mid: index for index, mid in enumerate(names)}
 
     def segment(row: dict[str, str]) -> Example | None:
-        video, start, end = row["YTID"], seconds(row, "start_seconds"), seconds(row, "end_seconds")
+        video, start, end = filled(row, "YTID"), seconds(row, "start_seconds"), seconds(row, "end_seconds")
         # A list of classes may lack ids of the segments; what has no name cannot be an answer.
         given = row["positive_labels"].split(",")
         known = sorted(filter(order.__contains__, given), key=order.__getitem__)

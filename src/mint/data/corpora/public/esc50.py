@@ -12,7 +12,7 @@ from pathlib import Path
 from mint.data.corpora.outputs import Skip, ignore
 from mint.data.corpora.public.reading import audio_folder, csv_rows, each_row, official_file, spoken
 from mint.data.corpora.recordings import Recordings
-from mint.data.corpora.values import choice, truth
+from mint.data.corpora.values import choice, filled, truth
 from mint.data.manifests.prompts import SOUND_PROMPT
 from mint.types import Example
 
@@ -30,7 +30,7 @@ def read_esc50(source: Path, skip: Skip = ignore, audio: Path | None = None) -> 
 
     def clip(row: dict[str, str]) -> Example:
         name = row["filename"].removesuffix(".wav")
-        label = spoken(row["category"])
+        label = spoken(filled(row, "category"))
 
         return Example(
             id=name,

@@ -51,11 +51,12 @@ def _read_part(table: Path, part: str, skip: Skip, audio: Path | None) -> Iterat
     recordings = Recordings(folder)
 
     for key, note in notes.items():
-        if not isinstance(note, dict) or not isinstance(note.get(FAMILY), str):
+        family = note.get(FAMILY) if isinstance(note, dict) else None
+        if not key or not isinstance(family, str) or not family.strip():
             skip(f"{table.parent.name}/{table.name}, {key}", f"it has no {FAMILY}")
             continue
 
-        family = spoken(note[FAMILY])
+        label = spoken(family)
         yield Example(
             id=key,
             audio=recordings.find(key),
@@ -63,8 +64,8 @@ def _read_part(table: Path, part: str, skip: Skip, audio: Path | None) -> Iterat
             split=SPLITS[part],
             corpus="nsynth",
             prompt=PROMPTS["NSynth"],
-            answer=family,
-            labels=(family,),
+            answer=label,
+            labels=(label,),
             metadata={fact: note[fact] for fact in FACTS if fact in note},
         )
 

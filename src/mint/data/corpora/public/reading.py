@@ -71,7 +71,9 @@ def audio_folder(home: Path, audio: Path | None, *names: str) -> Path:
 def csv_rows(
     path: Path, columns: Sequence[str], skip: Skip, delimiter: str = ","
 ) -> Iterator[tuple[int, dict[str, str]]]:
-    """Yield the rows under a CSV's header with their lines; a row that lacks one of the columns is skipped.
+    """Yield the rows under a CSV's header with their lines.
+
+    A row that lacks one of the columns, or has nothing in the first of them, is skipped: that one names the clip.
 
     Raises:
         MintError: the header lacks one of the columns, or the file is no CSV.
@@ -79,10 +81,12 @@ def csv_rows(
     leave_out = skip.lines_of(path)
     for line, row in csv_records(path, columns, leave_out, delimiter, "take the official file"):
         # `csv_records` gives what a row has; the official tables have every column in every row.
-        if all(name in row for name in columns):
-            yield line, row
-        else:
+        if any(name not in row for name in columns):
             leave_out(line, "fewer fields than the header")
+        elif not row[columns[0]].strip():
+            leave_out(line, f"it has no {columns[0]}")
+        else:
+            yield line, row
 
 
 def each_row(

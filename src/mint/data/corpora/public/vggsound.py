@@ -14,10 +14,10 @@ from mint.data.corpora.outputs import Skip, ignore
 from mint.data.corpora.public.audioset import segment_names
 from mint.data.corpora.public.reading import each_row, official_file
 from mint.data.corpora.recordings import Recordings
-from mint.data.corpora.values import choice, seconds
+from mint.data.corpora.values import choice, filled, seconds
 from mint.data.manifests.prompts import PROMPTS
-from mint.text_files import csv_lines, one_line
-from mint.types import Example, MintError
+from mint.text_files import csv_lines
+from mint.types import Example
 
 SECONDS = 10
 FIELDS = ("video", "start", "label", "split")
@@ -36,10 +36,8 @@ def read_vggsound(source: Path, skip: Skip = ignore, audio: Path | None = None) 
     torn: set[str] = set()
 
     def segment(row: dict[str, str]) -> Example:
-        video, label, split = row["video"], one_line(row["label"]), choice(row, "split", SPLITS)
+        video, label, split = filled(row, "video"), filled(row, "label"), choice(row, "split", SPLITS)
         start = int(seconds(row, "start"))
-        if not label:
-            raise MintError("it has no label")
 
         # The official list has videos of which one segment is in each split.
         if split_of.setdefault(video, split) != split:

@@ -85,7 +85,7 @@ def _clips(
 
     for number, record in enumerate(records, start=1):
         name = f"{table.name}, record {number}"
-        if not isinstance(record, dict) or not isinstance(record.get("id"), str | int):
+        if not isinstance(record, dict) or record.get("id") in (None, "") or not isinstance(record["id"], str | int):
             skip(name, "it has no id")
             continue
 
