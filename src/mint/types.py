@@ -7,7 +7,7 @@ E shared space, V vocabulary. Importing this module does not import torch.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -101,6 +101,38 @@ class AudioEncoder(Protocol):
             features [B, T, D] float32, and mask [B, T] bool (True: real). What lies under the mask never depends on
             the padding: a clip alone gives the same features as in a batch.
         """
+        ...
+
+
+@dataclass(frozen=True)
+class NamedClasses:
+    """The classifier that an encoder was trained with: the mean of some tokens goes through one linear layer."""
+
+    names: tuple[str, ...]
+    """Display names of the C classes."""
+    weight: Tensor
+    """[C, D]"""
+    bias: Tensor
+    """[C]"""
+    tokens: int
+    """Number of consecutive tokens whose mean is classified."""
+    samples: int
+    """Number of samples that these tokens stand for."""
+    least: float | None
+    """The lowest value of a feature, as after a ReLU; None: there is none."""
+
+    def logits(self, features: Tensor) -> Tensor:
+        """Return the logits [..., C] of mean features [..., D]."""
+        return features @ self.weight.T + self.bias
+
+
+@runtime_checkable
+class NamesClasses(Protocol):
+    """What an encoder offers that was trained to name sounds; `None` where its weights came without a classifier."""
+
+    @property
+    def named_classes(self) -> NamedClasses | None:
+        """The classifier of its features."""
         ...
 
 

@@ -20,7 +20,7 @@ from torch.nn import functional
 from mint.encoders.frozen import FrozenEncoder
 from mint.encoders.log_mel import DESCRIPTION, HOP, SAMPLE_RATE, WINDOW, LogMel
 from mint.encoders.onnx_weights import read_initialisers
-from mint.types import MintError
+from mint.types import MintError, NamedClasses
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -89,6 +89,18 @@ class YamNet(FrozenEncoder):
             _load(layer, weights[f"onnx::Conv_{number}"], weights[f"onnx::Conv_{number + 1}"])
         _load(encoder.classifier, weights["model.classifier.weight"], weights["model.classifier.bias"])
         return encoder
+
+    @property
+    def named_classes(self) -> NamedClasses:
+        """The classifier of AudioSet's 521 classes, which reads the mean of a patch."""
+        return NamedClasses(
+            names=self.class_names,
+            weight=self.classifier.weight,
+            bias=self.classifier.bias,
+            tokens=TOKENS,
+            samples=PATCH_SAMPLES,
+            least=0.0,
+        )
 
     @torch.no_grad()
     def encode(self, waveform: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:

@@ -17,6 +17,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from mint.data.audio.decode import load_parts, probe, windows
 from mint.data.features.cache import FeatureCache, file_digest, part_key, write_if_other
+from mint.data.features.stored import is_stored, read_stored
 from mint.data.manifests.manifest import to_json
 from mint.types import AudioEncoder, Example, MintError
 
@@ -66,11 +67,14 @@ class _Decoded:
 
 
 class _Clip(NamedTuple):
-    """What a thread has read of an example: digest and key, and the windows [S] unless the cache has them."""
+    """What a thread has read of an example: digest and key, and unless the cache has them windows or features."""
 
     digest: bytes
     key: bytes
-    windows: list[Any] | None
+    windows: list[Any] | None = None
+    """Audio [S] that is to be encoded."""
+    features: Tensor | None = None
+    """[T, D] of a file of features, which needs no encoder."""
 
 
 def fill_cache(cache: FeatureCache, encoder: AudioEncoder, examples: Iterable[Example], max_seconds: float) -> Filled:
@@ -90,7 +94,11 @@ def fill_cache(cache: FeatureCache, encoder: AudioEncoder, examples: Iterable[Ex
         try:
             digest = file_digest(example.audio, cache.digests)
             key = part_key(digest, example.start, example.duration)
-            return _Clip(digest, key, None if key in cache else decode(example, encoder.sample_rate, max_seconds))
+            if key in cache:
+                return _Clip(digest, key)
+            if is_stored(example.audio):
+                return _Clip(digest, key, features=read_stored(example, encoder.identity))
+            return _Clip(digest, key, decode(example, encoder.sample_rate, max_seconds))
         except MintError as error:
             return error
 
@@ -106,6 +114,10 @@ def fill_cache(cache: FeatureCache, encoder: AudioEncoder, examples: Iterable[Ex
         # Meanwhile an earlier example of the same clip may have been encoded.
         if clip.windows is not None and clip.key not in cache and clip.key not in encoded:
             decoded.setdefault(clip.key, _Decoded(clip.windows)).examples.append(example)
+
+        if clip.features is not None and clip.key not in cache and clip.key not in encoded:
+            encoded[clip.key] = [clip.features]
+            filled.encoded += 1
 
         if num_samples(one.windows for one in decoded.values()) >= SECONDS_AT_ONCE * encoder.sample_rate:
             encoded |= _encode_decoded(encoder, decoded, filled)

@@ -1,0 +1,61 @@
+"""Files of features: a clip that has no audio, only what a frozen encoder would have made of it.
+
+A manifest names such a file in the place of audio. It is read where other clips are encoded, keyed by its bytes like
+them, and belongs to one encoder: its identity stands in the file.
+"""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mint.files import write_whole
+from mint.types import Example, MintError
+
+SUFFIX = ".npz"
+
+
+def is_stored(path: Path) -> bool:
+    """Return whether a clip's file holds features in the place of audio."""
+    return path.suffix == SUFFIX
+
+
+def write_stored(path: Path, features: Tensor, identity: str) -> None:
+    """Write the features [T, D] of one clip, in half precision; equal features give equal bytes.
+
+    Args:
+        path: ends in `.npz`.
+        features: finite, within half precision.
+        identity: the encoder's.
+    """
+    content = io.BytesIO()
+    np.savez_compressed(content, features=features.half().numpy(), encoder=np.array(identity))
+    write_whole(path, content.getvalue())
+
+
+def read_stored(example: Example, identity: str) -> Tensor:
+    """Return the features [T, D] of a clip, float32.
+
+    Raises:
+        MintError: no such file or a damaged one, features of another encoder, or a part of a file.
+    """
+    path = example.audio
+    if example.start or example.duration is not None:
+        raise MintError(f"{path}: a file of features is read as a whole; leave out start and duration")
+    try:
+        with np.load(path, allow_pickle=False) as content:
+            features, encoder = content["features"], str(content["encoder"])
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise MintError(f"{path}: not a file of features ({error}); make its corpus again") from None
+
+    if encoder != identity:
+        raise MintError(
+            f"{path}: these are features of another encoder ({encoder!r}); leave its manifest out, "
+            f"or make the corpus with {identity!r}"
+        )
+    return torch.from_numpy(features).float()
