@@ -95,7 +95,7 @@ def test_broken_seconds_count_as_none(content: str, tmp_path: Path) -> None:
 
 
 def test_broken_options_count_as_absent(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "build_encoder", lambda *_: pytest.fail("enough"))
+    monkeypatch.setattr(module, "prepare_features", lambda *_: pytest.fail("enough"))
     Path("out").mkdir()
     for content in BROKEN:
         Path("out", OPTIONS).write_text(content)

@@ -21,6 +21,7 @@ from mint.assets import fetch
 from mint.builders.encoder import build_encoder
 from mint.builders.stages import load_trained
 from mint.config import Recipe, load_recipe, recipe_digest
+from mint.data.corpora.drawn.sounds import prepare_sounds
 from mint.data.corpora.outputs import read_skipped
 from mint.data.corpora.own.folder import read_source
 from mint.data.corpora.rendered.quickstart import prepare_quickstart
@@ -37,7 +38,7 @@ from mint.machine import git_commit, peak_memory_bytes
 from mint.run_folder import is_finished
 from mint.text_files import read_json
 from mint.training.train import train
-from mint.types import Example, MintError
+from mint.types import AudioEncoder, Example, MintError
 
 OPTIONS = "quickstart.json"
 """The file in the output folder that says with which options it was begun."""
@@ -45,7 +46,10 @@ SMOKE_SCALE = 0.25
 """Share of the clips that a smoke run renders: it only shows, in minutes, that all parts work together."""
 SMOKE_OVERRIDES: tuple[tuple[str, ...], ...] = (
     ("training.max_steps=100",),
-    ("training.max_steps=160", "data.mixture={notes: 9, percussion: 0, ensembles: 0, chords: 0, captioning: 1}"),
+    (
+        "training.max_steps=160",
+        "data.mixture={notes: 9, captioning: 1, sounds: 0, percussion: 0, ensembles: 0, chords: 0}",
+    ),
 )
 """Of both recipes; of the tasks, stage 2 then has the time for one, `notes`."""
 
@@ -57,7 +61,7 @@ class Quickstart:
     output: Path
     """The folder of everything that it makes."""
     source: Path | None = None
-    """A folder, CSV or manifest of recordings; None: the rendered corpora."""
+    """A folder, CSV or manifest of recordings; None: the rendered corpora and `sounds`."""
     seed: int = 0
     """The seed of the data, of the new weights and of the order."""
     smoke: bool = False
@@ -86,13 +90,13 @@ def _run(quickstart: Quickstart) -> Results:
     _refuse_other_options(quickstart)
     clock = Clock(output / "seconds.json")
     with clock.step("data"):
-        manifests = _prepare_data(quickstart)
+        encoder = build_encoder(_recipe(1, quickstart, ()).encoder)
+        manifests = _prepare_data(quickstart, encoder)
         examples = read_examples(manifests)
         write_json(output / OPTIONS, _options(quickstart))  # now, so that a mistake in them leaves the folder free
 
     recipes = [_recipe(stage, quickstart, manifests) for stage in (1, 2)]
     with clock.step("features"):
-        encoder = build_encoder(recipes[0].encoder)
         features = prepare_features(encoder, examples, recipes[0].data.max_seconds)
     for recipe in recipes:
         folder = output / f"stage{recipe.stage}"
@@ -192,13 +196,15 @@ def _refuse_other_options(quickstart: Quickstart) -> None:
         raise MintError(f"{quickstart.output} holds a quickstart of {begun}, not of {asked}; give another --output")
 
 
-def _prepare_data(quickstart: Quickstart) -> list[Path]:
+def _prepare_data(quickstart: Quickstart, encoder: AudioEncoder) -> list[Path]:
+    """Return the manifests: of the source, or of the rendered corpora and of the sounds that the encoder can name."""
     folder = quickstart.output / "data"
     if quickstart.source is not None:
         return [read_source(quickstart.source, folder, seed=quickstart.seed)]
     font = fetch("soundfont") / "TimGM6mb.sf2"
     scale = SMOKE_SCALE if quickstart.smoke else 1.0
-    return prepare_quickstart(folder, font, seed=quickstart.seed, scale=scale)
+    rendered = prepare_quickstart(folder, font, seed=quickstart.seed, scale=scale)
+    return [*rendered, prepare_sounds(folder, encoder, seed=quickstart.seed, scale=scale)]
 
 
 def _recipe(stage: int, quickstart: Quickstart, manifests: Sequence[Path]) -> Recipe:

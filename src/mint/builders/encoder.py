@@ -62,7 +62,10 @@ def _transformers_encoder(config: EncoderConfig, source: str, weightless: bool) 
     if weightless:
         model, identity = auto_class("AutoModel").from_config(sizes), f"{source} without its weights"
     else:
-        model = load_weights_of("AutoModel", source, config.revision, adapter.UNUSED, dtype=torch.float32)
+        # An AST that was trained to name sounds keeps its classifier, from which the corpus `sounds` can be drawn.
+        has_classifier = "ASTForAudioClassification" in (sizes.architectures or ())
+        auto = "AutoModelForAudioClassification" if has_classifier else "AutoModel"
+        model = load_weights_of(auto, source, config.revision, adapter.UNUSED, dtype=torch.float32)
         identity = identify(source, config.revision)
     extractor = load_pretrained("AutoFeatureExtractor", source, config.revision)
     if config.family == "spectrogram":

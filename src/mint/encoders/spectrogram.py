@@ -22,11 +22,14 @@ from torch import Tensor, nn
 from mint.assets.pretrained import check_kind
 from mint.encoders.frozen import FrozenEncoder
 from mint.encoders.waveform import check_layer
-from mint.types import MintError
+from mint.types import MintError, NamedClasses
 
 LEAST_SAMPLES = 400
 """A frame of AST's filter bank; shorter windows are completed with silence first."""
 READER = "encoder.family spectrogram"
+AST = "audio-spectrogram-transformer"
+PARTS = {"whisper": "encoder", "clap": "audio_model", AST: "audio_spectrogram_transformer"}
+"""`model_type` -> the attribute that holds the audio encoder, in models that have more."""
 UNUSED = r"decoder\.|text_model\.|text_projection\.|audio_projection\.|logit_scale_"
 """Beginnings of the names of weights that a checkpoint may lack: Whisper's decoder, and what CLAP has besides audio."""
 
@@ -70,6 +73,7 @@ class SpectrogramEncoder(FrozenEncoder):
         kind = model.config.model_type
         check_kind(model.config, MODELS, READER)
         self.model = audio_part(model)
+        self.head: Any = getattr(model, "classifier", None) if kind == AST else None
         self.extractor = extractor
         self.layout = LAYOUTS[kind](self.model.config, extractor)
         if layer is not None and self.layout.blocks is None:
@@ -84,6 +88,28 @@ class SpectrogramEncoder(FrozenEncoder):
         self.identity = f"{kind} {identity}; {'last layer' if layer is None else f'layer {layer}'}"
         self.requires_grad_(False)
         self.train(False)
+
+    @property
+    def named_classes(self) -> NamedClasses | None:
+        """The classifier of an AST that was trained to name sounds; None for other models and without its head.
+
+        AST's head reads its two class tokens, which are no part of the features: the mean of a window's features takes
+        their place here. The head's own normalisation is folded into the weights, as the features are normalised
+        already. Both make it an approximation of what AST itself would say.
+        """
+        if self.head is None or self.layer is not None:
+            return None
+        norm, dense, config = self.head.layernorm, self.head.dense, self.model.config
+        steps = (config.max_length - config.patch_size) // config.time_stride + 1
+        id2label = config.id2label
+        return NamedClasses(
+            names=tuple(id2label[number] for number in range(len(id2label))),
+            weight=dense.weight * norm.weight,
+            bias=dense.bias + dense.weight @ norm.bias,
+            tokens=steps * self.bands,
+            samples=self.layout.window,
+            least=None,
+        )
 
     @torch.no_grad()
     def encode(self, waveform: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
@@ -128,7 +154,7 @@ class SpectrogramEncoder(FrozenEncoder):
 
 def audio_part(model: Any) -> Any:
     """The audio encoder of a model that may have more."""
-    return getattr(model, {"whisper": "encoder", "clap": "audio_model"}.get(model.config.model_type, ""), model)
+    return getattr(model, PARTS.get(model.config.model_type, ""), model)
 
 
 def _whisper(config: Any, extractor: Any) -> Layout:
@@ -170,7 +196,7 @@ def _clap(config: Any, extractor: Any) -> Layout:
 
 LAYOUTS: dict[str, Callable[[Any, Any], Layout]] = {
     "whisper": _whisper,
-    "audio-spectrogram-transformer": _ast,
+    AST: _ast,
     "clap": _clap,
 }
 MODELS = tuple(LAYOUTS)

@@ -38,8 +38,12 @@ def write_stored(path: Path, features: Tensor, identity: str) -> None:
     write_whole(path, content.getvalue())
 
 
-def read_stored(example: Example, identity: str) -> Tensor:
+def read_stored(example: Example, identity: str | None) -> Tensor:
     """Return the features [T, D] of a clip, float32.
+
+    Args:
+        example: a clip whose file holds features.
+        identity: that of the encoder which they must be of; None: any.
 
     Raises:
         MintError: no such file or a damaged one, features of another encoder, or a part of a file.
@@ -53,7 +57,7 @@ def read_stored(example: Example, identity: str) -> Tensor:
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise MintError(f"{path}: not a file of features ({error}); make its corpus again") from None
 
-    if encoder != identity:
+    if identity is not None and encoder != identity:
         raise MintError(
             f"{path}: these are features of another encoder ({encoder!r}); leave its manifest out, "
             f"or make the corpus with {identity!r}"

@@ -20,6 +20,7 @@ from mint.data.features.cache import CHECKSUM, FeatureCache, checksum, clip_key,
 from mint.data.features.encode import SECONDS_AT_ONCE, decode, encode_clips, num_samples, read_ahead
 from mint.data.features.file_digests import Digests
 from mint.data.features.shard_index import read_window_name, set_aside
+from mint.data.features.stored import is_stored, read_stored
 from mint.types import AudioEncoder, Example, MintError
 
 SAMPLE = 8
@@ -141,10 +142,12 @@ def _check_clips(
 ) -> set[bytes]:
     """Read and encode some clips again, whatever is remembered of their files; return the keys of wrong features."""
 
-    def read(example: Example) -> tuple[bytes, bool, list[Any]] | MintError:
+    def read(example: Example) -> tuple[bytes, bool, list[Any] | Tensor] | MintError:
         try:
             digest, is_right = cache.digests.check(example.audio)
             key = part_key(digest, example.start, example.duration)
+            if is_stored(example.audio):
+                return key, is_right, read_stored(example, encoder.identity)
             return key, is_right, decode(example, encoder.sample_rate, max_seconds)
         except OSError as error:
             return MintError(str(error))
@@ -171,7 +174,11 @@ def _check_clips(
         if not is_right:
             result.wrong_digests.append(example.id)
         if key not in names and key in cache:  # with another digest the clip may be missing
-            waiting[key] = windows
+            if isinstance(windows, Tensor):  # the features themselves, which need no encoder
+                if not _is_same(cache.read(key), [windows]):
+                    wrong.add(key)
+            else:
+                waiting[key] = windows
         names.setdefault(key, []).append(example.id)
         if num_samples(waiting.values()) >= SECONDS_AT_ONCE * encoder.sample_rate:
             compare()

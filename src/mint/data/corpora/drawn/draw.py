@@ -7,7 +7,8 @@ real features is how little it moves: in the share of zeros, norm, spread of log
 beside the first one it agrees with recordings, where gradient ascent from noise does not (docs/results.md).
 
 The idea of learning from inputs that are drawn from a trained network itself is data-free knowledge distillation
-(Lopes et al. 2017, "Data-free knowledge distillation for deep neural networks"; Yin et al. 2020, "Dreaming to distill").
+(Lopes et al. 2017, "Data-free knowledge distillation for deep neural networks"; Yin et al. 2020, "Dreaming to
+distill: data-free knowledge transfer via DeepInversion"). No code of theirs is used.
 """
 
 from __future__ import annotations

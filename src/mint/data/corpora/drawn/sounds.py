@@ -42,8 +42,8 @@ RANDOM_SOUNDS = 2400
 """Sounds made by rule that draws begin with."""
 ALONE, TOGETHER = 8, 3
 """Training clips of each class by itself, and with a second one."""
-SILENT = 24
-"""Training clips without any sound."""
+SILENT = 6
+"""Training clips without any sound, of as many lengths."""
 TESTED_CLIPS = 4
 """Test clips of each of the classes in `TESTED`."""
 MOST_PATCHES = 5
@@ -125,7 +125,7 @@ def prepare_sounds(
     plans = plan(words, seed, scale)
     pool = _pool(encoder, classes, seed, max(64, round(RANDOM_SOUNDS * min(scale, 1.0))), workers)
     silence = encode_silence(encoder, classes)
-    bar = tqdm(total=len(plans), desc=NAME, unit="clip", disable=not progress)
+    bar = tqdm(total=len(plans), desc=NAME, unit="clip", mininterval=1.0, disable=not progress)
     for clip, features in draw_clips(plans, pool, silence, classes, words, seed):
         write_stored(folder / f"{clip.id}{SUFFIX}", features, encoder.identity)
         bar.update()
@@ -155,7 +155,7 @@ def plan(words: Sequence[SoundWords], seed: int, scale: float) -> list[ClipPlan]
 
     for number, one in enumerate(words):
         if one.kind == "silence":
-            for index in range(max(1, round(SILENT * scale))):
+            for index in range(min(SILENT, max(1, round(SILENT * scale)))):
                 plans.append(_alone(rng, words, number, "train", index))
         if one.name in TESTED:
             for index in range(max(1, round(TESTED_CLIPS * scale))):
@@ -169,15 +169,14 @@ def _alone(rng: random.Random, words: Sequence[SoundWords], number: int, split: 
     answer = rng.choice(one.labels)
     captions = rng.sample(one.sentences, min(2, len(one.sentences)))
 
-    # A label also stands in a sentence of its own, as other people's label names may be no more than that.
+    # A label also stands as a caption by itself, as other people's label names may be no more than that.
     if rng.random() < 0.5 and one.kind != "silence":
-        captions.append(rng.choice(("The sound of {}.", "This is a sound of {}.", "A recording of {}.")).format(answer))
-    targets = (None,) if one.kind == "silence" else (number,)
+        captions.append(f"{answer[0].upper()}{answer[1:]}.")
     return ClipPlan(
         id=f"{NAME}-{split}-{number:03d}-{index:02d}",
         split=split,
         classes=(number,),
-        patches=_over_time(rng, targets),
+        patches=(Patch(None),) * (index + 1) if one.kind == "silence" else _over_time(rng, (number,)),
         answer=answer,
         labels=(),
         captions=tuple(captions),
@@ -215,10 +214,10 @@ def _tested(rng: random.Random, words: Sequence[SoundWords], number: int, index:
     )
 
 
-def _over_time(rng: random.Random, targets: Sequence[int | None]) -> tuple[Patch, ...]:
+def _over_time(rng: random.Random, targets: Sequence[int]) -> tuple[Patch, ...]:
     """Return the patches of a clip: each target at least once, with pauses in half of the longer clips."""
     count = max(len(targets), rng.choice((1, 1, 2, 3, 4, MOST_PATCHES)))
-    patches = [Patch(target) for target in targets]
+    patches: list[Patch] = [Patch(target) for target in targets]
     has_pauses, is_quiet_sound = rng.random() < 0.5, rng.random() < 0.5
     while len(patches) < count:
         is_pause = has_pauses and rng.random() < 0.6

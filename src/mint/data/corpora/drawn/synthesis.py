@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-Samples = NDArray[np.float64]
+Samples = NDArray[np.floating]
 TOP = 0.47
 """Highest frequency, as a share of the sample rate."""
 
@@ -24,7 +24,7 @@ def synthesise(seed: int, index: int, length: int, rate: int) -> NDArray[np.floa
         rate: samples a second.
     """
     rng = np.random.default_rng([seed, index])
-    sound = np.zeros(length)
+    sound: Samples = np.zeros(length)
     for layer in range(rng.choice([1, 1, 2, 2, 3])):
         samples = _layer(rng, length, rate)
         level = 1.0 if layer == 0 else 10 ** -rng.uniform(0, 1.2)

@@ -68,7 +68,7 @@ def words_of(names: Sequence[str]) -> list[SoundWords]:
 
 
 def joined(first: str, second: str, joint: str) -> str:
-    """Return one sentence that tells of two sounds: 'A dog barks.', 'Rain falls.' -> 'A dog barks while rain falls.'"""
+    """Return one sentence that tells of two sounds, such as 'A dog barks while rain falls.'."""
     word = second.partition(" ")[0]
     inside = second if word in PROPER else second[0].lower() + second[1:]
     return joint.format(first.removesuffix("."), inside.removesuffix(".")) + "."
