@@ -28,6 +28,7 @@ ROOMS: tuple[tuple[str, str], ...] = (
     ("data/batches", "Clips to batches"),
     ("data/corpora", "Corpora"),
     ("data/corpora/rendered", "Corpora that are made on the spot"),
+    ("data/corpora/drawn", "Corpora without recordings"),
     ("data/corpora/public", "Public corpora"),
     ("data/corpora/own", "Recordings of one's own"),
     ("builders", "Recipe to objects"),
