@@ -166,6 +166,7 @@ def test_exit_code_is_what_the_verb_returns(returned: int | None, code: int, ver
         (PermissionError(errno.EACCES, "Permission denied", "a.wav"), 2, "error: not permitted: 'a.wav'; change its"),
         (IsADirectoryError(errno.EISDIR, "Is a directory", "runs"), 2, "error: 'runs' is a folder; give a file"),
         (NotADirectoryError(errno.ENOTDIR, "Not a directory", "a/b"), 2, "error: 'a/b' needs a folder where there is"),
+        (FileExistsError(errno.EEXIST, "File exists", "a.wav"), 2, "error: 'a.wav' is a file where a folder is needed"),
         (OSError(errno.ENOSPC, "No space left on device"), 2, "error: [Errno 28] No space left on device; free some"),
         (OSError("x is not a hub\nname"), 2, "error: x is not a hub name"),
         (MemoryError(), 2, "error: out of memory (MemoryError); give fewer or shorter clips"),

@@ -76,7 +76,7 @@ def test_overrides_before_and_after_options(recipe: str, arguments: list[str]) -
     ("arguments", "message"),
     [
         (["--nonsense=1"], "unrecognized arguments: --nonsense=1"),
-        (["--resume", "nonsense"], "unrecognized arguments: nonsense"),
+        (["--resume", "nonsense"], "override 'nonsense' has no value; write key=value"),
         (["nonsense"], "override 'nonsense' has no value; write key=value"),
         (["trainin.max_steps=2"], "unknown key 'trainin'; did you mean 'training'?"),
         (["training.max_step=2"], "unknown key 'training.max_step'; did you mean 'max_steps'?"),

@@ -180,12 +180,12 @@ def test_lists_of_labels_in_each_encoding(tmp_path: Path, encoding: str, capsys:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["validate", "--workers", "-1"], "--workers -1; give a number of threads"),
         (["validate", "--output", "."], "--output . is a folder; give the name of a file"),
-        (["shard", "--megabytes", "nan"], "--megabytes nan; give a number above 0"),
-        (["shard", "--megabytes", "inf"], "--megabytes inf; give a number above 0"),
-        (["shard", "--megabytes", "-3"], "--megabytes -3.0; give a number above 0"),
-        (["shard", "--megabytes", "0"], "--megabytes 0.0; give a number above 0"),
+        (["validate", "--workers", "-1"], "argument --workers: '-1' is not a whole number"),
+        (["shard", "--megabytes", "nan"], "argument --megabytes: 'nan' is not a number"),
+        (["shard", "--megabytes", "inf"], "argument --megabytes: 'inf' is not a number"),
+        (["shard", "--megabytes", "-3"], "argument --megabytes: '-3' is not a number above 0"),
+        (["shard", "--megabytes", "0"], "argument --megabytes: '0' is not a number above 0"),
         (["shard", "--megabytes", "1e-9"], "shards of 0 bytes; give at least 1"),
     ],
 )

@@ -48,19 +48,21 @@ AGAIN = "the same command goes on where it was"
 RESUME = "the same command with --resume goes on where it was"
 
 VERBS = {
-    "quickstart": Verb("mint.cli.quickstart", "train, evaluate and report, on rendered clips or your own", AGAIN),
-    "assets": Verb("mint.cli.assets", "list, fetch or verify the offline weights", AGAIN),
-    "data": Verb("mint.cli.data", "list, prepare or validate corpora and manifests", AGAIN),
-    "cache": Verb("mint.cli.cache", "encode a recipe's clips before training", AGAIN),
-    "train": Verb("mint.cli.train", "train one stage from a recipe", RESUME),
-    "evaluate": Verb("mint.cli.evaluate", "score a run on held-out clips"),
-    "tables": Verb("mint.cli.tables", "the paper's tables, with ours beside them"),
-    "compare": Verb("mint.cli.compare", "whether two runs differ by more than chance"),
-    "ablate": Verb("mint.cli.ablate", "what each part of the method is worth: Tables 5 and 6", AGAIN),
-    "caption": Verb("mint.cli.caption", "describe audio files in words"),
-    "classify": Verb("mint.cli.classify", "rank labels of your choice for audio files"),
-    "ask": Verb("mint.cli.ask", "answer an instruction about audio files"),
-    "search": Verb("mint.cli.search", "rank audio files by how well they fit a description"),
+    "quickstart": Verb(
+        "mint.cli.quickstart", "Train, evaluate and report, on rendered clips or on your own recordings.", AGAIN
+    ),
+    "assets": Verb("mint.cli.assets", "List, fetch or verify the weights that quickstart needs.", AGAIN),
+    "data": Verb("mint.cli.data", "List, prepare, validate, compare or copy corpora and manifests.", AGAIN),
+    "cache": Verb("mint.cli.cache", "Encode the clips of a recipe before training.", AGAIN),
+    "train": Verb("mint.cli.train", "Train one stage from a recipe.", RESUME),
+    "evaluate": Verb("mint.cli.evaluate", "Score a finished run on held-out clips."),
+    "tables": Verb("mint.cli.tables", "Write the tables of the paper, with your results beside its own."),
+    "compare": Verb("mint.cli.compare", "Tell whether two runs differ by more than chance."),
+    "ablate": Verb("mint.cli.ablate", "Measure what each part of the method is worth.", AGAIN),
+    "caption": Verb("mint.cli.caption", "Describe audio files in words."),
+    "classify": Verb("mint.cli.classify", "Rank labels of your choice for audio files."),
+    "ask": Verb("mint.cli.ask", "Answer an instruction about audio files."),
+    "search": Verb("mint.cli.search", "Rank audio files by how well they fit a description."),
 }
 
 
@@ -227,8 +229,14 @@ def _build_parser(verb: str | None) -> Parser:
         description="Audio-language models: Bridge-Net between a frozen audio encoder and a frozen language model.",
         epilog="`mint VERB --help` shows the arguments of one verb.",
     )
-    parser.add_argument("-V", "--version", action="version", version=f"mint {__version__}")
-    parser.add_argument("--debug", action="store_true", help="show tracebacks and library output; also after the verb")
+    parser.add_argument(
+        "-V", "--version", action="version", version=f"mint {__version__}", help="Show the version and exit."
+    )
+    parser.add_argument(
+        "--debug",
+        action="store_true",
+        help="Show tracebacks and the output of libraries. It may also stand after the verb.",
+    )
     subparsers = parser.add_subparsers(title="verbs", metavar="VERB")
     for name, (module, line, _) in VERBS.items():
         if name == verb:
@@ -254,6 +262,7 @@ def _describe_os_error(error: OSError, text: str) -> str:
             (FileNotFoundError, f"no such file or folder: {name}; check the path"),
             (PermissionError, f"not permitted: {name}; change its permissions or choose another place"),
             (IsADirectoryError, f"{name} is a folder; give a file"),
+            (FileExistsError, f"{name} is a file where a folder is needed; choose another path"),
             (NotADirectoryError, f"{name} needs a folder where there is a file; choose another path"),
         ):
             if isinstance(error, kind):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from argparse import ArgumentTypeError
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -18,8 +17,6 @@ if TYPE_CHECKING:
     from mint.inference import Mint
 
 Result = TypeVar("Result")
-DIGITS = 18
-"""Most digits of a whole number: what torch and the system hold."""
 
 
 class EachClip:
@@ -78,18 +75,6 @@ def add_run(parser: ArgumentParser) -> None:
 def add_audio(parser: ArgumentParser, text: str = "The audio files: wav, flac, ogg, opus, mp3, aiff, ...") -> None:
     """Add the arguments AUDIO..."""
     parser.add_argument("audio", metavar="AUDIO", nargs="+", help=text)
-
-
-def positive(text: str) -> int:
-    """Return an argument that must be a whole number of at least 1."""
-    return whole_number(text, 1)
-
-
-def whole_number(text: str, smallest: int = 0) -> int:
-    """Return an argument that must be a whole number, and not below the smallest."""
-    if not text.isdecimal() or len(text) > DIGITS or int(text) < smallest:
-        raise ArgumentTypeError(f"{text!r} is not a whole number of at least {smallest}")
-    return int(text)
 
 
 def print_json(value: Any) -> None:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
-from argparse import ArgumentTypeError
 from typing import TYPE_CHECKING, Any
 
-from mint.cli._clips import positive, whole_number
+from mint.cli._parser import number, positive, whole_number
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
@@ -38,17 +36,6 @@ def add_decoding(parser: ArgumentParser, max_tokens: int) -> None:
     group.add_argument(
         "--max-tokens", type=positive, metavar="N", help=f"The longest text, in tokens (default: {max_tokens})."
     )
-
-
-def number(text: str) -> float:
-    """Return an argument that must be a finite number."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise ArgumentTypeError(f"{text!r} is not a number")
-    return value
 
 
 def read_decoding(arguments: Namespace) -> Decoding:

@@ -1,19 +1,27 @@
-"""The parser of every verb: mistakes become one line, and options may stand between positional arguments."""
+"""The parser of every verb, whose mistakes become one line, and the types of its arguments."""
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, _AppendAction
+import math
+from argparse import ArgumentParser, ArgumentTypeError, _AppendAction
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from mint.types import MintError
 
 if TYPE_CHECKING:
-    from argparse import Action, Namespace
+    from argparse import Action, Namespace, _SubParsersAction
     from collections.abc import Sequence
+
+DIGITS = 18
+"""Most digits of a whole number: so many are held by torch and by the system."""
 
 
 class Parser(ArgumentParser):
     """An `ArgumentParser` that raises `MintError`, and takes the last positional arguments wherever they stand."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._actions[0].help = "Show this help message and exit."  # a sentence like all others
 
     def error(self, message: str) -> NoReturn:
         """Refuse the command line.
@@ -59,6 +67,11 @@ class Parser(ArgumentParser):
         return ""
 
 
+def add_action(actions: _SubParsersAction[Parser], name: str, text: str) -> Parser:
+    """Add the parser of an action of a verb; the text says what it does."""
+    return actions.add_parser(name, help=text, description=text)
+
+
 def _split(rest: Sequence[str], given: Sequence[str]) -> tuple[list[str], list[str]]:
     """Return the positional arguments and the options among those that argparse left, in the order of both."""
     # Whatever stands after `--` is positional, even with a hyphen in front.
@@ -70,3 +83,35 @@ def _split(rest: Sequence[str], given: Sequence[str]) -> tuple[list[str], list[s
     positional = [argument for argument in before if argument == "-" or not argument.startswith("-")]
     options = [argument for argument in before if argument not in positional and argument != "--"]
     return positional + tail, options
+
+
+def whole_number(text: str, smallest: int = 0) -> int:
+    """Return an argument that must be a whole number, and not below the smallest."""
+    if not text.isdecimal() or len(text) > DIGITS or int(text) < smallest:
+        most = f" and at most {DIGITS} digits" if text.isdecimal() and len(text) > DIGITS else ""
+        raise ArgumentTypeError(f"{text[:40]!r} is not a whole number of at least {smallest}{most}")
+    return int(text)
+
+
+def positive(text: str) -> int:
+    """Return an argument that must be a whole number of at least 1."""
+    return whole_number(text, 1)
+
+
+def number(text: str) -> float:
+    """Return an argument that must be a finite number."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise ArgumentTypeError(f"{text[:40]!r} is not a number")
+    return value
+
+
+def positive_number(text: str) -> float:
+    """Return an argument that must be a finite number above 0."""
+    value = number(text)
+    if value <= 0:
+        raise ArgumentTypeError(f"{text[:40]!r} is not a number above 0")
+    return value

@@ -10,7 +10,9 @@ if TYPE_CHECKING:
 
 def add_recipe(parser: ArgumentParser) -> None:
     """Add the arguments RECIPE and key=value."""
-    parser.add_argument("recipe", metavar="RECIPE", help="YAML file, or a shipped recipe such as quickstart/stage1")
+    parser.add_argument(
+        "recipe", metavar="RECIPE", help="A YAML file, or the name of a shipped recipe, such as quickstart/stage1."
+    )
     add_overrides(parser)
 
 
@@ -21,5 +23,5 @@ def add_overrides(parser: ArgumentParser) -> None:
         metavar="key=value",
         nargs="*",
         default=[],
-        help="changes to the recipe, such as training.max_steps=10",
+        help="Values that replace those of the recipe, such as training.max_steps=10.",
     )

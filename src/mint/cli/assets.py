@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from mint.cli._parser import add_action
+
 if TYPE_CHECKING:
     import argparse
 
@@ -13,21 +15,23 @@ if TYPE_CHECKING:
 
 def add_parser(subparsers: Subparsers) -> None:
     """Add the verb."""
-    parser = subparsers.add_parser("assets", description="List, fetch or verify the offline weights.")
+    parser = subparsers.add_parser("assets", description="List, fetch or verify the weights that quickstart needs.")
     actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
 
-    action = actions.add_parser("list", help="show name, size, licence, origin and state of each")
-    action.add_argument("--json", action="store_true", help="print JSON")
+    action = add_action(actions, "list", "Show the name, size, licence, origin and state of each asset.")
+    action.add_argument("--json", action="store_true", help="Print JSON.")
     action.set_defaults(run=run_list)
 
-    action = actions.add_parser("fetch", help="fetch, check and unpack into the cache folder")
-    action.add_argument("names", nargs="*", metavar="NAME", help="which (default: all)")
-    action.add_argument("--json", action="store_true", help="print JSON, and no progress")
+    action = add_action(actions, "fetch", "Fetch assets, check them, and unpack them into the cache folder.")
+    action.add_argument("names", nargs="*", metavar="NAME", help="The assets to fetch (default: all).")
+    action.add_argument("--json", action="store_true", help="Print JSON, and no progress.")
     action.set_defaults(run=run_fetch)
 
-    action = actions.add_parser("verify", help="hash the fetched files again")
-    action.add_argument("names", nargs="*", metavar="NAME", help="which (default: all that are fetched)")
-    action.add_argument("--json", action="store_true", help="print JSON")
+    action = add_action(actions, "verify", "Hash the fetched files again; the exit code is 1 if one has changed.")
+    action.add_argument(
+        "names", nargs="*", metavar="NAME", help="The assets to verify (default: all that are fetched)."
+    )
+    action.add_argument("--json", action="store_true", help="Print JSON.")
     action.set_defaults(run=run_verify)
 
 

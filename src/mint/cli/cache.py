@@ -32,12 +32,14 @@ def add_parser(subparsers: Subparsers) -> None:
     care.add_argument(
         "--verify",
         action="store_true",
-        help="read all features and encode a few clips again; what is wrong is removed, and the exit code is 1",
+        help="Read all features and encode a few clips again. Wrong features are removed, and the exit code is 1.",
     )
-    care.add_argument("--prune", action="store_true", help="remove this encoder's features of all other clips")
-    parser.add_argument(
-        "--all", action="store_true", help="with --verify: read and encode every clip of the recipe again"
+    care.add_argument(
+        "--prune",
+        action="store_true",
+        help="Remove the features that this encoder made of clips that are not in the recipe.",
     )
+    parser.add_argument("--all", action="store_true", help="With --verify: encode every clip of the recipe again.")
     parser.set_defaults(run=run)
 
 

@@ -8,7 +8,8 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mint.cli._clips import EachClip, add_audio, add_run, load, positive, print_json
+from mint.cli._clips import EachClip, add_audio, add_run, load, print_json
+from mint.cli._parser import positive
 from mint.text_files import one_line, text_lines
 from mint.types import MintError
 

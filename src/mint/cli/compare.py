@@ -15,10 +15,11 @@ def add_parser(subparsers: Subparsers) -> None:
     """Register the verb."""
     parser = subparsers.add_parser(
         "compare",
-        description="Paired bootstrap over the clips that both results files measured, in every metric that both have.",
+        description="Tell whether two runs differ by more than chance: a paired bootstrap over the clips that both "
+        "results files measured, in every metric that both have.",
     )
-    parser.add_argument("first", metavar="A.json", type=Path, help="results file of one run")
-    parser.add_argument("second", metavar="B.json", type=Path, help="results file of the other")
+    parser.add_argument("first", metavar="A.json", type=Path, help="The results file of one run.")
+    parser.add_argument("second", metavar="B.json", type=Path, help="The results file of the other run.")
     parser.set_defaults(run=run)
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mint.cli._parser import add_action, positive_number, whole_number
 from mint.types import MintError
 
 if TYPE_CHECKING:
@@ -30,57 +30,91 @@ def add_parser(subparsers: Subparsers) -> None:
     )
     actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
 
-    action = actions.add_parser("list", help="show the corpora that can be prepared")
-    action.add_argument("--json", action="store_true", help="print JSON")
+    action = add_action(actions, "list", "Show the corpora that can be prepared.")
+    action.add_argument("--json", action="store_true", help="Print JSON.")
     action.set_defaults(run=run_list)
 
-    action = actions.add_parser("prepare", help="make the manifests of a corpus")
-    action.add_argument("corpus", metavar="CORPUS", help="a name that `mint data list` shows")
+    action = add_action(actions, "prepare", "Make the manifests of a corpus.")
+    action.add_argument("corpus", metavar="CORPUS", help="The name of a corpus, as `mint data list` shows it.")
     action.add_argument(
-        "--source", type=Path, metavar="PATH", help="folder of the official files, or your own folder or table"
+        "--source", type=Path, metavar="PATH", help="The folder of the official files, or your own folder or table."
     )
-    action.add_argument("--audio", type=Path, metavar="DIR", help="where its recordings lie, if not below --source")
-    action.add_argument("--metadata-only", action="store_true", help="keep clips whose recording is not there (yet)")
+    action.add_argument(
+        "--audio", type=Path, metavar="DIR", help="The folder of the recordings, if they are not below --source."
+    )
+    action.add_argument("--metadata-only", action="store_true", help="Keep clips whose recording is not there yet.")
     action.add_argument(
         "--columns",
         metavar="NAME=COLUMN,...",
-        help="what the columns of your own table stand for: audio=file_name,caption=text",
+        help="The columns of your own table that stand for audio, caption, ...: audio=file_name,caption=text.",
     )
-    action.add_argument("--output", type=Path, metavar="PATH", required=True, help="folder, or the manifest's file")
     action.add_argument(
-        "--seed", type=int, default=0, help="number that splits, captions and renderings are drawn from (default: 0)"
+        "--output",
+        type=Path,
+        metavar="PATH",
+        required=True,
+        help="The folder of the manifests, or the file of the only one.",
+    )
+    action.add_argument(
+        "--seed",
+        type=whole_number,
+        default=0,
+        metavar="N",
+        help="The seed from which splits, captions and renderings are drawn (default: 0).",
     )
     action.set_defaults(run=run_prepare)
 
-    action = actions.add_parser("leakage", help="find what training and test clips share; exit code 1 if recordings")
-    action.add_argument("training", type=Path, nargs="+", metavar="TRAIN", help="manifests that are trained on")
+    action = add_action(
+        actions, "leakage", "Find what training and test clips share; the exit code is 1 if they share recordings."
+    )
+    action.add_argument("training", type=Path, nargs="+", metavar="TRAIN", help="The manifests that are trained on.")
     action.add_argument(
-        "--against", type=Path, nargs="+", metavar="TEST", help="manifests that are tested on (default: TRAIN)"
+        "--against", type=Path, nargs="+", metavar="TEST", help="The manifests that are tested on (default: TRAIN)."
     )
     action.add_argument(
-        "--blacklist", type=Path, nargs="+", default=[], metavar="FILE", help="JSON files in WavCaps' format"
+        "--blacklist",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="FILE",
+        help="Lists of forbidden recordings, JSON files in the format of WavCaps.",
     )
-    action.add_argument("--json", action="store_true", help="print JSON")
+    action.add_argument("--json", action="store_true", help="Print JSON in place of the table.")
     action.set_defaults(run=run_leakage)
 
-    action = actions.add_parser("shard", help="copy the clips of a manifest into tar shards, as WebDataset reads them")
-    action.add_argument("manifest", type=Path, metavar="MANIFEST", help="what to copy")
-    action.add_argument("--output", type=Path, metavar="DIR", required=True, help="folder for shards and manifest")
-    action.add_argument("--megabytes", type=float, default=1000.0, help="size of the largest shard (default: 1000)")
+    action = add_action(actions, "shard", "Copy the clips of a manifest into tar shards, as WebDataset reads them.")
+    action.add_argument("manifest", type=Path, metavar="MANIFEST", help="The manifest whose clips are copied.")
+    action.add_argument(
+        "--output", type=Path, metavar="DIR", required=True, help="The folder for the shards and their manifest."
+    )
+    action.add_argument(
+        "--megabytes",
+        type=positive_number,
+        default=1000.0,
+        metavar="N",
+        help="The size of the largest shard (default: 1000).",
+    )
     action.set_defaults(run=run_shard)
 
-    action = actions.add_parser("validate", help="check manifests and their audio; exit code 1 if anything is wrong")
-    action.add_argument("manifests", type=Path, nargs="+", metavar="FILE", help="manifests, checked together")
+    action = add_action(
+        actions, "validate", "Check manifests and their audio; the exit code is 1 if anything is wrong."
+    )
+    action.add_argument(
+        "manifests", type=Path, nargs="+", metavar="FILE", help="The manifests, which are checked together."
+    )
     action.add_argument(
         "--audio",
         default="all",
         metavar="all|N|headers|none",
-        help="clips that are decoded: all (default); N drawn by chance, or none but every header; none at all",
+        help="The clips that are decoded. all (default): every clip; N: so many, drawn at random; headers: none, but "
+        "every header is read; none: no file is opened.",
     )
-    action.add_argument("--labels", type=Path, metavar="FILE", help="the labels that there are, one a line")
-    action.add_argument("--workers", type=int, help="number of threads (default: one for each core)")
-    action.add_argument("--output", type=Path, metavar="FILE", help="write the JSON there, beside the table")
-    action.add_argument("--json", action="store_true", help="print JSON in place of the table")
+    action.add_argument("--labels", type=Path, metavar="FILE", help="A text file with all valid labels, one a line.")
+    action.add_argument(
+        "--workers", type=whole_number, metavar="N", help="The number of threads (default: one for each core)."
+    )
+    action.add_argument("--output", type=Path, metavar="FILE", help="Write JSON to a file as well.")
+    action.add_argument("--json", action="store_true", help="Print JSON in place of the table.")
     action.set_defaults(run=run_validate)
 
 
@@ -191,8 +225,6 @@ def run_shard(args: argparse.Namespace) -> int:
     """Write the shards and print what they hold."""
     from mint.data.manifests.tar_shards import write_shards
 
-    if not 0 < args.megabytes < math.inf:
-        raise MintError(f"--megabytes {args.megabytes}; give a number above 0")
     result = write_shards(args.manifest, args.output, round(args.megabytes * 1e6))
     skipped = len(result.skipped)
     print(f"{result.manifest}: {result.clips} clips in {result.shards} shards, {skipped} skipped")
@@ -214,8 +246,6 @@ def run_validate(args: argparse.Namespace) -> int:
     audio = int(args.audio) if args.audio.isdecimal() else args.audio
     if audio not in ("all", "headers", "none") and not isinstance(audio, int):
         raise MintError(f"--audio {audio!r}; give all, headers, none or a number of clips")
-    if args.workers is not None and args.workers < 0:
-        raise MintError(f"--workers {args.workers}; give a number of threads, or 0 for one for each core")
     # Refused now: decoding a corpus may take hours.
     if args.output is not None and args.output.is_dir():
         raise MintError(f"--output {args.output} is a folder; give the name of a file")

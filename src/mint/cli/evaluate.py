@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mint.cli._clips import positive
 from mint.cli._decoding import add_decoding, read_decoding
+from mint.cli._parser import positive
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -20,32 +20,44 @@ def add_parser(subparsers: Subparsers) -> None:
         "evaluate",
         description="Score a finished run on held-out clips, and write a results file.",
     )
-    parser.add_argument("run_folder", metavar="RUN", type=Path, help="folder with stage1 and stage2, or one of them")
-    parser.add_argument("--task", action="append", metavar="TASK", help="only this task; may be repeated")
     parser.add_argument(
-        "--manifest", action="append", metavar="FILE", help="evaluate these manifests (default: those of the recipe)"
+        "run_folder", metavar="RUN", type=Path, help="The folder with stage1 and stage2, or one of these two."
+    )
+    parser.add_argument("--task", action="append", metavar="TASK", help="Measure only this task. May be repeated.")
+    parser.add_argument(
+        "--manifest",
+        action="append",
+        metavar="FILE",
+        help="Measure the clips of this manifest. May be repeated (default: the manifests of the recipe).",
     )
     parser.add_argument(
-        "--scoring", choices=("sum", "mean", "prior"), default="sum", help="of vocabulary ranking (default: sum)"
+        "--scoring",
+        choices=("sum", "mean", "prior"),
+        default="sum",
+        help="How a label is scored by its tokens: the sum of their log-likelihoods, the mean, or the sum less its "
+        "mean over all clips (default: sum).",
     )
     parser.add_argument(
         "--template",
         action="append",
         metavar="TEXT",
-        help="text with {label} in it, for similarity ranking; several are averaged (default: the task's prompt)",
+        help="A text with {label} in it, for similarity ranking. May be repeated; the embeddings are then averaged "
+        "(default: the prompt of the task).",
     )
     parser.add_argument(
-        "--clips", type=positive, metavar="N", help="retrieval and captions on so many clips (default: all)"
+        "--clips", type=positive, metavar="N", help="Measure retrieval and captions on so many clips (default: all)."
     )
     parser.add_argument(
         "--rerank",
         type=positive,
         metavar="K",
-        help="let the matching head re-rank the first K items of a query, at least 10 (default: no re-ranking)",
+        help="Let the matching head re-rank the first K items of a query, at least 10 (default: no re-ranking).",
     )
     add_decoding(parser, 30)
-    parser.add_argument("--output", type=Path, help="results file (default: RUN/results-TASKS.json)")
-    parser.add_argument("--report", type=Path, metavar="FILE", help="write an HTML report there too")
+    parser.add_argument(
+        "--output", type=Path, metavar="FILE", help="The results file (default: RUN/results-TASKS.json)."
+    )
+    parser.add_argument("--report", type=Path, metavar="FILE", help="Write an HTML report to this file as well.")
     parser.set_defaults(run=run)
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mint.cli._parser import whole_number
+
 if TYPE_CHECKING:
     from argparse import Namespace
 
@@ -18,22 +20,32 @@ def add_parser(subparsers: Subparsers) -> None:
     """Register the verb."""
     parser = subparsers.add_parser(
         "quickstart",
-        description="Both stages on one machine in minutes, with results.json and report.html at the end. "
-        "Interrupted and started again, it goes on where it was.",
+        description="Train both stages on one machine in minutes, and write results.json and report.html at the end. "
+        "If it is interrupted, the same command continues where it stopped.",
     )
     parser.add_argument(
         "--source",
         type=Path,
-        help="recordings of your own: a folder with one sub-folder for each label, or a CSV or JSON Lines file with "
-        "audio,label[,caption][,split]",
+        metavar="PATH",
+        help="Your own recordings: a folder with one sub-folder for each label, or a CSV or JSON Lines file with the "
+        "columns audio, label and, if you have them, caption and split.",
     )
     parser.add_argument(
-        "--output", type=Path, help=f"folder of the run (default: {DEFAULT}, with --source {DEFAULT}-NAME)"
+        "--output",
+        type=Path,
+        metavar="DIR",
+        help=f"The folder of the run (default: {DEFAULT}, or {DEFAULT}-NAME with --source).",
     )
     parser.add_argument(
-        "--seed", type=int, default=0, help="seed of the data, the new weights and the order (default: 0)"
+        "--seed",
+        type=whole_number,
+        default=0,
+        metavar="N",
+        help="The seed of the data, of new weights and of the order of the clips (default: 0).",
     )
-    parser.add_argument("--smoke", action="store_true", help="fewer clips and steps: shows that all parts work")
+    parser.add_argument(
+        "--smoke", action="store_true", help="Use fewer clips and steps, only to show that all parts work."
+    )
     parser.set_defaults(run=run)
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mint.cli._clips import EachClip, add_audio, add_run, audio_below, load, positive, print_json
+from mint.cli._clips import EachClip, add_audio, add_run, audio_below, load, print_json
+from mint.cli._parser import positive
 
 if TYPE_CHECKING:
     from argparse import Namespace

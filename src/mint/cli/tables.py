@@ -15,11 +15,11 @@ def add_parser(subparsers: Subparsers) -> None:
     """Register the verb."""
     parser = subparsers.add_parser(
         "tables",
-        description="Tables 2 to 6 of the paper from results files alone, as Markdown, CSV and HTML: its published "
-        "rows, marked as quoted, and ours. Files of one recipe and several seeds become mean and standard deviation.",
+        description="Write Tables 2 to 6 of the paper as Markdown, CSV and HTML: its published rows, marked as quoted, "
+        "and rows from your results files. Files of one recipe with several seeds become mean and standard deviation.",
     )
-    parser.add_argument("results", metavar="RESULTS.json", type=Path, nargs="+", help="results files of runs")
-    parser.add_argument("--output", type=Path, metavar="DIR", required=True, help="folder of the tables")
+    parser.add_argument("results", metavar="RESULTS.json", type=Path, nargs="+", help="The results files of your runs.")
+    parser.add_argument("--output", type=Path, metavar="DIR", required=True, help="The folder of the tables.")
     parser.set_defaults(run=run)
 
 

@@ -8,6 +8,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mint.cli._parser import positive
 from mint.cli._recipe import add_recipe
 from mint.types import MintError
 
@@ -23,10 +24,17 @@ def add_parser(subparsers: Subparsers) -> None:
     """Add the verb."""
     parser = subparsers.add_parser("train", description="Train one stage from a recipe.")
     add_recipe(parser)
-    parser.add_argument("--output", type=Path, metavar="DIR", help="folder of the run (default: runs/NAME)")
-    parser.add_argument("--resume", action="store_true", help="go on with the run that is in the folder, if any")
-    parser.add_argument("--dry-run", action="store_true", help="print what would be trained, and train nothing")
-    parser.add_argument("--ranks", type=int, metavar="N", help="with --dry-run: plan for N ranks (default: one)")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        metavar="DIR",
+        help="The folder of the run (default: runs/NAME, with the name in the recipe).",
+    )
+    parser.add_argument("--resume", action="store_true", help="Continue the run in the folder, if there is one.")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="Print what would be trained and what it would cost, and train nothing."
+    )
+    parser.add_argument("--ranks", type=positive, metavar="N", help="With --dry-run: plan for N ranks (default: one).")
     parser.set_defaults(run=run)
 
 
@@ -35,10 +43,8 @@ def run(arguments: Namespace) -> int:
     from mint.config import load_recipe
 
     recipe = load_recipe(arguments.recipe, arguments.overrides)
-    if arguments.ranks is not None and (not arguments.dry_run or arguments.ranks < 1):
-        raise MintError(
-            f"--ranks is {arguments.ranks}; give a number from 1 on and --dry-run (torchrun launches ranks)"
-        )
+    if arguments.ranks is not None and not arguments.dry_run:
+        raise MintError(f"--ranks {arguments.ranks} plans a training; add --dry-run, or launch ranks by torchrun")
     if arguments.dry_run:
         print_plan(recipe, arguments.ranks)
         return 0
