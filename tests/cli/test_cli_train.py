@@ -235,9 +235,12 @@ def test_a_dry_run_for_ranks_and_accelerators_that_are_not_here(
         "note: start: nowhere holds no finished run yet; planned without it",
         "note: the 6 training examples do not fill one batch",
     ]
-    for mistake in (["--ranks", "2"], ["--ranks", "0", "--dry-run"]):
+    for mistake, message in (
+        (["--ranks", "2"], "--ranks 2 plans a training; add --dry-run"),
+        (["--ranks", "0", "--dry-run"], "argument --ranks: '0' is not a whole number of at least 1"),
+    ):
         assert main(["train", recipe, *mistake]) == 2
-        assert "give a number from 1 on and --dry-run" in error(capsys)
+        assert message in error(capsys)
 
 
 def test_sigterm(recipe: str) -> None:
