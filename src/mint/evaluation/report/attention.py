@@ -1,7 +1,7 @@
 """Which audio frames each query attends to: Bridge-Net's cross-attention made visible (paper, section 2.1).
 
-The model computes attention in one fused call that gives no weights; a hook sees its inputs and computes them beside
-it, so that a diagnosis changes nothing of what it looks at.
+The model computes attention in one fused call that gives no weights. A hook sees the inputs of the call and computes
+the weights beside it, so that looking at a model changes nothing in it.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from mint.types import MintError
 def query_attention(
     model: Stage1 | Stage2, audio_features: Tensor, audio_mask: Tensor, instruction: tuple[Tensor, Tensor] | None = None
 ) -> Tensor:
-    """Attention weights of the queries over the audio, averaged over heads.
+    """Return the attention weights of the queries over the audio, averaged over heads.
 
     Args:
         model: a trained stage.
         audio_features: [B, T, audio width].
         audio_mask: [B, T] bool, True: real.
-        instruction: ids and mask [B, L] in Bridge-Net's tokens, which stage 2 needs.
+        instruction: ids and mask [B, L] in Bridge-Net's tokens; stage 2 needs them.
 
     Returns:
         [K, B, Q, T] for the K blocks that cross-attend; each row of real frames sums to 1, padded frames have 0.
@@ -47,11 +47,11 @@ def query_attention(
 
 
 def clip_attention(model: Stage1 | Stage2, tokenizer: Any, window: Tensor, prompt: str, max_tokens: int) -> Tensor:
-    """Where the queries look in one window of a clip, averaged over blocks and heads.
+    """Return where the queries look in one window of a clip, averaged over blocks and heads.
 
     Args:
         model: a trained stage.
-        tokenizer: Bridge-Net's.
+        tokenizer: Bridge-Net's tokenizer.
         window: [T, audio width].
         prompt: the instruction; stage 1 does not read it.
         max_tokens: longest instruction that Bridge-Net reads.
@@ -60,13 +60,26 @@ def clip_attention(model: Stage1 | Stage2, tokenizer: Any, window: Tensor, promp
         [Q, T]; each row sums to 1.
     """
     device = model.bridge.queries.device
-    part = {name: tensor.to(device) for name, tensor in pad_features([window]).items()}
-    ids, mask = (tensor.to(device) for tensor in tokenize(tokenizer, [prompt], max_tokens))
-    return query_attention(model, **part, instruction=(ids, mask))[:, 0].mean(dim=0).cpu()
+    batch = pad_features([window])
+    ids, mask = tokenize(tokenizer, [prompt], max_tokens)
+    attention = query_attention(
+        model,
+        batch["audio_features"].to(device),
+        batch["audio_mask"].to(device),
+        instruction=(ids.to(device), mask.to(device)),
+    )  # [K, 1, Q, T]
+    return attention[:, 0].mean(dim=0).cpu()
 
 
 def over_time(attention: Tensor, bands: int) -> Tensor:
-    """Attention [Q, T] to an encoder's tokens, summed over those of one moment (`AudioEncoder.bands`): [Q, T / bands].
+    """Sum the attention to an encoder's tokens over those of one moment.
+
+    Args:
+        attention: [Q, T].
+        bands: the number of tokens of one moment (`AudioEncoder.bands`).
+
+    Returns:
+        [Q, T / bands].
 
     Raises:
         MintError: the tokens do not divide into moments.
@@ -78,7 +91,7 @@ def over_time(attention: Tensor, bands: int) -> Tensor:
 
 @contextmanager
 def _watching(bridge: BridgeNet) -> Iterator[list[Tensor]]:
-    """The weights [B, Q, T] of each cross-attention that runs inside the context, in order."""
+    """Collect the weights [B, Q, T] of each cross-attention that runs inside the block, in order."""
     seen: list[Tensor] = []
 
     def watch(module: CrossAttention, inputs: tuple[Tensor, Sequence[AudioKeysValues]]) -> None:
@@ -86,10 +99,13 @@ def _watching(bridge: BridgeNet) -> Iterator[list[Tensor]]:
         keys, _ = audio.pairs[module.index]
         scores = module.split(module.query(queries)) @ keys.transpose(2, 3) / keys.shape[-1] ** 0.5  # [B, H, Q, T]
         scores = scores.masked_fill(~masks.key_padding(audio.mask), -torch.inf)
-        seen.append(scores.softmax(dim=-1).mean(dim=1))
+        seen.append(scores.softmax(dim=-1).mean(dim=1))  # [B, Q, T]
 
-    crossing = [getattr(block, "cross_attention", None) for block in bridge.blocks]
-    hooks = [part.register_forward_pre_hook(watch) for part in crossing if isinstance(part, nn.Module)]
+    hooks = []
+    for block in bridge.blocks:
+        attention = getattr(block, "cross_attention", None)
+        if isinstance(attention, nn.Module):
+            hooks.append(attention.register_forward_pre_hook(watch))
     try:
         yield seen
     finally:

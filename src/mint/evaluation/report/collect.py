@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -22,14 +21,15 @@ from mint.evaluation.report.page import (
 )
 from mint.evaluation.results.file import Results
 from mint.machine import describe_machine
+from mint.text_files import read_json
 from mint.types import AudioEncoder, Clip, Example, MintError
 
 LOSSES = ("step", "loss", "alc", "alm", "atg")
-"""Of a training log's records."""
+"""What the report draws of the records of a training log."""
 ATTENTIONS = 6
 """Clips over whose spectrogram the report shows where the queries look."""
-Place = tuple[str, Path, float, float | None]
-"""Task, file, start and duration: what an example is known by, as ids are unique in their corpus alone."""
+Key = tuple[str, Path, float, float | None]
+"""Task, file, start and duration: what a clip is known by, as ids are unique in their corpus alone."""
 
 
 def report_of_run(
@@ -41,43 +41,37 @@ def report_of_run(
     skipped: Sequence[Skipped] = (),
     commands: Sequence[str] = (),
 ) -> ReportData:
-    """All that is known of a run.
+    """Collect all that is known of a run.
 
     Args:
-        title: of the page.
-        results: as they stand in the file.
+        title: the title of the page.
+        results: the results as they stand in the file.
         evaluation: what the results were made from.
-        encoder: for the time between its tokens.
-        folders: of each stage, with its `history.json`.
-        skipped: clips that could not be used.
-        commands: command lines to go on with.
+        encoder: the frozen encoder, for the time between its tokens.
+        folders: the folder of each stage, with its `history.json`.
+        skipped: the clips that could not be used.
+        commands: command lines to continue with.
     """
-    said = {_place(prediction.example): prediction.predicted for prediction in evaluation.predictions}
-    captions = {_place(example): caption for example, caption in evaluation.captions}
-    wrong = sorted((one for one in evaluation.predictions if one.margin > 0), key=lambda one: -one.margin)
-    shown = [example for example, _ in evaluation.captions] or [one.example for one in evaluation.predictions]
+    predicted = {_key(prediction.example): prediction.predicted for prediction in evaluation.predictions}
+    captions = {_key(example): caption for example, caption in evaluation.captions}
+    mistakes = [prediction for prediction in evaluation.predictions if prediction.margin > 0]
+    mistakes.sort(key=lambda prediction: -prediction.margin)
+
+    shown = [example for example, _ in evaluation.captions]
+    shown = shown or [prediction.example for prediction in evaluation.predictions]
+    curves = (_curve(stage, folders[stage]) for stage in sorted(folders))
     return ReportData(
         title=title,
         results=results,
         date=datetime.now().astimezone(),
         machine=describe_machine(),
-        curves=[curve for stage in sorted(folders) if (curve := _curve(stage, folders[stage])) is not None],
+        curves=[curve for curve in curves if curve is not None],
         confusions=evaluation.confusions,
         similarities=evaluation.similarities,
         calibrations=evaluation.calibrations,
-        attentions=[
-            AttentionMap(
-                f"{example.id} ({', '.join(example.labels)})",
-                clip,
-                over_time(attention, encoder.bands),
-                encoder.step_seconds,
-                f"“{example.prompt}”",
-            )
-            for example, attention in evaluation.attentions[:ATTENTIONS]
-            if (clip := player_clip(example)) is not None
-        ],
-        samples=[_sample(example, said, captions) for example in shown[:MOST_PLAYERS]],
-        mistakes=[_sample(one.example, said, captions) for one in wrong[:MOST_PLAYERS]],
+        attentions=_attention_maps(evaluation, encoder),
+        samples=[_sample(example, predicted, captions) for example in shown[:MOST_PLAYERS]],
+        mistakes=[_sample(mistake.example, predicted, captions) for mistake in mistakes[:MOST_PLAYERS]],
         skipped=skipped,
         not_computed=evaluation.not_computed,
         commands=commands,
@@ -85,7 +79,7 @@ def report_of_run(
 
 
 def player_clip(example: Example) -> Clip | None:
-    """The beginning of a clip, to listen to; None where it cannot be read."""
+    """Return the beginning of a clip, to listen to; None if it cannot be read."""
     seconds = min(example.duration or MOST_SECONDS, MOST_SECONDS)
     try:
         return Clip(load_audio(example.audio, RATE, example.start, seconds), RATE)
@@ -93,27 +87,40 @@ def player_clip(example: Example) -> Clip | None:
         return None
 
 
+def _attention_maps(evaluation: Evaluation, encoder: AudioEncoder) -> list[AttentionMap]:
+    maps = []
+    for example, attention in evaluation.attentions[:ATTENTIONS]:
+        clip = player_clip(example)
+        if clip is not None:
+            title = f"{example.id} ({', '.join(example.labels)})"
+            moments = over_time(attention, encoder.bands)  # [Q, steps]
+            maps.append(AttentionMap(title, clip, moments, encoder.step_seconds, f"“{example.prompt}”"))
+    return maps
+
+
 def _curve(stage: int, folder: Path) -> Curve | None:
-    """The losses of a stage; None for a run without its log, such as one from the hub."""
-    path = folder / "history.json"
-    if not path.is_file():
+    """Return the losses of a stage; None for a run without its log, such as one from the hub, or with a broken one."""
+    try:
+        records = read_json(folder / "history.json")
+        losses = []
+        for record in records:
+            if "loss" in record:
+                losses.append({key: record[key] for key in LOSSES if key in record})
+    except (OSError, TypeError, MintError):
         return None
-    records = json.loads(path.read_text(encoding="utf-8"))
-    return Curve(
-        f"Stage {stage}", [{key: one[key] for key in LOSSES if key in one} for one in records if "loss" in one]
-    )
+    return Curve(f"Stage {stage}", losses)
 
 
-def _place(example: Example) -> Place:
+def _key(example: Example) -> Key:
     return example.task, example.audio, example.start, example.duration
 
 
-def _sample(example: Example, said: Mapping[Place, str], captions: Mapping[Place, str]) -> Sample:
+def _sample(example: Example, predicted: Mapping[Key, str], captions: Mapping[Key, str]) -> Sample:
     return Sample(
         title=example.id,
         clip=player_clip(example),
-        predicted=said.get(_place(example)),
+        predicted=predicted.get(_key(example)),
         truth=", ".join(example.labels) if example.labels else None,
-        generated=captions.get(_place(example)),
+        generated=captions.get(_key(example)),
         references=example.captions,
     )

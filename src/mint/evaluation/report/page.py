@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
+    from markupsafe import Markup
     from numpy.typing import ArrayLike
 
     from mint.data.features.encode import Skipped
@@ -58,7 +59,7 @@ class Curve:
 
     title: str
     records: Sequence[Mapping[str, float]]
-    """Each `{"step": ..., "loss": ..., other losses}`; a key that is no loss (`learning_rate`, ...) is not drawn."""
+    """Each `{"step": ..., name of a loss: ..., ...}`."""
 
 
 @dataclass(frozen=True)
@@ -80,19 +81,21 @@ class Sample:
 
     title: str
     clip: Clip | None
-    """None where the audio cannot be shown."""
+    """None if the audio cannot be read."""
     predicted: str | None = None
     truth: str | None = None
     generated: str | None = None
-    """Caption of the model."""
+    """The caption of the model."""
     references: Sequence[str] = ()
-    """True captions."""
+    """The true captions."""
     note: str | None = None
 
     @property
     def right(self) -> bool | None:
-        """Whether the prediction is right; None where there is none."""
-        return None if self.predicted is None or self.truth is None else self.predicted == self.truth
+        """Whether the prediction is right; None if there is no prediction, or no truth."""
+        if self.predicted is None or self.truth is None:
+            return None
+        return self.predicted == self.truth
 
 
 @dataclass(frozen=True)
@@ -119,41 +122,35 @@ class ReportData:
     method: Sequence[str] = ()
     """Paragraphs for "How this was computed", before those that hold for every run."""
     commands: Sequence[str] = ()
-    """Command lines to go on with."""
+    """Command lines to continue with."""
 
 
 def write_report(path: Path, data: ReportData) -> None:
     """Write the report, whole or not at all.
 
     Raises:
-        MintError: a matrix that does not fit its labels.
+        MintError: a matrix does not fit its labels.
     """
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters |= {"duration": _duration, "gibibytes": _gibibytes, "player": _player}
     template = environment.from_string((resources.files("mint.evaluation.report") / "report.html").read_text("utf-8"))
+
+    leakage = data.results.extra.get("leakage")
     settings = data.results.extra.get("settings")
     page = template.render(
         data=data,
         table=_table(data.results.rows),
-        curves=[
-            (curve, figures.loss_figure(curve.title, curve.records), figures.loss_lines(curve.records))
-            for curve in data.curves
-        ],
+        curves=_curves(data.curves),
         confusions=[_confusion(confusion) for confusion in data.confusions],
         similarities=[_similarity(similarity) for similarity in data.similarities],
-        calibrations=[
-            (title, calibration, figures.calibration_figure(title, calibration))
-            for title, calibration in data.calibrations.items()
-        ],
-        attentions=[
-            (one, attention_figure(one.title, one.clip, one.attention, one.step_seconds)) for one in data.attentions
-        ],
+        calibrations=_calibrations(data.calibrations),
+        attentions=_attentions(data.attentions),
         not_computed=_not_computed(data.not_computed),
         settings=sorted(set(describe_settings(settings).values())) if settings else [],
-        leakage=describe_leakage(data.results.extra.get("leakage")),
-        shared=shared_clips(data.results.extra.get("leakage")),
+        leakage=describe_leakage(leakage),
+        shared=shared_clips(leakage),
         most_players=MOST_PLAYERS,
         most_seconds=MOST_SECONDS,
     )
@@ -162,23 +159,57 @@ def write_report(path: Path, data: ReportData) -> None:
 
 
 def _table(rows: Sequence[Row]) -> dict[str, Any]:
+    """Return the table of results: its methods with their colours, and one line for each task, split and metric."""
     lines, methods = arrange(rows)
-    colours = {method: place % figures.COLOURS for place, method in enumerate(methods)}
+    colours = {method: index % figures.COLOURS for index, method in enumerate(methods)}
     body = []
     for (task, split, metric), cells in lines.items():
         best = best_methods(cells)
-        values = [
-            (method, show(metric, cells[method].value), show_interval(cells[method]), method in best)
-            if method in cells
-            else None
-            for method in methods
-        ]
-        ordered = {method: cells[method] for method in methods if method in cells}
+        values: list[tuple[str, str, str, bool] | None] = []
+        ordered = {}
+        for method in methods:
+            row = cells.get(method)
+            if row is None:
+                values.append(None)
+            else:
+                values.append((method, show(metric, row.value), show_interval(row), method in best))
+                ordered[method] = row
+
         body.append({
-            "task": task, "split": split, "metric": readable_title(metric), "key": metric, "values": values,
-            "n": max(row.n for row in cells.values()), "figure": figures.interval_figure(ordered, colours),
+            "task": task,
+            "split": split,
+            "metric": readable_title(metric),
+            "key": metric,
+            "values": values,
+            "n": max(row.n for row in cells.values()),
+            "figure": figures.interval_figure(ordered, colours),
         })  # fmt: skip
     return {"methods": methods, "colours": colours, "lines": body}
+
+
+def _curves(curves: Sequence[Curve]) -> list[tuple[Curve, Markup, list[figures.LossLine]]]:
+    """Return each training log with its figure and the legend."""
+    drawn = []
+    for curve in curves:
+        figure = figures.loss_figure(curve.title, curve.records)
+        drawn.append((curve, figure, figures.loss_lines(curve.records)))
+    return drawn
+
+
+def _calibrations(calibrations: Mapping[str, Calibration]) -> list[tuple[str, Calibration, Markup]]:
+    """Return each calibration with its title and its figure."""
+    drawn = []
+    for title, calibration in calibrations.items():
+        drawn.append((title, calibration, figures.calibration_figure(title, calibration)))
+    return drawn
+
+
+def _attentions(attentions: Sequence[AttentionMap]) -> list[tuple[AttentionMap, Markup]]:
+    """Return each map of attention with its figure."""
+    drawn = []
+    for one in attentions:
+        drawn.append((one, attention_figure(one.title, one.clip, one.attention, one.step_seconds)))
+    return drawn
 
 
 def _not_computed(reasons: Mapping[str, str]) -> list[tuple[str, str]]:
@@ -191,49 +222,55 @@ def _not_computed(reasons: Mapping[str, str]) -> list[tuple[str, str]]:
 
 
 def _confusion(confusion: Confusion) -> dict[str, Any]:
+    """Return a confusion matrix row by row, and its largest confusions."""
     counts = np.asarray(confusion.counts)
     labels = list(confusion.labels)
     if counts.shape != (len(labels), len(labels)):
         raise MintError(f"confusion {confusion.title!r} has shape {counts.shape} for {len(labels)} labels")
+
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    rows = []
+    for row_counts, row_shares in zip(counts.tolist(), shares.tolist(), strict=True):
+        rows.append(list(zip(row_counts, row_shares, strict=True)))
+
     wrong = np.where(np.eye(len(labels), dtype=bool), 0, counts)
-    order = np.argsort(-wrong, axis=None, kind="stable")[:MOST_CONFUSIONS]
-    pairs = [(int(place) // len(labels), int(place) % len(labels)) for place in order]
+    worst = []
+    for index in np.argsort(-wrong, axis=None, kind="stable")[:MOST_CONFUSIONS].tolist():
+        true, predicted = divmod(index, len(labels))
+        if wrong[true, predicted]:
+            worst.append((labels[true], labels[predicted], int(wrong[true, predicted])))
     return {
         "title": confusion.title,
         "labels": labels,
-        "rows": [
-            list(zip(map(int, row), map(float, share), strict=True)) for row, share in zip(counts, shares, strict=True)
-        ],
+        "rows": rows,
         "dense": len(labels) > MOST_WIDE_CLASSES,
         "drawn": len(labels) <= MOST_CLASSES,
-        "worst": [(labels[true], labels[said], int(wrong[true, said])) for true, said in pairs if wrong[true, said]],
+        "worst": worst,
         "right": int(np.trace(counts)),
         "all": int(counts.sum()),
     }
 
 
 def _similarity(similarity: SimilarityMap) -> dict[str, Any]:
-    scores = np.asarray(similarity.scores, dtype=np.float64)
+    """Return a map of similarities with one row for each caption."""
+    scores = np.asarray(similarity.scores, dtype=np.float64)  # [N, M]
     if scores.shape != (len(similarity.clips), len(similarity.captions)) or len(similarity.owner) != scores.shape[1]:
         raise MintError(
             f"similarity {similarity.title!r} has shape {scores.shape} for {len(similarity.clips)} clips, "
             f"{len(similarity.captions)} captions and {len(similarity.owner)} owners"
         )
+
     low, high = (float(scores.min()), float(scores.max())) if scores.size else (0.0, 1.0)
     shades = (scores - low) / max(high - low, 1e-9)
-    return {
-        "title": similarity.title,
-        "clips": list(similarity.clips),
-        "rows": [
-            (caption, owner, list(zip(map(float, scores[:, place]), map(float, shades[:, place]), strict=True)))
-            for place, (caption, owner) in enumerate(zip(similarity.captions, similarity.owner, strict=True))
-        ],
-    }
+    rows = []
+    for index, (caption, owner) in enumerate(zip(similarity.captions, similarity.owner, strict=True)):
+        cells = list(zip(scores[:, index].tolist(), shades[:, index].tolist(), strict=True))
+        rows.append((caption, owner, cells))
+    return {"title": similarity.title, "clips": list(similarity.clips), "rows": rows}
 
 
 def _player(clip: Clip) -> str:
-    """A clip as a data URI: FLAC, mono, 16 bits, at most `MOST_SECONDS`."""
+    """Return a clip as a data URI: FLAC, mono, 16 bits, at most `MOST_SECONDS`."""
     samples = np.asarray(clip.samples, dtype=np.float32)[: int(MOST_SECONDS * clip.rate)]
     if clip.rate != RATE:
         samples = soxr.resample(samples, clip.rate, RATE)
@@ -245,7 +282,9 @@ def _player(clip: Clip) -> str:
 def _duration(seconds: float) -> str:
     whole = round(seconds)
     hours, minutes = whole // 3600, whole // 60 % 60
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {whole % 60} s" if minutes else f"{whole} s"
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {whole % 60} s" if minutes else f"{whole} s"
 
 
 def _gibibytes(size: int) -> str:

@@ -31,7 +31,7 @@ TITLES = {
     **{"bleu_4": "BLEU-4", "meteor": "METEOR", "sentence_similarity": "sentence similarity"},
     **{"names_label": "captions name the label", "caption_names_label": "captions name the label"},
 }
-"""How the report calls metrics whose keys are no words."""
+"""Names in the report for metrics whose keys are no words."""
 NOT_SHARES = ("cider_d", "spider")
 """Metrics that are not shares of 1 and are printed as they are."""
 
@@ -64,7 +64,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Results:
-    """What a results file holds."""
+    """The content of a results file."""
 
     rows: tuple[Row, ...]
     seconds: float
@@ -73,7 +73,7 @@ class Results:
     commit: str | None
     seed: int
     extra: dict[str, Any]
-    """Everything else: `versions`, `skipped`, `leakage`, ..."""
+    """All other keys: `versions`, `skipped`, `leakage`, ..."""
 
 
 def write_results(
@@ -98,6 +98,7 @@ def write_results(
         if row.key in seen:
             raise MintError(f"two rows for {' / '.join(row.key)}; a results file holds one")
         seen.add(row.key)
+
     content = {
         "rows": [dataclasses.asdict(row) for row in rows],
         "seconds": seconds,
@@ -144,46 +145,55 @@ def read_results(path: Path) -> Results:
 
 
 def markdown_table(rows: Iterable[Row]) -> str:
-    """One line for each task, split and metric, one column for each method: `value [low, high]`.
+    """Return a table with one line for each task, split and metric, and one column for each method.
 
-    Shares are in percent. The best trained method of each line is in bold, all of them where they tie.
+    A cell is `value [low, high]`; shares are in percent. The best trained method of each line is in bold, all of them
+    if they are equal.
     """
     lines, methods = arrange(rows)
     if not lines:
         return "No results.\n"
+
     head = ["task", "split", "metric", "n", *methods]
-    body = [
-        [*place[:2], metric_title(place[2]), str(max(row.n for row in cells.values()))]
-        + [_cell(cells.get(method), method in best_methods(cells)) for method in methods]
-        for place, cells in lines.items()
-    ]
-    rule = ["---"] * 3 + ["---:"] * (len(head) - 3)
-    return "".join(f"| {' | '.join(line)} |\n" for line in (head, rule, *body))
+    table = [head, ["---"] * 3 + ["---:"] * (len(head) - 3)]
+    for (task, split, metric), cells in lines.items():
+        best = best_methods(cells)
+        line = [task, split, metric_title(metric), str(max(row.n for row in cells.values()))]
+        for method in methods:
+            line.append(_cell(cells.get(method), method in best))
+        table.append(line)
+    return "".join(f"| {' | '.join(line)} |\n" for line in table)
 
 
 def arrange(rows: Iterable[Row]) -> tuple[dict[tuple[str, str, str], dict[str, Row]], list[str]]:
-    """Rows by (task, split, metric) and method, in the order in which they come; and the methods in column order."""
+    """Arrange rows as a table.
+
+    Returns:
+        The rows by (task, split, metric) and method, in the order in which they come; and the methods in the order of
+        the columns.
+    """
     lines: dict[tuple[str, str, str], dict[str, Row]] = {}
+    methods: dict[str, None] = {}
     for row in rows:
         lines.setdefault((row.task, row.split, row.metric), {})[row.method] = row
-    methods = list(dict.fromkeys(method for cells in lines.values() for method in cells))
-    order = {method: position for position, method in enumerate(METHODS)}
-    return lines, sorted(methods, key=lambda method: order.get(method, len(order)))
+        methods[row.method] = None
+    return lines, sorted(methods, key=lambda method: METHODS.index(method) if method in METHODS else len(METHODS))
 
 
 def best_methods(cells: dict[str, Row]) -> set[str]:
-    """The trained methods that share the highest value of a line."""
+    """Return the trained methods that share the highest value of a line."""
     trained = {method: row.value for method, row in cells.items() if method not in UNTRAINED}
-    return {method for method, value in trained.items() if value == max(trained.values())}
+    highest = max(trained.values(), default=None)
+    return {method for method, value in trained.items() if value == highest}
 
 
 def metric_title(metric: str) -> str:
-    """Name of a metric as a table shows it, with its unit."""
+    """Return the name of a metric as a table shows it, with its unit."""
     return metric if metric in NOT_SHARES else f"{metric} (%)"
 
 
 def readable_title(metric: str) -> str:
-    """As `metric_title`, in words: `text to audio, R@10 (%)`."""
+    """Return the name of a metric in words, with its unit: `text to audio, R@10 (%)`."""
     way, name = "", metric
     if re.match(r"(audio_to_text_)?(recall|map)@", metric):
         way = "audio to text, " if metric.startswith("audio_to_text_") else "text to audio, "
@@ -193,13 +203,13 @@ def readable_title(metric: str) -> str:
 
 
 def show(metric: str, value: float) -> str:
-    """A value as a table shows it: percent with one decimal for shares, else three decimals."""
+    """Return a value as a table shows it: shares in percent with one decimal, others with three decimals."""
     return f"{value:.3f}" if metric in NOT_SHARES else f"{100 * value:.1f}"
 
 
 def show_interval(row: Row) -> str:
-    """`[low, high]`, or nothing where there is none."""
-    if row.low is None or row.high is None or row.low == row.high:  # chance and the majority class are exact
+    """Return `[low, high]`, or nothing if there is no interval: chance and the majority class are exact."""
+    if row.low is None or row.high is None or row.low == row.high:
         return ""
     return f"[{show(row.metric, row.low)}, {show(row.metric, row.high)}]"
 
