@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import torch
+from transformers.audio_utils import mel_filter_bank
 
 from mint.encoders.log_mel import LogMel, mel_filters
 
@@ -60,3 +61,16 @@ def test_a_tone_is_loudest_in_its_band_and_silence_is_the_floor() -> None:
     step = (mel(7500.0) - mel(125.0)) / 65
     assert set(frames[0].argmax(dim=1).tolist()) == {round((mel(1000.0) - mel(125.0)) / step) - 1}
     torch.testing.assert_close(frames[1], torch.full((98, 64), math.log(0.001)))
+
+
+def test_filters_are_those_of_transformers() -> None:
+    filters = mel_filter_bank(
+        num_frequency_bins=257,
+        num_mel_filters=64,
+        min_frequency=125.0,
+        max_frequency=7500.0,
+        sampling_rate=16000,
+        mel_scale="htk",
+        triangularize_in_mel_space=True,
+    )
+    np.testing.assert_allclose(mel_filters().numpy(), filters, rtol=0, atol=1e-7)

@@ -1,4 +1,4 @@
-"""What all frozen audio encoders share: eval mode, whatever is called on them, and features in float16."""
+"""The base of all frozen audio encoders: they stay in eval mode whatever is called, and are cached in float16."""
 
 from __future__ import annotations
 
@@ -14,5 +14,5 @@ class FrozenEncoder(nn.Module):
     cache_dtype = torch.float16
 
     def train(self, mode: bool = True) -> Self:
-        """Stay in eval mode: the encoder is frozen."""
+        """Stay in eval mode, whatever `mode` is: the encoder is frozen."""
         return super().train(False)

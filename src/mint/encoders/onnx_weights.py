@@ -1,7 +1,6 @@
-"""Reads the initialisers (the weights) of an ONNX file, in the protobuf wire format, without the `onnx` package.
+"""The initialisers (weights) of an ONNX file, read from the protobuf wire format without the `onnx` package.
 
-The field numbers are those of onnx.proto: ModelProto.graph 7, GraphProto.initializer 5; of TensorProto, dims 1,
-data_type 2, name 8, raw_data 9, external_data 13 (whose entries have key 1 and value 2).
+The field numbers are those of onnx.proto. Entries of external_data have the key 1 and the value 2.
 """
 
 from __future__ import annotations
@@ -20,44 +19,60 @@ if TYPE_CHECKING:
     Array: TypeAlias = NDArray[Any]
 
 TYPES = {1: "<f4", 2: "u1", 3: "i1", 6: "<i4", 7: "<i8"}
-"""TensorProto.DataType to NumPy."""
+"""NumPy's type of each TensorProto.DataType that is read here."""
+GRAPH = 7
+"""Field of a ModelProto."""
+INITIALISER = 5
+"""Field of a GraphProto."""
+DIMS, DATA_TYPE, NAME, RAW_DATA, EXTERNAL_DATA = 1, 2, 8, 9, 13
+"""Fields of a TensorProto."""
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
+"""Wire types of protobuf."""
 
 
 def read_initialisers(path: Path) -> dict[str, Array]:
-    """Names and values of the initialisers of an ONNX file; external data are read from the files beside it.
+    """Return the initialisers of an ONNX file by name; external data are read from the files beside it.
 
     Raises:
         ValueError: an initialiser is of a type or stored in a way that is not read here.
     """
     initialisers = {}
     for field, graph in _fields(path.read_bytes()):
-        if field == 7:
-            for inner, tensor in _fields(graph):
-                if inner == 5:
-                    name, value = _read_tensor(tensor, path.parent)
-                    initialisers[name] = value
+        if field != GRAPH:
+            continue
+        for graph_field, tensor in _fields(graph):
+            if graph_field == INITIALISER:
+                name, value = _read_tensor(tensor, path.parent)
+                initialisers[name] = value
     return initialisers
 
 
 def _read_tensor(message: bytes, folder: Path) -> tuple[str, Array]:
+    """Return name and value of a TensorProto.
+
+    Args:
+        message: its bytes.
+        folder: the folder of the file, for external data.
+    """
     dims: list[int] = []
     name, kind, raw = "", 0, b""
     entries: dict[str, str] = {}
     for field, value in _fields(message):
-        if field == 1:
+        if field == DIMS:
             dims.append(value)
-        elif field == 2:
+        elif field == DATA_TYPE:
             kind = value
-        elif field == 8:
+        elif field == NAME:
             name = value.decode()
-        elif field == 9:
+        elif field == RAW_DATA:
             raw = value
-        elif field == 13:
+        elif field == EXTERNAL_DATA:
             entry = dict(_fields(value))
             entries[entry[1].decode()] = entry[2].decode()
+
     if kind not in TYPES:
         raise ValueError(f"initialiser {name!r} has ONNX data type {kind}; those read are {sorted(TYPES)}")
+
     dtype = np.dtype(TYPES[kind])
     if entries:
         count, offset = int(entries["length"]) // dtype.itemsize, int(entries.get("offset", 0))
@@ -70,12 +85,13 @@ def _read_tensor(message: bytes, folder: Path) -> tuple[str, Array]:
 
 
 def _fields(message: bytes) -> Iterator[tuple[int, Any]]:
-    """Field numbers and values of a protobuf message: whole numbers, or bytes."""
+    """Yield field numbers and values of a protobuf message: whole numbers, or bytes."""
     position = 0
 
     def varint() -> int:
         nonlocal position
         value = shift = 0
+        # Seven bits in each byte, the lowest first; the eighth says that more follow.
         while True:
             byte = message[position]
             position += 1
@@ -89,6 +105,7 @@ def _fields(message: bytes) -> Iterator[tuple[int, Any]]:
         if kind == VARINT:
             yield field, varint()
             continue
+
         if kind not in (FIXED64, BYTES, FIXED32):
             raise ValueError(f"protobuf wire type {kind} at byte {position}: not an ONNX file, or a damaged one")
         size = {FIXED64: 8, FIXED32: 4}.get(kind) or varint()

@@ -38,8 +38,8 @@ class WaveformEncoder(FrozenEncoder):
     Args:
         model: a transformers model of one of `MODELS`.
         identity: name and revision of its weights.
-        layer: which hidden state is given; None: the last, after the final norm if the model has one. 0: the input of
-            the first block, n: the output of block n, negative: from the end.
+        layer: the hidden state that is returned; None: the last, after the final norm if the model has one. 0 is the
+            input of the first block, n the output of block n; negative numbers count from the end.
         normalise: bring each clip to mean 0 and variance 1, as the checkpoint's feature extractor says.
         sample_rate: Hz.
 
@@ -48,7 +48,7 @@ class WaveformEncoder(FrozenEncoder):
     """
 
     mask: Tensor | None = None
-    """[B, T] of the batch under way, for the positional convolutions."""
+    """Mask [B, T] of the batch that is being encoded, for the positional convolutions."""
 
     def __init__(
         self,
@@ -77,6 +77,8 @@ class WaveformEncoder(FrozenEncoder):
             f"{config.model_type} {identity}; {'last layer' if layer is None else f'layer {layer}'}; "
             f"{'normalised' if normalise else 'plain'} waveform"
         )
+
+        # The convolutions lie inside the model, which does not hand them the mask.
         for module in model.encoder.pos_conv_embed.modules():
             if isinstance(module, nn.Conv1d):
                 module.register_forward_pre_hook(self._silence_padding)
@@ -95,57 +97,61 @@ class WaveformEncoder(FrozenEncoder):
             features [B, T, D], one frame each 20 ms in the published models, and mask [B, T]; zeros under the mask.
         """
         waveform, lengths = self._prepare(waveform, lengths)
-        frames = self._frames(lengths)
-        features = waveform.new_zeros(len(waveform), int(frames.max()), self.width)
+        frames = self._num_frames(lengths)  # [B]
+        features = waveform.new_zeros(len(waveform), int(frames.max()), self.width)  # [B, T, D]
         for rows in self._groups(lengths):
-            part = waveform[rows, : int(lengths[rows].max())]
-            features[rows, : int(frames[rows].max())] = self._encode(part, lengths[rows], frames[rows])
-        mask = torch.arange(features.shape[1], device=features.device) < frames[:, None]
+            samples = waveform[rows, : int(lengths[rows].max())]
+            features[rows, : int(frames[rows].max())] = self._encode(samples, lengths[rows], frames[rows])
+
+        mask = torch.arange(features.shape[1], device=features.device) < frames[:, None]  # [B, T]
         return features.masked_fill_(~mask[:, :, None], 0.0), mask
 
     def _prepare(self, waveform: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """Silence past the end, at least one frame of it, and each clip normalised over its own samples."""
-        real = torch.arange(waveform.shape[1], device=waveform.device) < lengths[:, None]
-        waveform = waveform.masked_fill(~real, 0.0)
+        """Silence what lies past the end, normalise each clip over its own samples, and fill up at least one frame."""
+        is_real = torch.arange(waveform.shape[1], device=waveform.device) < lengths[:, None]  # [B, S]
+        waveform = waveform.masked_fill(~is_real, 0.0)
         if self.normalise:
             count = lengths.clamp(min=1)[:, None]
-            centred = (waveform - waveform.sum(dim=1, keepdim=True) / count).masked_fill(~real, 0.0)
+            centred = (waveform - waveform.sum(dim=1, keepdim=True) / count).masked_fill(~is_real, 0.0)
             variance = centred.square().sum(dim=1, keepdim=True) / count
             waveform = centred / (variance + 1e-7).sqrt()  # as Wav2Vec2FeatureExtractor
         waveform = nn.functional.pad(waveform, (0, max(0, self.receptive - waveform.shape[1])))
         return waveform, lengths.clamp(min=self.receptive)
 
     def _groups(self, lengths: Tensor) -> list[Tensor]:
-        """Rows that are encoded together."""
+        """Return the rows of each group that is encoded together."""
         if not self.equal_lengths:
             return [torch.arange(len(lengths), device=lengths.device)]
         return [(lengths == length).nonzero()[:, 0] for length in lengths.unique()]
 
     def _encode(self, waveform: Tensor, lengths: Tensor, frames: Tensor) -> Tensor:
-        ragged = bool((lengths < waveform.shape[1]).any())
-        samples = torch.arange(waveform.shape[1], device=waveform.device) < lengths[:, None]
-        self.mask = torch.arange(int(frames.max()), device=frames.device) < frames[:, None] if ragged else None
+        """Return the chosen hidden state [N, T, D] of clips [N, S] of so many samples and frames, both [N]."""
+        # Clips of one length need no mask, and give the same numbers without it.
+        has_padding = bool((lengths < waveform.shape[1]).any())
+        is_real = torch.arange(waveform.shape[1], device=waveform.device) < lengths[:, None]  # [N, S]
+        self.mask = torch.arange(int(frames.max()), device=frames.device) < frames[:, None] if has_padding else None
         output = self.model(
             waveform,
-            attention_mask=samples.long() if ragged else None,
+            attention_mask=is_real.long() if has_padding else None,
             output_hidden_states=self.layer is not None,
         )
         self.mask = None
         chosen: Tensor = output.last_hidden_state if self.layer is None else output.hidden_states[self.layer]
         return chosen.float()  # under autocast it is not
 
-    def _frames(self, lengths: Tensor) -> Tensor:
-        """Frames of clips of so many samples, [B]."""
+    def _num_frames(self, lengths: Tensor) -> Tensor:
+        """Return the number of frames of clips of so many samples, both [B]."""
         for kernel, stride in zip(self.model.config.conv_kernel, self.model.config.conv_stride, strict=True):
             lengths = (lengths - kernel) // stride + 1
         return lengths
 
     def _silence_padding(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
+        """Set the input [B, D, T] of a convolution to zero past the end of each clip."""
         return None if self.mask is None else (inputs[0] * self.mask[:, None, :], *inputs[1:])
 
 
 def receptive_field(kernels: list[int], strides: list[int]) -> int:
-    """Samples of the first frame of a stack of convolutions."""
+    """Return the number of samples that the first frame of a stack of convolutions sees."""
     size = 1
     for kernel, stride in zip(reversed(kernels), reversed(strides), strict=True):
         size = (size - 1) * stride + kernel
@@ -153,10 +159,10 @@ def receptive_field(kernels: list[int], strides: list[int]) -> int:
 
 
 def check_layer(layer: int | None, blocks: int) -> None:
-    """Refuse a hidden state that a model of so many blocks does not have.
+    """Refuse the number of a hidden state that a model of so many blocks does not have.
 
     Raises:
-        MintError: it has none such.
+        MintError: there is no such hidden state.
     """
     if layer is not None and not -blocks - 1 <= layer <= blocks:
         raise MintError(f"encoder.layer is {layer}; the model has blocks 1 to {blocks} (0: before the first)")
