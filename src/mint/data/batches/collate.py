@@ -1,4 +1,4 @@
-"""Draws to padded batches, for both stages.
+"""Padded batches of drawn items, for both stages.
 
 Captions and instructions are cut to the recipe's length (paper, section 3.2: 30 tokens) and padded to the longest of
 the batch, not to the limit.
@@ -18,24 +18,24 @@ from mint.types import LanguageModel
 
 
 def pad_features(features: Sequence[Tensor]) -> dict[str, Tensor]:
-    """Clips [T, D] of several lengths: `audio_features` [B, T, D], `audio_mask` [B, T]."""
-    lengths = torch.tensor([len(clip) for clip in features])
-    padded = pad_sequence(list(features), batch_first=True)
+    """Pad clips [T, D] of several lengths: `audio_features` [B, T, D], `audio_mask` [B, T]."""
+    lengths = torch.tensor([len(clip) for clip in features])  # [B]
+    padded = pad_sequence(list(features), batch_first=True)  # [B, T, D]
     return {"audio_features": padded, "audio_mask": torch.arange(padded.shape[1]) < lengths[:, None]}
 
 
 def tokenize(tokenizer: Any, texts: Sequence[str], max_tokens: int) -> tuple[Tensor, Tensor]:
-    """Texts in Bridge-Net's tokens: ids [B, L] with [CLS] first, and mask [B, L] bool."""
+    """Return texts in Bridge-Net's tokens: ids [B, L] with [CLS] first, and mask [B, L] bool."""
     encoded = tokenizer(list(texts), padding=True, truncation=True, max_length=max_tokens, return_tensors="pt")
     return encoded["input_ids"], encoded["attention_mask"].bool()
 
 
 class Stage1Collator:
-    """Batches of clips and captions.
+    """Makes batches of clips and captions.
 
     Args:
-        tokenizer: Bridge-Net's.
-        max_tokens: longest caption.
+        tokenizer: Bridge-Net's tokenizer.
+        max_tokens: longest caption, in tokens.
     """
 
     def __init__(self, tokenizer: Any, max_tokens: int) -> None:
@@ -43,7 +43,7 @@ class Stage1Collator:
         self.max_tokens = max_tokens
 
     def __call__(self, items: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
-        """The arguments of `Stage1.forward`."""
+        """Return the arguments of `Stage1.forward` for drawn items."""
         ids, mask = tokenize(self.tokenizer, [item["answer"] for item in items], self.max_tokens)
         return {
             **pad_features([item["features"] for item in items]),
@@ -54,12 +54,12 @@ class Stage1Collator:
 
 
 class Stage2Collator:
-    """Batches of clips, instructions and answers.
+    """Makes batches of clips, instructions and answers.
 
     Args:
-        tokenizer: Bridge-Net's.
-        max_tokens: longest instruction for Bridge-Net.
-        language: the frozen language model, for its tokens.
+        tokenizer: Bridge-Net's tokenizer.
+        max_tokens: longest instruction for Bridge-Net, in tokens.
+        language: the frozen language model, which makes its own tokens.
     """
 
     def __init__(self, tokenizer: Any, max_tokens: int, language: LanguageModel) -> None:
@@ -68,7 +68,7 @@ class Stage2Collator:
         self.language = language
 
     def __getstate__(self) -> dict[str, Any]:
-        """For a worker that is not forked: the language model's tokenizer without its weights."""
+        """Leave out the weights of the language model: a worker that is not forked needs its tokenizer alone."""
         language = copy(self.language)
         for name, value in vars(self.language).items():
             if isinstance(value, nn.Module):
@@ -76,7 +76,7 @@ class Stage2Collator:
         return {**vars(self), "language": language}
 
     def __call__(self, items: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
-        """The arguments of `Stage2.forward`."""
+        """Return the arguments of `Stage2.forward` for drawn items."""
         prompts = [item["prompt"] for item in items]
         ids, mask = tokenize(self.tokenizer, prompts, self.max_tokens)
         return {

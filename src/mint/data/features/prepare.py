@@ -120,8 +120,17 @@ def open_examples(manifests: Sequence[str | Path], splits: Sequence[str] = SPLIT
 def prepare_features(encoder: AudioEncoder, examples: Sequence[Example], max_seconds: float = 30.0) -> Features:
     """Encode what is not in the cache yet, with a progress bar; what cannot be decoded is skipped and counted.
 
-    Of several ranks each begins with its own part and then looks after those of the others from their ends, where
-    little is done yet: all are ready at about the same time, and none waits for a rank that is slow or gone.
+    Each of several ranks begins with its own part of the examples. Then it goes through the parts of the others from
+    their ends, where little is done yet: all are ready at about the same time, and none waits for a rank that is slow
+    or gone.
+
+    Args:
+        encoder: the frozen encoder.
+        examples: clips of any splits.
+        max_seconds: longest window; longer clips are kept as several.
+
+    Raises:
+        MintError: the features cannot be written.
     """
     features = _prepare(open_cache(encoder, max_seconds), encoder, examples, max_seconds)
     if features.skipped:
@@ -131,6 +140,7 @@ def prepare_features(encoder: AudioEncoder, examples: Sequence[Example], max_sec
 
 
 def _prepare(cache: FeatureCache, encoder: AudioEncoder, examples: Sequence[Example], max_seconds: float) -> Features:
+    """Return the features of listed or indexed examples, without a word about what was skipped."""
     if not isinstance(examples, Lines):
         filled = _fill(cache, encoder, examples, max_seconds)
         return Features(cache, filled.files, filled.skipped, filled.encoded)
