@@ -22,17 +22,17 @@ from mint.types import MintError
 TINY = "tiny"
 """Family, or weights, of random models for tests."""
 QFORMERS = ("blip-2", "instructblip")
-"""`model_type` of the checkpoints whose Q-Former Bridge-Net can start from."""
+"""Values of `model_type` of the checkpoints whose Q-Former Bridge-Net can start from."""
 QFORMER_NAMES = r"(model\.)?(qformer\.|query_tokens$|embeddings\.)"
 """Beginnings of the names of its tensors there."""
 
 
 @loading()
 def build_tokenizer(config: BridgeConfig) -> Any:
-    """Bridge-Net's tokenizer: that which the recipe names, else that of the checkpoint it starts from.
+    """Return Bridge-Net's tokenizer: the one that the recipe names, else that of the checkpoint it starts from.
 
     Raises:
-        MintError: a checkpoint of BLIP-2 or InstructBLIP has none of a Q-Former beside it.
+        MintError: a checkpoint of BLIP-2 or InstructBLIP has no tokenizer of its Q-Former beside it.
     """
     if config.weights == TINY:
         from mint.language.tiny import tiny_bert_tokenizer
@@ -40,10 +40,13 @@ def build_tokenizer(config: BridgeConfig) -> Any:
         return tiny_bert_tokenizer()
     if config.tokenizer is not None:
         return load_pretrained("AutoTokenizer", resolve(config.tokenizer), None)
+
     source = resolve(config.weights)
     if _start_config(config).model_type not in QFORMERS:
         return load_pretrained("AutoTokenizer", source, config.revision)
-    try:  # what lies in the folder itself is the tokenizer of the language model
+
+    # The tokenizer in the folder itself is that of the language model.
+    try:
         return load_pretrained("AutoTokenizer", source, config.revision, subfolder="qformer_tokenizer")
     except MintError:
         raise MintError(
@@ -54,15 +57,15 @@ def build_tokenizer(config: BridgeConfig) -> Any:
 
 @loading()
 def bridge_sizes(config: BridgeConfig, audio_width: int, vocab_size: int) -> dict[str, Any]:
-    """The arguments of `BridgeNet`: the recipe's, and those of the configuration of its checkpoint.
+    """Return the arguments of `BridgeNet`: the recipe's, and those of the configuration of its checkpoint.
 
     Args:
-        config: its recipe.
-        audio_width: of the frozen features.
-        vocab_size: of the tokenizer; [DEC] is added after it.
+        config: the recipe's part for Bridge-Net.
+        audio_width: width D of the frozen features.
+        vocab_size: size of the tokenizer's vocabulary; [DEC] is added after it.
 
     Raises:
-        MintError: a checkpoint of another kind, or with other sizes than the recipe wants.
+        MintError: the checkpoint is of another kind, or has other sizes than the recipe wants.
     """
     start = _start_sizes(config)
     if config.max_text_tokens > start["max_positions"]:
@@ -70,6 +73,7 @@ def bridge_sizes(config: BridgeConfig, audio_width: int, vocab_size: int) -> dic
             f"bridge.max_text_tokens is {config.max_text_tokens}, but {config.weights} has "
             f"{start['max_positions']} positions; choose as many or fewer"
         )
+
     return {
         **start,
         "vocab_size": vocab_size + 1,
@@ -83,39 +87,47 @@ def bridge_sizes(config: BridgeConfig, audio_width: int, vocab_size: int) -> dic
 
 @loading()
 def build_bridge(config: BridgeConfig, audio_width: int, vocab_size: int) -> tuple[BridgeNet, LoadReport]:
-    """Bridge-Net, started from a checkpoint of BERT (paper, section 2.1) or a Q-Former, and what the checkpoint gave.
+    """Build Bridge-Net from a checkpoint of BERT (paper, section 2.1) or of a Q-Former.
 
     Arguments and errors are those of `bridge_sizes`.
+
+    Returns:
+        Bridge-Net, and which of its tensors the checkpoint gave.
     """
     bridge = BridgeNet(**bridge_sizes(config, audio_width, vocab_size))
     if config.weights == TINY:
         return bridge, LoadReport(copied=(), new=tuple(bridge.state_dict()), left=())
+
     source = resolve(config.weights)
     if _start_config(config).model_type in QFORMERS:
         return bridge, load_qformer(bridge, load_tensors(source, config.revision, QFORMER_NAMES))
+
     bert, rest = load_with_rest("AutoModel", source, config.revision, dtype=torch.float32, add_pooling_layer=False)
     report = load_bert(bridge, bert.state_dict())
     return bridge, dataclasses.replace(report, left=(*report.left, *rest))
 
 
 def _start_config(config: BridgeConfig) -> Any:
-    """The configuration of the checkpoint that Bridge-Net starts from."""
-    found = load_pretrained("AutoConfig", resolve(config.weights), config.revision)
-    check_kind(found, ("bert", *QFORMERS), "bridge.weights")
-    return found
+    """Return the configuration of the checkpoint that Bridge-Net starts from."""
+    start = load_pretrained("AutoConfig", resolve(config.weights), config.revision)
+    check_kind(start, ("bert", *QFORMERS), "bridge.weights")
+    return start
 
 
 def _start_sizes(config: BridgeConfig) -> dict[str, Any]:
+    """Return the arguments of `BridgeNet` that the checkpoint decides; refuse a recipe that wants others."""
     if config.weights == TINY:
         from mint.language.tiny import TINY_BERT
 
         return TINY_BERT
-    bert = whole = _start_config(config)
-    if whole.model_type in QFORMERS:
-        bert = whole.qformer_config
+
+    start = bert = _start_config(config)
+    if start.model_type in QFORMERS:
+        # A Q-Former is taken whole, so that the recipe must name its sizes.
+        bert = start.qformer_config
         for key, size in (
             ("num_layers", bert.num_hidden_layers),
-            ("num_queries", whole.num_query_tokens),
+            ("num_queries", start.num_query_tokens),
             ("cross_attention_every", bert.cross_attention_frequency),
         ):
             if getattr(config, key) != size:
@@ -127,6 +139,7 @@ def _start_sizes(config: BridgeConfig) -> dict[str, Any]:
             f"bridge.num_layers is {config.num_layers}, but {config.weights} has {bert.num_hidden_layers} blocks; "
             "choose as many or fewer"
         )
+
     if bert.hidden_act != "gelu":
         raise MintError(
             f"{config.weights} has the activation {bert.hidden_act!r}, but Bridge-Net has gelu; choose another"

@@ -1,4 +1,4 @@
-"""The frozen audio encoder from a recipe. Imports are late, so that parts load alone."""
+"""The frozen audio encoder of a recipe. Imports are late, so that each family loads alone."""
 
 from __future__ import annotations
 
@@ -42,6 +42,7 @@ def build_encoder(
 def _plain_encoder(
     config: EncoderConfig, weightless: bool
 ) -> TinyEncoder | YamNet | WaveformEncoder | SpectrogramEncoder:
+    """Return the encoder of a family, on the CPU."""
     if config.family == TINY:
         from mint.encoders.tiny import TinyEncoder
 
@@ -54,11 +55,13 @@ def _plain_encoder(
 
 
 def _transformers_encoder(config: EncoderConfig, source: str, weightless: bool) -> WaveformEncoder | SpectrogramEncoder:
+    """Return an encoder that transformers reads from a folder or hub name."""
     from mint.encoders import spectrogram, waveform
 
     adapter: Any = spectrogram if config.family == "spectrogram" else waveform
     sizes = load_pretrained("AutoConfig", source, config.revision)
     check_kind(sizes, adapter.MODELS, adapter.READER)
+
     if weightless:
         model, identity = auto_class("AutoModel").from_config(sizes), f"{source} without its weights"
     else:
@@ -67,6 +70,7 @@ def _transformers_encoder(config: EncoderConfig, source: str, weightless: bool) 
         auto = "AutoModelForAudioClassification" if has_classifier else "AutoModel"
         model = load_weights_of(auto, source, config.revision, adapter.UNUSED, dtype=torch.float32)
         identity = identify(source, config.revision)
+
     extractor = load_pretrained("AutoFeatureExtractor", source, config.revision)
     if config.family == "spectrogram":
         return spectrogram.SpectrogramEncoder(model, extractor, identity, config.layer)

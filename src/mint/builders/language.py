@@ -1,4 +1,4 @@
-"""The frozen language model from a recipe. Imports are late, so that parts load alone."""
+"""The frozen language model of a recipe. Imports are late, so that each family loads alone."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from mint.types import LanguageModel
 def build_language(
     config: LanguageConfig, device: torch.device | str = "cpu", weightless: bool = False
 ) -> LanguageModel:
-    """The frozen language model, on its device.
+    """Build the frozen language model on its device.
 
     Args:
-        config: its recipe.
+        config: the recipe's part for the language model.
         device: where it runs.
-        weightless: one of transformers lies on the meta device: it has sizes and a tokenizer, and computes nothing.
+        weightless: a model of transformers is on the meta device: it has sizes and a tokenizer, but computes nothing.
     """
     from mint.language.causal import CausalLanguageModel
     from mint.language.seq2seq import Seq2SeqLanguageModel
@@ -40,6 +40,7 @@ def build_language(
     else:
         model, tokenizer, identity = _transformers_language(config, weightless)
     freeze(model)
+
     weightless = weightless and config.family != TINY
     if config.shard and not weightless:
         from mint.language.shard import shard_blocks
@@ -48,6 +49,7 @@ def build_language(
         shard_blocks(model, device, world_size())
     if not weightless:
         model.to(device)
+
     if config.family == "seq2seq":
         return Seq2SeqLanguageModel(model, tokenizer, identity=identity)
     return CausalLanguageModel(
@@ -56,7 +58,7 @@ def build_language(
 
 
 def _transformers_language(config: LanguageConfig, weightless: bool) -> tuple[Any, Any, str]:
-    """Model, tokenizer and identity."""
+    """Return model, tokenizer and identity of a model that transformers reads from a folder or hub name."""
     from mint.language import causal, seq2seq
 
     original = source = resolve(config.weights)
@@ -64,18 +66,21 @@ def _transformers_language(config: LanguageConfig, weightless: bool) -> tuple[An
         from mint.language.gguf import converted
 
         source = str(converted(Path(source)))
+
     kind = "AutoModelForSeq2SeqLM" if config.family == "seq2seq" else "AutoModelForCausalLM"
     adapter: Any = seq2seq if config.family == "seq2seq" else causal
-    sizes, dtype = load_pretrained("AutoConfig", source, config.revision), getattr(torch, config.dtype)
+    sizes = load_pretrained("AutoConfig", source, config.revision)
     check_kind(sizes, adapter.MODELS, adapter.READER)
     tokenizer = load_pretrained("AutoTokenizer", source, config.revision)
+    dtype = getattr(torch, config.dtype)
     if weightless:
         with torch.device("meta"):
             model = auto_class(kind).from_config(sizes, dtype=dtype)
             if config.family == "seq2seq" and not getattr(sizes, "scale_decoder_outputs", False):
-                # Of FlanT5 and mT5 the head is a matrix of its own; only T5's first checkpoints lack it.
+                # FlanT5's and mT5's heads are matrices of their own; only T5's first checkpoints tie them to the embedding.
                 model.lm_head.weight = nn.Parameter(torch.empty_like(model.lm_head.weight))
         return model, tokenizer, f"{original} without its weights"
+
     model = load_weights_of(kind, source, config.revision, dtype=dtype)
     identity = f"{config.weights}@local" if config.weights.startswith("asset:") else identify(original, config.revision)
     return model, tokenizer, identity if config.dtype == "float32" else f"{identity} in {config.dtype}"
