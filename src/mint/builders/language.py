@@ -77,7 +77,8 @@ def _transformers_language(config: LanguageConfig, weightless: bool) -> tuple[An
         with torch.device("meta"):
             model = auto_class(kind).from_config(sizes, dtype=dtype)
             if config.family == "seq2seq" and not getattr(sizes, "scale_decoder_outputs", False):
-                # FlanT5's and mT5's heads are matrices of their own; only T5's first checkpoints tie them to the embedding.
+                # The heads of FlanT5 and mT5 are matrices of their own; only T5's first checkpoints tie them to the
+                # embedding.
                 model.lm_head.weight = nn.Parameter(torch.empty_like(model.lm_head.weight))
         return model, tokenizer, f"{original} without its weights"
 
