@@ -44,6 +44,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield place
 
 
+@pytest.fixture(autouse=True)
+def without_java(monkeypatch: pytest.MonkeyPatch) -> None:
+    """METEOR alone would take longer than all else; its own tests have it."""
+    find = shutil.which
+    monkeypatch.setattr(shutil, "which", lambda name: None if name == "java" else find(name))
+
+
 @pytest.fixture
 def trained(folder: Path) -> Trained:
     return load_trained(find_stages(folder / "run"))

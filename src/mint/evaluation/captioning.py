@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+import numpy as np
+
 from mint import predict
 from mint.evaluation.metrics import captions as caption_metrics
 from mint.evaluation.metrics import sentences
-from mint.evaluation.metrics.captions import REPORTED, names_label
-from mint.evaluation.records import Evaluation, Setup, clip_set, measured_part, progress_bar
-from mint.evaluation.results.measures import caption_row, mean_measure
+from mint.evaluation.metrics.captions import REPORTED
+from mint.evaluation.metrics.naming import naming
+from mint.evaluation.records import Evaluation, Setup, clip_set, labels_of, measured_part, progress_bar
+from mint.evaluation.results.measures import caption_row, chance_row, mean_measure
 from mint.evaluation.steps import Step, guarded
 from mint.types import CAPTION_PROMPT, Example
 
@@ -18,12 +21,18 @@ BATCH = 32
 """Windows that are captioned together."""
 
 
-def captioning_steps(setup: Setup, examples: Sequence[Example]) -> Iterator[Step]:
-    """Yield the step that captions clips and scores the captions; each clip has at least one true caption."""
-    yield Step("captioning", _caption(setup, examples))
+def captioning_steps(setup: Setup, examples: Sequence[Example], labelled: Sequence[Example]) -> Iterator[Step]:
+    """Yield the step that captions clips and scores the captions.
+
+    Args:
+        setup: what the evaluation needs.
+        examples: the clips; each has at least one true caption.
+        labelled: all clips with labels, whose labels captions may name.
+    """
+    yield Step("captioning", _caption(setup, examples, labelled))
 
 
-def _caption(setup: Setup, examples: Sequence[Example]) -> Iterator[Evaluation]:
+def _caption(setup: Setup, examples: Sequence[Example], labelled: Sequence[Example]) -> Iterator[Evaluation]:
     # What cannot be computed is known and said before the captions are made, which may take hours.
     lacking = _lacking()
     wanted = [metric for metric in (*REPORTED, SENTENCES) if metric not in lacking]
@@ -49,7 +58,7 @@ def _caption(setup: Setup, examples: Sequence[Example]) -> Iterator[Evaluation]:
         yield from guarded(by_words, _compare_words(setup, examples, generated, by_words))
     if SENTENCES in wanted:
         yield from guarded([SENTENCES], _compare_meaning(setup, examples, generated))
-    yield from _name_labels(setup, examples, generated)
+    yield from _name_labels(setup, examples, generated, labelled)
 
 
 def _lacking() -> dict[str, str]:
@@ -81,16 +90,32 @@ def _compare_meaning(setup: Setup, examples: Sequence[Example], generated: Seque
     yield measured_part([measure], examples, setup.seed)
 
 
-def _name_labels(setup: Setup, examples: Sequence[Example], generated: Sequence[str]) -> Iterator[Evaluation]:
-    """Measure how many captions name the label of their clip: of all clips that have one label, and of each task."""
-    labelled = [index for index, example in enumerate(examples) if len(example.labels) == 1]
-    rows_of_task: dict[str, list[int]] = {}
-    for index in labelled:
-        rows_of_task.setdefault(examples[index].task, []).append(index)
+def _name_labels(
+    setup: Setup, examples: Sequence[Example], generated: Sequence[str], labelled: Sequence[Example]
+) -> Iterator[Evaluation]:
+    """Measure how many captions name the label of their clip: of each task, and of all clips that have one label.
 
-    groups = [("captioning", "names_label", labelled)] if labelled else []
-    groups += [(task, "caption_names_label", indices) for task, indices in rows_of_task.items()]
-    for task, metric, indices in groups:
-        chosen = [examples[index] for index in indices]
-        names = [names_label(generated[index], examples[index].labels[0]) for index in indices]
-        yield measured_part([mean_measure(clip_set(task, chosen), metric, "stage2", names)], chosen, setup.seed)
+    Chance is how many captions of the other clips of a task do so.
+    """
+    rows_of_task: dict[str, list[int]] = {}
+    for index, example in enumerate(examples):
+        if len(example.labels) == 1:
+            rows_of_task.setdefault(example.task, []).append(index)
+
+    groups = []
+    for task, rows in rows_of_task.items():
+        captions = [generated[row] for row in rows]
+        wanted = [examples[row].labels[0] for row in rows]
+        labels = labels_of([example for example in labelled if example.task == task])
+        groups.append((task, "caption_names_label", rows, *naming(captions, wanted, labels)))
+    if groups:
+        every_row = [row for group in groups for row in group[2]]
+        all_right, all_accidents = (np.concatenate([group[part] for group in groups]) for part in (3, 4))
+        groups.insert(0, ("captioning", "names_label", every_row, all_right, all_accidents))
+
+    for task, metric, rows, right, accidents in groups:
+        chosen = [examples[row] for row in rows]
+        clips = clip_set(task, chosen)
+        yield measured_part([mean_measure(clips, metric, "stage2", right)], chosen, setup.seed)
+        if not np.isnan(accidents).all():
+            yield Evaluation(rows=[chance_row(clips, metric, float(np.nanmean(accidents)))])

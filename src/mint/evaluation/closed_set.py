@@ -28,6 +28,7 @@ from mint.evaluation.records import (
     Setup,
     clip_set,
     draw,
+    labels_of,
     measured_part,
     progress_bar,
 )
@@ -59,10 +60,7 @@ class ClosedTask:
     @cached_property
     def labels(self) -> list[str]:
         """The C labels of the task, sorted."""
-        labels: set[str] = set()
-        for example in self.examples:
-            labels.update(example.labels, example.unknown)
-        return sorted(labels)
+        return labels_of(self.examples)
 
     @cached_property
     def single(self) -> bool:

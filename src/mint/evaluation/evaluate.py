@@ -61,7 +61,7 @@ def evaluate(
     if trained.stage1 is not None and captioned and (tasks is None or "retrieval" in tasks):
         steps += retrieval_steps(setup, draw(captioned, settings.retrieved_clips, seed))
     if trained.stage2 is not None and captioned and (tasks is None or "captioning" in tasks):
-        steps += captioning_steps(setup, draw(captioned, settings.captioned_clips, seed))
+        steps += captioning_steps(setup, draw(captioned, settings.captioned_clips, seed), labelled)
 
     lacking = _lacking(tasks or (), trained, captioned)
     if not steps:

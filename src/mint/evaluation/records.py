@@ -197,6 +197,14 @@ def clip_set(task: str, examples: Sequence[Example], labels: Sequence[str] | Non
     return ClipSet(task, examples[0].split, clip_ids(examples), labels)
 
 
+def labels_of(examples: Sequence[Example]) -> list[str]:
+    """Return the labels of some clips, sorted, those that nobody checked among them."""
+    labels: set[str] = set()
+    for example in examples:
+        labels.update(example.labels, example.unknown)
+    return sorted(labels)
+
+
 def by_reason(not_computed: Mapping[str, str]) -> dict[str, list[str]]:
     """Return what is not computed by the reason: what lacks the same thing stands together."""
     names: dict[str, list[str]] = {}

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,9 @@ import numpy as np
 import pytest
 
 from mint.evaluation.metrics import captions as caption_metrics
-from mint.evaluation.metrics.captions import REGULAR, CaptionScore, names_label, score_captions
+from mint.evaluation.metrics import scorers
+from mint.evaluation.metrics.captions import REGULAR, REPORTED, score_captions
+from mint.evaluation.metrics.scorers import ScorerError
 from mint.types import MintError
 
 GENERATED = ["A flute plays a soft, low note.", "Rain\nfalls on a roof?", "", "A dog barks and a car passes"]
@@ -31,6 +35,27 @@ needs_java = pytest.mark.skipif(shutil.which("java") is None, reason="Java is op
 
 def without_java(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "which", lambda _: None)
+
+
+def java(monkeypatch: pytest.MonkeyPatch, folder: Path, script: str) -> None:
+    """Put a script in the place of Java."""
+    program = folder / "java"
+    program.write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
+
+
+def has_ended(pid: int) -> bool:
+    """Whether a process ends within a moment; one that was killed, and that nobody has waited for, has ended."""
+    for _ in range(50):
+        try:
+            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        except OSError:
+            return True
+        if state in "ZX":
+            return True
+        time.sleep(0.05)
+    return False
 
 
 def naive_cider_d(generated: list[str], references: list[list[str]]) -> list[float]:
@@ -82,7 +107,7 @@ def test_cider_d_equals_its_definition(monkeypatch: pytest.MonkeyPatch) -> None:
         ("cider_d", "cider.cider", "Cider"),
         ("rouge_l", "rouge.rouge", "Rouge"),
         ("bleu_4", "bleu.bleu", "Bleu"),
-        ("meteor", "meteor.meteor", "Meteor"),
+        pytest.param("meteor", "meteor.meteor", "Meteor", marks=pytest.mark.slow),
     ],
 )
 def test_scores_are_those_of_the_communitys_own_pipeline(metric: str, module: str, scorer: str) -> None:
@@ -119,7 +144,7 @@ def test_what_needs_java_is_named_without_it(monkeypatch: pytest.MonkeyPatch) ->
     assert set(found.scores) == {"cider_d", "rouge_l"}
     assert set(found.not_computed) == {"meteor", "spice", "spider"}
     assert "install a Java runtime" in found.not_computed["meteor"]
-    assert found.tokenizer == REGULAR
+    assert found.tokenizer == f"{REGULAR} (no Java on this machine)"
     assert found.scores["rouge_l"].per_clip.shape == (4,)
     assert found.scores["rouge_l"].per_clip[2] == 0
 
@@ -161,52 +186,116 @@ def test_spice_without_its_jars_is_not_computed(monkeypatch: pytest.MonkeyPatch)
     assert "absent.jar" in found.not_computed["spider"]
 
 
-@needs_package
-def test_spider_is_the_mean_of_its_two_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    parts = {"cider_d": np.array([1.0, 0.5]), "spice": np.array([0.2, 0.1])}
+def instead_of_scorers(monkeypatch: pytest.MonkeyPatch, score: Any) -> None:
+    """Put a function of the name and of the captions in the place of the scorers, the package and Java."""
     without_java(monkeypatch)
     monkeypatch.setattr(caption_metrics, "_missing", lambda name: None)
-    monkeypatch.setattr(
-        caption_metrics, "_score", lambda name, *_: CaptionScore(float(parts[name].mean()), parts[name], True)
-    )
+    monkeypatch.setattr(caption_metrics, "score", lambda name, references, generated, seconds: score(name, generated))
+
+
+def test_spider_is_the_mean_of_its_two_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    parts = {"cider_d": [1.0, 0.5], "spice": [0.2, 0.1]}
+    instead_of_scorers(monkeypatch, lambda name, _: (float(np.mean(parts[name])), parts[name]))
     found = score_captions(["a", "b"], [["a"], ["b"]], ("spider",)).scores
     assert list(found) == ["spider"]
     np.testing.assert_allclose(found["spider"].per_clip, [0.6, 0.3])
     assert found["spider"].corpus == pytest.approx(0.45)
 
 
-def test_java_options_are_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    import os
+def test_a_scorer_that_fails_takes_no_other_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def score(name: str, generated: list[str]) -> tuple[float, list[float]]:
+        if name == "meteor":
+            raise ScorerError("could not convert string to float: '0,4455'")
+        if name == "spice":
+            return float("nan"), [0.5, float("nan")]
+        if name == "bleu_4":
+            return 0.5, [0.5]
+        return 0.5, [0.25, 0.75]
 
-    monkeypatch.setenv("JDK_JAVA_OPTIONS", "-Xmx1G")
-    with caption_metrics._open_java():
-        assert os.environ["JDK_JAVA_OPTIONS"].startswith("-Xmx1G --add-opens=java.base/java.lang=ALL-UNNAMED")
-    assert os.environ["JDK_JAVA_OPTIONS"] == "-Xmx1G"
-    monkeypatch.delenv("JDK_JAVA_OPTIONS")
-    with caption_metrics._open_java():
-        assert os.environ["JDK_JAVA_OPTIONS"].startswith("--add-opens")
-    assert "JDK_JAVA_OPTIONS" not in os.environ
+    instead_of_scorers(monkeypatch, score)
+    found = score_captions(["a", "b"], [["a"], ["b"]], REPORTED)
+    assert set(found.scores) == {"cider_d", "rouge_l"}
+    assert found.not_computed == {
+        "meteor": "meteor failed: could not convert string to float: '0,4455'",
+        "spice": "spice failed: 1 of its 2 values are no numbers",
+        "spider": "spice failed: 1 of its 2 values are no numbers",
+        "bleu_4": "bleu_4 failed: it gave 1 values for 2 clips",
+    }
 
 
 @pytest.mark.parametrize(
-    ("caption", "label", "named"),
-    [
-        ("A Flute plays", "flute", True),
-        ("Two flutes.", "flute", True),
-        ("a string", "strings", True),
-        ("car batteries", "battery", True),
-        ("crashes", "crash", True),
-        ("basso continuo", "bass", False),
-        ("a brassy tone", "brass", False),
-        ("the bass-drum", "bass", True),
-        ("an electric  guitar", "electric_guitar", True),
-        ("an electric organ and a guitar", "electric guitar", False),
-        ("c++ (loud)", "c++", True),
-        ("", "flute", False),
-    ],
+    "references", [[["a dog barks"]], [["a dog barks", "a bark"], ["a bark", "A dog barks."]]], ids=["one", "same"]
 )
-def test_names_label(caption: str, label: str, named: bool) -> None:
-    assert names_label(caption, label) is named
+def test_words_that_all_clips_share_have_no_cider_d(monkeypatch: pytest.MonkeyPatch, references: Any) -> None:
+    instead_of_scorers(monkeypatch, lambda name, generated: (0.5, [0.5] * len(generated)))
+    found = score_captions(["a dog barks"] * len(references), references, REPORTED)
+    assert set(found.scores) == {"rouge_l", "spice", "bleu_4", "meteor"}
+    assert set(found.not_computed) == {"cider_d", "spider"}
+    assert "at least two clips with different captions" in found.not_computed["cider_d"]
+    assert "at least two clips with different captions" in found.not_computed["spider"]
+
+
+@needs_package
+def test_a_broken_java_costs_what_needs_it_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    java(monkeypatch, tmp_path, "echo 'no JVM here' >&2; exit 3")
+    monkeypatch.setattr(caption_metrics, "SECONDS", 30.0)
+    found = score_captions(GENERATED, REFERENCES, ("rouge_l", "meteor"))
+    assert found.tokenizer == f"{REGULAR} (Java failed: no JVM here)"
+    assert set(found.scores) == {"rouge_l"}
+    assert found.not_computed["meteor"].startswith("meteor failed: ")
+    assert "did not end" not in found.not_computed["meteor"]
+
+
+@needs_package
+def test_java_that_hangs_is_killed_with_all_that_it_started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    java(monkeypatch, tmp_path, f"sleep 1000 & echo $! >> {tmp_path / 'pids'}; wait")
+    monkeypatch.setattr(caption_metrics, "SECONDS", 1.5)
+    monkeypatch.setattr(caption_metrics, "SECONDS_EACH", 0.0)
+    found = score_captions(GENERATED, REFERENCES, ("meteor",))
+    assert "did not end within 2 seconds" in found.not_computed["meteor"]
+    assert "did not end within 2 seconds" in (found.tokenizer or "")
+    started = (tmp_path / "pids").read_text().split()
+    assert started
+    for pid in started:
+        assert has_ended(int(pid))
+
+
+@pytest.mark.parametrize("variable", ["JDK_JAVA_OPTIONS", "_JAVA_OPTIONS", "JAVA_TOOL_OPTIONS"])
+def test_java_is_told_to_speak_english_last(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, variable: str) -> None:
+    monkeypatch.setenv(variable, "-Duser.language=it -Duser.country=IT")
+    java(monkeypatch, tmp_path, 'echo "$JDK_JAVA_OPTIONS"; echo "$_JAVA_OPTIONS"')
+    options, stronger = scorers.run(["java"], b"", 30.0).decode().splitlines()
+    assert options.endswith(" ".join(scorers.JAVA_OPTIONS))
+    assert "-Duser.language=en -Duser.country=US" in options
+    assert os.environ[variable] == "-Duser.language=it -Duser.country=IT"
+    if variable == "_JAVA_OPTIONS":
+        assert stronger.endswith("-Duser.language=en -Duser.country=US -Dfile.encoding=UTF-8")
+    else:
+        assert stronger == ""
+
+
+@needs_package
+@needs_java
+@pytest.mark.slow
+@pytest.mark.parametrize("variable", ["JDK_JAVA_OPTIONS", "_JAVA_OPTIONS", "JAVA_TOOL_OPTIONS"])
+def test_meteor_has_its_number_under_a_decimal_comma(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+    plain = score_captions(GENERATED, REFERENCES, ("meteor",))
+    monkeypatch.setenv(variable, "-Duser.language=it -Duser.country=IT")
+    found = score_captions(GENERATED, REFERENCES, ("meteor",))
+    assert found.not_computed == {}
+    assert found.scores["meteor"].corpus == plain.scores["meteor"].corpus
+
+
+@needs_package
+@needs_java
+@pytest.mark.slow
+@pytest.mark.parametrize("words", [1000, 5000])
+def test_a_long_reference_costs_meteor_at_most(monkeypatch: pytest.MonkeyPatch, words: int) -> None:
+    monkeypatch.setattr(caption_metrics, "SECONDS", 20.0)
+    long = " ".join(f"word{index % 7}" for index in range(words))
+    found = score_captions([long, "a dog"], [[long], ["a dog barks"]], ("cider_d", "bleu_4", "meteor"))
+    assert {"cider_d", "bleu_4"} <= set(found.scores)
+    assert ("meteor" in found.scores) != ("meteor" in found.not_computed)
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,13 @@
 """Caption metrics by the community's own implementation (paper, section 4.2 and Table 4).
 
 CIDEr-D, ROUGE-L, BLEU-4, METEOR and SPICE come from pycocoevalcap, whose code has been frozen since 2020 and gave the
-published numbers; SPIDEr is the mean of CIDEr-D and SPICE, clip by clip. What a machine lacks is named with its cure
-and leaves no number: no metric ever stands in for another.
+published numbers; SPIDEr is the mean of CIDEr-D and SPICE, clip by clip. What cannot be computed is named with its
+reason and leaves no number: no metric ever stands in for another, and one that fails or hangs takes no other with it.
 
 Two departures, neither of which changes a number: the Penn Treebank tokeniser is pycocoevalcap's jar, but called
-without the temporary file that it writes into its own folder (an installation may be read-only); and without Java a
-regular expression takes its place, which gives the same tokens on all but two of Clotho's 29,645 captions; the result
-says so. SPICE's Java is opened for its reflective library, without which it stops on Java 17.
+without the temporary file that it writes into its own folder (an installation may be read-only); and where Java is
+missing or broken a regular expression takes its place, which gives the same tokens on all but two of Clotho's 29,645
+captions; the result says so.
 """
 
 from __future__ import annotations
@@ -17,40 +17,41 @@ import importlib.util
 import os
 import re
 import shutil
-import subprocess
-from contextlib import contextmanager, nullcontext
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mint.evaluation.metrics.scorers import SCORERS, ScorerError, run, score
 from mint.types import MintError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-
     from mint.evaluation.metrics.classification import Floats
 
 PAPER = ("cider_d", "rouge_l", "spice", "spider")
 """The paper's metrics."""
 REPORTED = (*PAPER, "bleu_4", "meteor")
 """What an evaluation computes."""
-SCORERS = {
-    "cider_d": ("cider.cider", "Cider"),
-    "rouge_l": ("rouge.rouge", "Rouge"),
-    "bleu_4": ("bleu.bleu", "Bleu"),
-    "meteor": ("meteor.meteor", "Meteor"),
-    "spice": ("spice.spice", "Spice"),
-}
-"""Where pycocoevalcap has them; `spider` is computed from two."""
+CAPTION_METRICS = (*SCORERS, "spider")
+"""All that there are."""
+OF_CORPUS = ("bleu_4", "meteor")
+"""Metrics that count over the whole corpus: their value is not the mean over the clips."""
 SPICE_JARS = ("stanford-corenlp-3.6.0.jar", "stanford-corenlp-3.6.0-models.jar")
-SPICE_PACKAGES = ("lang", "math", "net", "text", "util", "util.concurrent")
 NO_PACKAGE = "pycocoevalcap is not installed; `pip install mint-audio[metrics]`"
 NO_JAVA = "Java is not installed; install a Java runtime (Debian: default-jre-headless)"
+ONE_DOCUMENT = (
+    "CIDEr-D weighs words by how rare they are among the clips, and all references are the same here; measure at least "
+    "two clips with different captions"
+)
 TREEBANK = "Penn Treebank tokeniser"
-REGULAR = "regular expression in place of the Penn Treebank tokeniser (no Java on this machine)"
+REGULAR = "regular expression in place of the Penn Treebank tokeniser"
 WORD = re.compile(r"[^\W_]+(?:[-/][^\W_]+)*|'[^\W\d_]+")
+SECONDS = 600.0
+"""Time limit of the tokeniser and of each scorer, on top of `SECONDS_EACH`."""
+SECONDS_EACH = 2.0
+"""Time limit for each caption and reference; SPICE, the slowest, needs about half a second."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ class CaptionScore:
 
 @dataclass(frozen=True)
 class CaptionScores:
-    """What could be computed, and why the rest could not."""
+    """The scores that could be computed, and why the others could not."""
 
     scores: dict[str, CaptionScore] = field(default_factory=dict)
     not_computed: dict[str, str] = field(default_factory=dict)
@@ -86,25 +87,49 @@ def score_captions(
         references: the references of each clip, at least one.
         metrics: any of `cider_d`, `rouge_l`, `bleu_4`, `meteor`, `spice`, `spider`.
 
+    Returns:
+        The scores; a metric that cannot be computed, fails or does not end stands in `not_computed` with the reason.
+
     Raises:
         MintError: no clips, numbers that differ, a clip without reference, an unknown metric.
     """
     _check(generated, references, metrics)
-    lacking = missing(metrics)
-    wanted = [name for name in metrics if name not in lacking]
+    reasons = missing(metrics)
+    wanted = [name for name in metrics if name not in reasons]
     if not wanted:
-        return CaptionScores(not_computed=lacking)
-    tokenize, tokenizer = (_treebank_tokens, TREEBANK) if shutil.which("java") else (_regular_tokens, REGULAR)
-    flat = tokenize([*generated, *(reference for several in references for reference in several)])
-    hypotheses = {clip: [flat[clip]] for clip in range(len(generated))}
+        return CaptionScores(not_computed=reasons)
+
+    flat = list(generated)
+    for several in references:
+        flat += several
+    seconds = SECONDS + SECONDS_EACH * len(flat)
+    tokens, tokenizer = _tokenize(flat, seconds)
     ends = np.cumsum([len(generated), *map(len, references)])
-    targets = {clip: flat[ends[clip] : ends[clip + 1]] for clip in range(len(references))}
-    parts = list(dict.fromkeys(part for name in wanted for part in _parts(name)))
-    scores = {part: _score(part, targets, hypotheses) for part in parts}
+    targets = [tokens[ends[clip] : ends[clip + 1]] for clip in range(len(references))]
+
+    # SPIDEr has no scorer of its own; its two parts are computed once, whoever asks for them.
+    needed: dict[str, None] = {}
+    for name in wanted:
+        needed |= dict.fromkeys(_parts(name))
+    scores: dict[str, CaptionScore] = {}
+    for name in needed:
+        try:
+            scores[name] = _score(name, targets, tokens[: len(generated)], seconds)
+        except ScorerError as error:
+            reasons[name] = f"{name} failed: {error}"
+
     if "spider" in wanted:
-        per_clip = (scores["cider_d"].per_clip + scores["spice"].per_clip) / 2
-        scores["spider"] = CaptionScore(float(per_clip.mean()), per_clip, is_mean=True)
-    return CaptionScores({name: scores[name] for name in wanted}, lacking, tokenizer)
+        lost = [reasons[name] for name in _parts("spider") if name not in scores]
+        if lost:
+            reasons["spider"] = lost[0]
+        else:
+            per_clip = (scores["cider_d"].per_clip + scores["spice"].per_clip) / 2
+            scores["spider"] = CaptionScore(float(per_clip.mean()), per_clip, is_mean=True)
+    return CaptionScores(
+        {name: scores[name] for name in wanted if name in scores},
+        {name: reasons[name] for name in metrics if name in reasons},
+        tokenizer,
+    )
 
 
 def missing(metrics: Sequence[str]) -> dict[str, str]:
@@ -113,23 +138,10 @@ def missing(metrics: Sequence[str]) -> dict[str, str]:
     return {name: reason for name, reason in reasons.items() if reason is not None}
 
 
-def names_label(caption: str, label: str) -> bool:
-    """Whether a caption names a label: whole words, in any case, singular or plural, `_` and `-` read as spaces."""
-    *first, last = re.split(r"[\s_-]+", label.strip().lower())
-    if not last:
-        raise MintError("the label is empty; it cannot be looked for in a caption")
-    forms = {last, last + "s", last + "es", re.sub(r"(?<=[^aeiou])y$", "ies", last)}
-    if last.endswith("s") and not last.endswith("ss"):
-        forms.add(last[:-1])
-    words = [*map(re.escape, first), f"(?:{'|'.join(map(re.escape, sorted(forms)))})"]
-    pattern = r"(?<!\w)" + r"[\s_-]+".join(words) + r"(?!\w)"
-    return re.search(pattern, caption.lower()) is not None
-
-
 def _check(generated: Sequence[str], references: Sequence[Sequence[str]], metrics: Sequence[str]) -> None:
-    unknown = [name for name in metrics if name not in (*SCORERS, "spider")]
+    unknown = [name for name in metrics if name not in CAPTION_METRICS]
     if unknown:
-        raise MintError(f"no caption metric {unknown[0]!r}; choose from {', '.join((*SCORERS, 'spider'))}")
+        raise MintError(f"no caption metric {unknown[0]!r}; choose from {', '.join(CAPTION_METRICS)}")
     if not generated:
         raise MintError("the split is empty: no captions to measure; check the manifest's split names")
     if len(generated) != len(references):
@@ -140,11 +152,12 @@ def _check(generated: Sequence[str], references: Sequence[Sequence[str]], metric
 
 
 def _parts(name: str) -> tuple[str, ...]:
+    """Return the scorers that a metric needs."""
     return ("cider_d", "spice") if name == "spider" else (name,)
 
 
 def _missing(name: str) -> str | None:
-    """Why a metric cannot be computed here, or None."""
+    """Return why a metric cannot be computed on this machine, or None."""
     if importlib.util.find_spec("pycocoevalcap") is None:
         return NO_PACKAGE
     if name in ("meteor", "spice", "spider") and shutil.which("java") is None:
@@ -162,54 +175,57 @@ def _missing(name: str) -> str | None:
     return None
 
 
-def _score(name: str, references: dict[int, list[str]], hypotheses: dict[int, list[str]]) -> CaptionScore:
-    module, scorer = SCORERS[name]
-    with _open_java() if name == "spice" else nullcontext():
-        build: Callable[[], Any] = getattr(importlib.import_module(f"pycocoevalcap.{module}"), scorer)
-        options = {"verbose": 0} if name == "bleu_4" else {}
-        corpus, per_clip = build().compute_score(references, hypotheses, **options)
-    if name == "bleu_4":
-        corpus, per_clip = corpus[3], per_clip[3]
-    if name == "spice":
-        per_clip = [clip["All"]["f"] for clip in per_clip]
-    return CaptionScore(float(corpus), np.asarray(per_clip, dtype=np.float64), is_mean=name not in ("bleu_4", "meteor"))
+def _score(name: str, references: Sequence[Sequence[str]], generated: Sequence[str], seconds: float) -> CaptionScore:
+    """Score tokenised captions.
+
+    Raises:
+        ScorerError: the metric does not exist for these captions, or its scorer gave no result.
+    """
+    if name == "cider_d" and len({tuple(sorted(several)) for several in references}) < 2:
+        raise ScorerError(ONE_DOCUMENT)
+    corpus, values = score(name, references, generated, seconds)
+    per_clip = np.asarray(values, dtype=np.float64)
+    if per_clip.shape != (len(generated),):
+        raise ScorerError(f"it gave {per_clip.size} values for {len(generated)} clips")
+    if not (np.isfinite(corpus) and np.isfinite(per_clip).all()):
+        raise ScorerError(f"{np.count_nonzero(~np.isfinite(per_clip))} of its {len(per_clip)} values are no numbers")
+    return CaptionScore(corpus, per_clip, is_mean=name not in OF_CORPUS)
 
 
-def _folder(part: str) -> Path:
+def _folder(package: str) -> Path:
+    """Return the folder of a package in pycocoevalcap, which need not be imported."""
     spec = importlib.util.find_spec("pycocoevalcap")
     assert spec is not None
     assert spec.submodule_search_locations
-    return Path(next(iter(spec.submodule_search_locations))) / part
+    return Path(next(iter(spec.submodule_search_locations))) / package
 
 
-def _treebank_tokens(captions: Sequence[str]) -> list[str]:
+def _tokenize(captions: Sequence[str], seconds: float) -> tuple[list[str], str]:
+    """Return the tokens of each caption, joined by spaces, and the name of what has found them."""
+    if shutil.which("java") is None:
+        return _regular_tokens(captions), f"{REGULAR} (no Java on this machine)"
+    try:
+        return _treebank_tokens(captions, seconds), TREEBANK
+    except ScorerError as error:
+        return _regular_tokens(captions), f"{REGULAR} (Java failed: {error})"
+
+
+def _treebank_tokens(captions: Sequence[str], seconds: float = SECONDS) -> list[str]:
     module = importlib.import_module("pycocoevalcap.tokenizer.ptbtokenizer")
     jar = _folder("tokenizer") / module.STANFORD_CORENLP_3_4_1_JAR
     command = ["java", "-cp", str(jar), "edu.stanford.nlp.process.PTBTokenizer", "-preserveLines", "-lowerCase"]
-    lines = "".join(f"{' '.join(caption.split())}\n" for caption in captions)  # one line each, whatever they hold
-    answer = subprocess.run(command, input=lines.encode(), capture_output=True, check=False)
-    tokens = answer.stdout.decode().splitlines()
-    if answer.returncode or len(tokens) != len(captions):
-        reason = (answer.stderr.decode().strip().splitlines() or [f"{len(tokens)} lines for {len(captions)} captions"])[
-            -1
-        ]
-        raise MintError(f"the Penn Treebank tokeniser failed ({reason}); check that `java -version` works")
-    return [" ".join(word for word in line.split() if word not in module.PUNCTUATIONS) for line in tokens]
+
+    # One line each, whatever they hold.
+    lines = "".join(f"{' '.join(caption.split())}\n" for caption in captions)
+    tokens = run(command, lines.encode(errors="replace"), seconds).decode(errors="replace").splitlines()
+    if len(tokens) != len(captions):
+        raise ScorerError(f"the tokeniser gave {len(tokens)} lines for {len(captions)} captions")
+
+    kept = []
+    for line in tokens:
+        kept.append(" ".join(word for word in line.split() if word not in module.PUNCTUATIONS))
+    return kept
 
 
 def _regular_tokens(captions: Sequence[str]) -> list[str]:
     return [" ".join(WORD.findall(caption.lower())) for caption in captions]
-
-
-@contextmanager
-def _open_java() -> Iterator[None]:
-    opened = " ".join(f"--add-opens=java.base/java.{package}=ALL-UNNAMED" for package in SPICE_PACKAGES)
-    before = os.environ.get("JDK_JAVA_OPTIONS")
-    os.environ["JDK_JAVA_OPTIONS"] = f"{before} {opened}" if before else opened
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["JDK_JAVA_OPTIONS"]
-        else:
-            os.environ["JDK_JAVA_OPTIONS"] = before

@@ -15,7 +15,10 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import Any
+from pathlib import Path
+from typing import Any, NoReturn
+
+import mint
 
 SCORERS = {
     "cider_d": ("cider.cider", "Cider"),
@@ -35,6 +38,9 @@ JAVA_OPTIONS = (
     ),
 )
 """Decimal points and UTF-8 on every machine; SPICE's reflective library stops on Java 17 unless these are open."""
+
+
+PACKAGE = Path(mint.__file__).parent
 
 
 class ScorerError(Exception):
@@ -71,7 +77,13 @@ def score(
     return float(result["corpus"]), [float(value) for value in result["clips"]]
 
 
-def run(command: Sequence[str], text: bytes, seconds: float, variables: Mapping[str, str] | None = None) -> bytes:
+def run(
+    command: Sequence[str],
+    text: bytes,
+    seconds: float,
+    variables: Mapping[str, str] | None = None,
+    folder: Path | None = None,
+) -> bytes:
     """Run a command under a time limit and return what it printed; nothing that it started outlives it.
 
     Args:
@@ -79,6 +91,7 @@ def run(command: Sequence[str], text: bytes, seconds: float, variables: Mapping[
         text: its input.
         seconds: the time limit.
         variables: added to its environment, beside the options for Java.
+        folder: where it runs; None: the working directory.
 
     Raises:
         ScorerError: it could not be started, failed, or did not end in time.
@@ -91,6 +104,7 @@ def run(command: Sequence[str], text: bytes, seconds: float, variables: Mapping[
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             env=environment,
+            cwd=folder,
             start_new_session=True,  # a process group of its own, to be killed as a whole
         )
     except OSError as error:
@@ -150,14 +164,18 @@ def _main() -> None:
     # What the scorers print themselves must not mix with the result.
     results = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
+
+    def finish(result: dict[str, Any]) -> NoReturn:
+        json.dump(result, results)
+        results.flush()
+        os._exit(0)  # without any clean-up
+
     try:
         result = _compute(sys.argv[1], *json.load(sys.stdin))
     except BaseException as error:
-        result = {"error": f"{type(error).__name__}: {error}"}
-    json.dump(result, results)
-    results.flush()
-    # No clean-up: Meteor's waits for a lock that a failure has left locked.
-    os._exit(0)
+        # As long as the error lives, so does the scorer: Meteor waits for ever when it is deleted after a failure.
+        finish({"error": f"{type(error).__name__}: {error}"})
+    finish(result)
 
 
 if __name__ == "__main__":

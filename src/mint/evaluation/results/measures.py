@@ -168,7 +168,7 @@ def caption_row(clips: ClipSet, metric: str, method: str, score: CaptionScore) -
 
 def chance_accuracy_row(clips: ClipSet, classes: int) -> Row:
     """Return what guessing gives: 1/C."""
-    return _chance_row(clips, "accuracy", probe.chance_accuracy(classes))
+    return chance_row(clips, "accuracy", probe.chance_accuracy(classes))
 
 
 def chance_label_rows(clips: ClipSet, truth: ArrayLike, known: ArrayLike | None = None) -> list[Row]:
@@ -181,7 +181,7 @@ def chance_label_rows(clips: ClipSet, truth: ArrayLike, known: ArrayLike | None 
         "micro_map": probe.chance_average_precision(pairs[:, None]),
         "micro_roc_auc": 0.5,
     }
-    return [_chance_row(clips, name, values[name]) for name in _possible(truth, known)]
+    return [chance_row(clips, name, values[name]) for name in _possible(truth, known)]
 
 
 def chance_retrieval_rows(retrieval: Retrieval) -> list[Row]:
@@ -278,7 +278,8 @@ def _possible(truth: ArrayLike, known: ArrayLike | None) -> list[str]:
     return [name for name in MULTILABEL if (with_negatives if name in NEED_NEGATIVES else with_positives)]
 
 
-def _chance_row(clips: ClipSet, metric: str, value: float) -> Row:
+def chance_row(clips: ClipSet, metric: str, value: float) -> Row:
+    """Return what guessing gives, which is exact: its interval is one point."""
     return Row(clips.task, clips.split, metric, "chance", value, value, value, len(clips))
 
 

@@ -14,13 +14,12 @@ from pathlib import Path
 
 import jinja2
 
-from mint.evaluation.metrics.captions import SCORERS
+from mint.evaluation.metrics.captions import CAPTION_METRICS
 from mint.evaluation.results.paper_tables import Line, Table
 from mint.evaluation.results.seeds import Cell, Run
 
 NOTE = "Values are times 100; higher is better. Of several seeds: mean ± standard deviation; of one: the 95 % interval."
 QUOTED = "quoted"
-CAPTION_METRICS = {*SCORERS, "spider"}
 LABEL_METRICS = {"accuracy", "map", "roc_auc"}
 FIELDS = (
     *("table", "row", "origin", "task", "split", "metric", "value", "spread", "low", "high", "seeds", "clips"),
@@ -154,6 +153,6 @@ def _describe(run: Run, table: Table) -> str:
 def _settings(run: Run, table: Table) -> list[str]:
     """What was chosen for the methods whose values a table shows."""
     metrics = {column.place[2] for column in table.columns}
-    subjects = ["captions"] if metrics & CAPTION_METRICS else []
+    subjects = ["captions"] if metrics & set(CAPTION_METRICS) else []
     subjects += ["stage1", "stage2"] if metrics & LABEL_METRICS else []
     return [run.settings[subject] for subject in subjects if subject in run.settings]
