@@ -7,6 +7,7 @@ goes on where it was.
 from __future__ import annotations
 
 import dataclasses
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -196,11 +197,16 @@ def _refuse_other_options(quickstart: Quickstart) -> None:
         raise MintError(f"{quickstart.output} holds a quickstart of {begun}, not of {asked}; give another --output")
 
 
+def _print_note(line: str) -> None:
+    """Print what a person should know of the recordings, on standard error like all that is told in the meantime."""
+    print(f"note: {line}", file=sys.stderr)
+
+
 def _prepare_data(quickstart: Quickstart, encoder: AudioEncoder) -> list[Path]:
     """Return the manifests: of the source, or of the rendered corpora and of the sounds that the encoder can name."""
     folder = quickstart.output / "data"
     if quickstart.source is not None:
-        return [read_source(quickstart.source, folder, seed=quickstart.seed)]
+        return [read_source(quickstart.source, folder, quickstart.seed, _print_note)]
     font = fetch("soundfont") / "TimGM6mb.sf2"
     scale = SMOKE_SCALE if quickstart.smoke else 1.0
     rendered = prepare_quickstart(folder, font, seed=quickstart.seed, scale=scale)
