@@ -396,7 +396,10 @@ def test_videos_of_vggsound_that_are_in_both_splits(tmp_path: Path) -> None:
     notes: list[str] = []
     examples, _ = prepared("vggsound", tmp_path / "source", notes.append, metadata_only=True)
     assert len(examples) == 4
-    assert any(note.startswith("1 videos are in both train and test of vggsound.csv (aaaaaaaaaaa") for note in notes)
+    assert any(
+        note.startswith("1 videos are in both train and test of vggsound.csv, as it is published (aaaaaaaaaaa")
+        for note in notes
+    )
 
 
 def test_a_truncated_table_stands_beside_what_is_published(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

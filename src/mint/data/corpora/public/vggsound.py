@@ -59,8 +59,8 @@ def read_vggsound(source: Path, skip: Skip = ignore, audio: Path | None = None) 
 
     if torn:
         skip.note(
-            f"{len(torn)} videos are in both train and test of {table.name} ({', '.join(sorted(torn)[:3])}, ...): "
-            f"`mint data validate` notes them, and `mint data leakage` counts them"
+            f"{len(torn)} videos are in both train and test of {table.name}, as it is published "
+            f"({', '.join(sorted(torn)[:3])}, ...); `mint data leakage` counts them"
         )
 
 
