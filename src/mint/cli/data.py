@@ -79,6 +79,9 @@ def add_parser(subparsers: Subparsers) -> None:
         metavar="FILE",
         help="Lists of forbidden recordings, JSON files in the format of WavCaps.",
     )
+    action.add_argument(
+        "--sound", action="store_true", help="Decode all clips too, and find copies that are shifted, cut or re-encoded."
+    )
     action.add_argument("--json", action="store_true", help="Print JSON in place of the table.")
     action.set_defaults(run=run_leakage)
 
@@ -191,31 +194,33 @@ def run_leakage(args: argparse.Namespace) -> int:
     # Streamed: a training manifest may have millions of lines.
     training = chain.from_iterable(map(read_manifest, args.training))
     tests = chain.from_iterable(map(read_manifest, args.against or args.training))
-    report = find_leakage(training, tests, args.blacklist)
+    report = find_leakage(training, tests, args.blacklist, args.sound)
     code = 0 if report.clean() else 1
     if args.json:
         print(json.dumps(asdict(report), indent=2))
     else:
-        print_leakage(report)
+        print_leakage(report, args.sound)
     return code
 
 
-def print_leakage(report: Leakage) -> None:
+def print_leakage(report: Leakage, sound: bool) -> None:
     """Print how many test clips of each split are shared, some pairs of them, and the clips on blacklists."""
-    head = ("corpus", "task", "split", "clips", "by id", "by file", "by caption")
+    kinds = ["id", "file", "sound", "caption"] if sound else ["id", "file", "caption"]
     rows = []
     for split in report.splits:
         row = [split.corpus, split.task, split.split, f"{split.clips}"]
-        row.append(f"{split.by_id} of {split.with_id}")
-        row.append(f"{split.by_file} of {split.with_file}")
-        row.append(f"{split.by_caption} of {split.with_caption}")
+        for kind in kinds:
+            shared, comparable = getattr(split, f"by_{kind}"), getattr(split, f"with_{kind}")
+            row.append(f"{shared} of {comparable}")
         rows.append(row)
     print(f"{report.training_clips} training clips; test clips that are shared, of those that can be compared:")
-    print_table(head, rows)
+    print_table(["corpus", "task", "split", "clips", *(f"by {kind}" for kind in kinds)], rows)
 
     for split in report.splits:
         for kind, trained, tested in split.pairs[:SHOWN]:
             print(f"  same {kind}: {trained} (training), {tested} ({split.split})")
+    for kind, reason in report.not_compared().items():
+        print(f"note: nothing was compared by {kind}: {reason}")
     for path, counts in report.blacklists.items():
         unread = f"; {counts['unread']} entries unread" if counts["unread"] else ""
         print(f"{path}: {counts['clips']} training clips are on it ({counts['ids']} recordings{unread})")

@@ -7,22 +7,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mint.cli import main
 from mint.data.audio.members import HEAD
-from mint.data.manifests.leakage import (
-    Blacklist,
-    SameBytes,
-    find_leakage,
-    leakage_record,
-    normalised,
-    read_blacklist,
-    recording_ids,
-)
+from mint.data.manifests.leakage import SameBytes, find_leakage, leakage_record, normalised
 from mint.data.manifests.manifest import write_manifest
+from mint.data.manifests.recording_ids import Blacklist, read_blacklist, recording_ids
 from mint.types import Example, MintError
 
 TUBE = "-_bc4ef6hij"
@@ -217,6 +212,96 @@ def test_nothing_to_compare() -> None:
         find_leakage([clip("1")], [clip("2", split="validation")])
     with pytest.raises(MintError, match="no clips to train on"):
         find_leakage([clip("1", split="test")], [clip("2", split="test")])
+
+
+def test_nothing_that_could_be_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without ids, files and captions there is no leakage report; where some kinds are missing, it says which."""
+    training, tests = [clip("1"), clip("2")], [clip("a", split="test"), clip("b", split="unseen")]
+    with pytest.raises(
+        MintError, match=r"nothing was compared: no test clip has a Freesound or YouTube id; no test clip"
+    ):
+        find_leakage(training, tests)
+    for name, examples in {"train": training, "test": tests}.items():
+        write_manifest(tmp_path / f"{name}.jsonl", examples)
+    command = ["data", "leakage", str(tmp_path / "train.jsonl"), "--against", str(tmp_path / "test.jsonl")]
+    assert main(command) == 2
+    error = capsys.readouterr().err
+    assert "nothing was compared" in error
+    assert "freesound_id" in error
+    assert list(leakage_record([tmp_path / "train.jsonl"], tests)) == ["not_computed"]
+
+    (tmp_path / "a.wav").write_bytes(b"one")
+    write_manifest(tmp_path / "test.jsonl", [clip("a", split="test", audio=tmp_path / "a.wav", captions=("rain",))])
+    assert main(command) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-2] == "note: nothing was compared by id: no test clip has a Freesound or YouTube id"
+    assert lines[-1] == "note: nothing was compared by caption: no training clip has a caption"
+    with_ids = [replace(one, metadata={"freesound_id": 7}) for one in tests]
+    assert find_leakage(training, [*with_ids, clip("c", split="test", audio=tmp_path / "a.wav")]).not_compared() == {
+        "id": "no training clip has a Freesound or YouTube id",
+        "caption": "no test clip has a caption",
+    }
+
+
+def sweep(path: Path, seed: int, **changes: Any) -> Path:
+    """Eight seconds of a melody of its own, changed as told, in a file."""
+    rng = np.random.default_rng(seed)
+    rate = changes.get("rate", 16000)
+    notes = rng.uniform(300, 1900, (32, 3))
+    time = np.arange(round(0.25 * rate)) / rate
+    melody = np.concatenate([np.sin(2 * np.pi * note[:, None] * time).sum(axis=0) for note in notes])
+    silence = np.zeros(round(changes.get("delay", 0.0) * rate))
+    samples = np.concatenate([silence, changes.get("gain", 0.2) * melody])
+    samples = samples[round(changes.get("begin", 0.0) * rate) :]
+    soundfile.write(path, samples, rate, **changes.get("options", {}))
+    return path
+
+
+def test_copies_by_their_sound(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Shifted, cut, quieter, at another rate, and encoded anew; other melodies and what is too short are none."""
+    training = [clip(f"t{seed}", audio=sweep(tmp_path / f"t{seed}.wav", seed)) for seed in range(6)]
+    changes: list[dict[str, Any]] = [
+        {"delay": 0.1234},
+        {"begin": 3.3},
+        {"gain": 0.01},
+        {"rate": 44100},
+        {"options": {"format": "MP3", "bitrate_mode": "CONSTANT", "compression_level": 0.8}},
+        {"options": {"format": "OGG", "subtype": "OPUS"}, "begin": 0.5, "gain": 0.1},
+    ]
+    copies = []
+    for seed, changed in enumerate(changes):
+        copies.append(sweep(tmp_path / f"c{seed}", seed, **{"options": {"format": "WAV"}, **changed}))
+    tests = [clip(f"c{seed}", split="test", audio=path) for seed, path in enumerate(copies)]
+    tests += [clip(f"o{seed}", split="test", audio=sweep(tmp_path / f"o{seed}.wav", seed)) for seed in range(20, 22)]
+    soundfile.write(tmp_path / "short.wav", np.zeros(8000), 16000)
+    tests += [
+        clip("short", split="test", audio=tmp_path / "short.wav"),
+        clip("gone", split="test"),
+        clip("again", split="test", task="other", audio=copies[1], start=1.0, duration=2.0),
+        clip("silent start", split="test", task="other", audio=copies[0], duration=0.1),
+    ]
+    first, second = find_leakage(training, tests, sound=True).splits
+    assert (first.clips, first.with_sound, first.by_sound, first.by_file) == (10, 8, 6, 0)
+    assert first.pairs == [("sound", f"mine/t{seed}", f"mine/c{seed}") for seed in range(6)]
+    assert first.training_corpora == {"sound": {"mine": 6}}
+    assert (second.clips, second.with_sound, second.by_sound) == (2, 1, 1)
+    assert second.pairs == [("sound", "mine/t1", "mine/again")]
+    assert [split.with_sound for split in find_leakage(training, tests).splits] == [0, 0]
+
+
+def test_the_verb_compares_sound_where_it_is_asked_to(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_manifest(tmp_path / "train.jsonl", [clip("t", audio=sweep(tmp_path / "t.wav", 0))])
+    copy, other = sweep(tmp_path / "c.wav", 0, begin=0.1), sweep(tmp_path / "o.wav", 1)
+    tests = [clip("c", split="test", audio=copy), clip("o", split="test", audio=other)]
+    write_manifest(tmp_path / "test.jsonl", tests)
+    command = ["data", "leakage", str(tmp_path / "train.jsonl"), "--against", str(tmp_path / "test.jsonl")]
+    assert main(command) == 0
+    assert "by sound" not in capsys.readouterr().out
+    assert main([*command, "--sound"]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert " ".join(lines[1].split()) == "corpus task split clips by id by file by sound by caption"
+    assert " ".join(lines[2].split()) == "mine labels test 2 0 of 0 0 of 2 1 of 2 0 of 0"
+    assert lines[3] == "  same sound: mine/t (training), mine/c (test)"
 
 
 def test_the_record_of_a_results_file(tmp_path: Path) -> None:

@@ -1,42 +1,35 @@
-"""What training and test share: recordings by Freesound or YouTube id, files by their bytes, captions by their words.
+"""What training and test share: recordings, files by their bytes, sound however it is stored, captions by their words.
 
 The paper trains on WavCaps and Freesound and calls Clotho, whose clips come from Freesound, zero-shot; it names no such
 check. WavCaps publishes blacklists of its clips that held-out sets contain: they are read as well. Only what the test
 splits hold is kept in memory; the training manifests, which may have millions of lines, are streamed. A file is read
-only if its size, and then its first 64 KiB, are those of a test file.
+only if its size, and then its first 64 KiB, are those of a test file; sound is decoded only if it is asked for.
 """
 
 from __future__ import annotations
 
-import json
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from mint.data.audio.decode import Samples, load_parts, probe, windows
+from mint.data.audio.fingerprint import RATE, SoundIndex
 from mint.data.audio.members import HEAD, digest, locate
 from mint.data.manifests.manifest import read_manifest
+from mint.data.manifests.recording_ids import read_blacklist, recording_ids
 from mint.types import Example, MintError
 
 TEST_SPLITS = ("test", "unseen")
 PAIRS = 20
 """Pairs of each kind that a report lists."""
-SECONDS = r"\d+(?:\.\d+)?"
-SEGMENT = re.compile(
-    rf"(?:Y?([\w-]{{11}})(?:_{SECONDS}(?:[_-]{SECONDS})?)?|\[([\w-]{{11}})\](?:-\[{SECONDS}-{SECONDS}\])?)"
-    r"(?:\.[A-Za-z]\w{1,4})?",
-    re.ASCII,
-)
-"""A file of a YouTube video or a segment of one, as the readers of corpora find them; the id is one of the groups."""
-YOUTUBE_CORPORA = ("audioset", "audiocaps", "vggsound", "musiccaps")
-FREESOUND_CORPORA = ("fsd50k", "freesound")
-BLACKLIST_SOURCES = {"AudioSet": "youtube", "FreeSound": "freesound"}
-"""Keys of a blacklist that hold ids of YouTube or Freesound; others are passed over."""
+COMPARED = ("id", "file", "sound", "caption")
+"""What is compared; each has its counts in `Overlap`."""
 
 
 @dataclass
@@ -51,15 +44,19 @@ class Overlap:
     """Clips whose Freesound or YouTube id is known; of the others, `by_id` says nothing."""
     with_file: int = 0
     """Clips whose file can be read."""
+    with_sound: int = 0
+    """Clips whose sound was compared: if it was asked for, those that are longer than a second and not silent."""
     with_caption: int = 0
     by_id: int = 0
     """Clips of a recording that is also trained on."""
     by_file: int = 0
     """Clips whose file has the bytes of a training file (whatever part of it is used)."""
+    by_sound: int = 0
+    """Clips that have a stretch of sound in common with a training clip, perhaps shifted, louder or encoded anew."""
     by_caption: int = 0
     """Clips one of whose captions is, in the same words, a training caption too."""
     training_corpora: dict[str, dict[str, int]] = field(default_factory=dict)
-    """Training clips that are shared, by kind (`id`, `file`, `caption`) and corpus."""
+    """Training clips that are shared, by kind (one of `COMPARED`) and corpus."""
     pairs: list[tuple[str, str, str]] = field(default_factory=list)
     """Kind, training clip and test clip; the first of each kind."""
 
@@ -72,49 +69,81 @@ class Leakage:
     splits: list[Overlap]
     blacklists: dict[str, dict[str, int]] = field(default_factory=dict)
     """By file: `ids` that it holds, training `clips` that are on it, and `unread` entries, which are no ids."""
+    training_with: dict[str, int] = field(default_factory=dict)
+    """Training clips that have an `id` or a `caption` to compare."""
 
     def clean(self) -> bool:
-        """Whether no recording and no file is shared, and no training clip blacklisted; captions may coincide."""
+        """Return whether no recording is shared and no training clip blacklisted; captions may coincide."""
         listed = sum(counts["clips"] for counts in self.blacklists.values())
-        return not listed and not any(split.by_id or split.by_file for split in self.splits)
+        shared = sum(split.by_id + split.by_file + split.by_sound for split in self.splits)
+        return not listed and not shared
+
+    def not_compared(self) -> dict[str, str]:
+        """Return the kinds of which nothing was compared, each with the reason; of sound, only if it was asked for."""
+        reasons = {}
+        for kind in ("id", "file", "caption"):
+            if not any(getattr(split, f"with_{kind}") for split in self.splits):
+                reasons[kind] = f"no test clip has {NAMES[kind]}"
+            elif not self.training_with.get(kind, 1):
+                reasons[kind] = f"no training clip has {NAMES[kind]}"
+        return reasons
 
 
-def find_leakage(training: Iterable[Example], tests: Iterable[Example], blacklists: Sequence[Path] = ()) -> Leakage:
+NAMES = {"id": "a Freesound or YouTube id", "file": "a file that can be read", "caption": "a caption"}
+
+
+def find_leakage(
+    training: Iterable[Example], tests: Iterable[Example], blacklists: Sequence[Path] = (), sound: bool = False
+) -> Leakage:
     """Compare what is trained on with what is tested on.
 
     Args:
         training: streamed once; those of the split `train` count.
         tests: streamed once before; those of the splits `test` and `unseen` count.
         blacklists: JSON files in WavCaps' format.
+        sound: decode all clips, and look for copies that are shifted, cut, louder or encoded anew.
 
     Raises:
-        MintError: nothing to train or to test on, or a blacklist that cannot be read.
+        MintError: nothing to train or to test on, nothing in them that can be compared, or a blacklist that cannot be
+            read.
     """
     listed = {str(path): read_blacklist(path) for path in blacklists}
-    index = _TestIndex(tests)
+    index = _TestIndex(tests, sound)
     if not index.splits:
         raise MintError(f"no clips to test on; give manifests with the splits {' or '.join(TEST_SPLITS)}")
-    report = Leakage(0, list(index.splits.values()))
-    report.blacklists = {
-        path: {"ids": len(banned.ids), "clips": 0, "unread": banned.unread} for path, banned in listed.items()
-    }
+
+    report = Leakage(0, list(index.splits.values()), training_with={"id": 0, "caption": 0})
+    for path, banned in listed.items():
+        report.blacklists[path] = {"ids": len(banned.ids), "clips": 0, "unread": banned.unread}
     for example in training:
-        if example.split == "train":
-            report.training_clips += 1
-            ids = recording_ids(example)
-            for path, banned in listed.items():
-                report.blacklists[path]["clips"] += not ids.isdisjoint(banned.ids)
-            index.compare(example, ids)
+        if example.split != "train":
+            continue
+        ids, captions = recording_ids(example), _captions(example)
+        report.training_clips += 1
+        report.training_with["id"] += bool(ids)
+        report.training_with["caption"] += bool(captions)
+        for path, banned in listed.items():
+            report.blacklists[path]["clips"] += not ids.isdisjoint(banned.ids)
+        index.compare(example, ids, captions)
     if not report.training_clips:
         raise MintError("no clips to train on; give manifests with the split train")
+
     index.count()
+    compared_sound = any(split.with_sound for split in report.splits)
+    reasons = report.not_compared()
+    if len(reasons) == len(NAMES) and not compared_sound and not listed:
+        raise MintError(
+            f"nothing was compared: {'; '.join(reasons.values())}; give ids under the metadata (freesound_id or "
+            "youtube_id, as columns of a table for `mint data prepare csv`), or fetch the recordings, of which --sound "
+            "finds copies"
+        )
     return report
 
 
 def leakage_record(
     training: Sequence[str | Path], tests: Iterable[Example], blacklists: Sequence[str | Path] = ()
 ) -> dict[str, Any]:
-    """`find_leakage` as JSON values for a results file; where it cannot be computed, `not_computed` says why.
+    """Return `find_leakage` as JSON values for a results file; where it cannot be computed, `not_computed` says why.
 
     Args:
         training: manifests that the evaluated run was trained on.
@@ -128,93 +157,24 @@ def leakage_record(
         return {"not_computed": str(error)}
 
 
-def recording_ids(example: Example) -> frozenset[str]:
-    """Where a clip comes from, as `youtube:ID` and `freesound:ID`.
-
-    `youtube_id` and `freesound_id` in its metadata are taken as they are; an empty one says that the id is not known.
-    Where there is neither, its corpus says how ids and file names are made: AudioSet, AudioCaps, VGGSound and MusicCaps
-    begin with the YouTube id, perhaps after a `Y`; FSD50K and Freesound with the number of the sound; ESC-50 has it
-    second (`1-100032-A-0.wav`); WavCaps has a folder or `source` for each origin, and `Y...` or the number in it.
-    Clotho's names hold none: its metadata do.
-    """
-    stated = {
-        f"{site}:{value}"
-        for site in ("youtube", "freesound")
-        if (value := example.metadata.get(f"{site}_id")) not in (None, "")
-    }
-    # An id that is stated to be empty is not known; a file name must not be taken for it.
-    if stated or "youtube_id" in example.metadata or "freesound_id" in example.metadata:
-        return frozenset(stated)
-    corpus = _plain(example.corpus)
-    names = (example.id.rpartition("/")[2], example.audio.name)
-    if corpus.startswith("wavcaps"):
-        origin = _plain(f"{example.metadata.get('source', '')} {example.id} {example.audio.parent.name} {corpus}")
-        found = _first(_youtube, names) if "audioset" in origin else None
-        return found or (_first(_freesound, names) if "freesound" in origin else None) or frozenset()
-    if corpus.startswith(YOUTUBE_CORPORA):
-        return _first(_youtube, names) or frozenset()
-    if corpus.startswith(FREESOUND_CORPORA):
-        return _first(_freesound, names) or frozenset()
-    if corpus.startswith("esc50"):
-        return _first(lambda name: _freesound(name.partition("-")[2]), names) or frozenset()
-    return frozenset()
-
-
-@dataclass(frozen=True)
-class Blacklist:
-    """Recordings that should not be trained on."""
-
-    ids: frozenset[str]
-    """As `recording_ids` writes them."""
-    unread: int
-    """Entries that are no id of their source."""
-
-
-def read_blacklist(path: Path) -> Blacklist:
-    """A blacklist in WavCaps' format: `{"AudioSet": ["Yid.wav"], "FreeSound": ["number"]}`; lists may be empty.
-
-    Raises:
-        MintError: no such file, of another form, or entries of which none is an id.
-    """
-    try:
-        content = json.loads(path.read_bytes())
-        lists = {site: content[key] for key, site in BLACKLIST_SOURCES.items() if key in content}
-    except FileNotFoundError:
-        raise MintError(f"{path}: no such blacklist; check the path") from None
-    except (OSError, ValueError, TypeError) as error:
-        raise MintError(f"{path} is no blacklist ({error}); it must hold lists AudioSet and FreeSound") from None
-    if not lists or not all(isinstance(entries, list) for entries in lists.values()):
-        raise MintError(f"{path} is no blacklist; it must hold lists AudioSet and FreeSound")
-    read = {"youtube": _youtube, "freesound": _freesound}
-    pairs = [
-        (entry, read[site](str(entry)) if type(entry) in (str, int) else frozenset())
-        for site, entries in lists.items()
-        for entry in entries
-    ]
-    ids = frozenset[str]().union(*(found for _, found in pairs))
-    if pairs and not ids:
-        raise MintError(
-            f"{path} is no blacklist: none of its {len(pairs)} entries, such as {pairs[0][0]!r}, "
-            f"is a YouTube id or a Freesound number"
-        )
-    return Blacklist(ids, sum(not found for _, found in pairs))
-
-
 def normalised(caption: str) -> str:
-    """The words of a caption: without case, punctuation and the ways to write one character."""
+    """Return the words of a caption, without case, punctuation and the ways to write one character."""
     return " ".join(re.findall(r"\w+", unicodedata.normalize("NFKC", caption).casefold()))
 
 
 class SameBytes:
-    """Finds those of some files that have the bytes of another, reading as little as it takes."""
+    """Finds those of some files that have the bytes of another one, reading as little as it takes."""
 
     def __init__(self) -> None:
         self._by_size: dict[int, dict[Path, None]] = {}
+        # The files of the sizes that were asked for, by the digest of their beginning.
         self._by_head: dict[int, dict[str, list[Path]]] = {}
-        """Of the sizes that were asked for."""
 
     def add(self, path: Path) -> bool:
-        """Take a file in, before anything is asked; False if it cannot be read. Taken in twice, it counts once."""
+        """Take a file in, before anything is asked; return False if it cannot be read.
+
+        A file that is taken in twice counts once.
+        """
         try:
             self._by_size.setdefault(locate(path).size, {})[path] = None
         except OSError:
@@ -222,7 +182,7 @@ class SameBytes:
         return True
 
     def same(self, path: Path) -> list[Path]:
-        """Files that were taken in and have the bytes of this one."""
+        """Return the files that were taken in and have the bytes of this one."""
         try:
             size = locate(path).size
             if size not in self._by_size:
@@ -236,7 +196,7 @@ class SameBytes:
         return [other for other in candidates if _digest(other) == whole]
 
     def _heads(self, size: int) -> dict[str, list[Path]]:
-        """The files of one size by the digest of their beginning."""
+        """Return the files of one size by the digest of their beginning."""
         if size not in self._by_head:
             heads = self._by_head[size] = {}
             for path in self._by_size[size]:
@@ -248,43 +208,57 @@ class SameBytes:
 class _TestIndex:
     """The test clips by what they can share, and what was found shared so far."""
 
-    def __init__(self, tests: Iterable[Example]) -> None:
+    def __init__(self, tests: Iterable[Example], sound: bool) -> None:
         self.splits: dict[tuple[str, str, str], Overlap] = {}
+        # By kind and value: split, number and id of the test clips that have it.
         self._clips: dict[tuple[str, str], list[tuple[Overlap, int, str]]] = {}
-        """Split, number and id of test clips by kind and value."""
-        self._shared: dict[str, set[tuple[int, int]]] = {"id": set(), "file": set(), "caption": set()}
-        """Split and number of test clips by kind."""
+        # By kind: split and number of the test clips that are shared.
+        self._shared: dict[str, set[tuple[int, int]]] = {kind: set() for kind in COMPARED}
         self._files = SameBytes()
+        self._sounds = SoundIndex() if sound else None
         for example in tests:
             if example.split in TEST_SPLITS:
                 self._add(example)
 
     def _add(self, example: Example) -> None:
-        place = (example.corpus, example.task, example.split)
-        split = self.splits.setdefault(place, Overlap(*place))
+        key = (example.corpus, example.task, example.split)
+        split = self.splits.setdefault(key, Overlap(*key))
         split.clips += 1
         ids, captions = recording_ids(example), _captions(example)
-        readable = self._files.add(example.audio)
         split.with_id += bool(ids)
-        split.with_file += readable
+        split.with_file += self._files.add(example.audio)
         split.with_caption += bool(captions)
-        values = [("id", one) for one in ids] + [("caption", one) for one in captions]
-        for value in [*values, ("file", str(example.audio))]:
+
+        values = [("file", str(example.audio))]
+        values += [("id", recording) for recording in ids]
+        values += [("caption", words) for words in captions]
+        if self._sounds is not None:
+            part = f"{example.audio}@{example.start}+{example.duration}"
+            is_known = ("sound", part) in self._clips  # another task has the same clip
+            if is_known or self._sounds.add(part, _stretches(example)):
+                split.with_sound += 1
+                values.append(("sound", part))
+        for value in values:
             self._clips.setdefault(value, []).append((split, split.clips, example.id))
 
-    def compare(self, example: Example, ids: frozenset[str]) -> None:
+    def compare(self, example: Example, ids: frozenset[str], captions: frozenset[str]) -> None:
         """Note what a training clip shares."""
-        values = [("id", one) for one in ids] + [("caption", one) for one in _captions(example)]
+        values = [("id", recording) for recording in ids]
+        values += [("caption", words) for words in captions]
         values += [("file", str(path)) for path in self._files.same(example.audio)]
-        met: set[tuple[int, str]] = set()
+        if self._sounds is not None:
+            values += [("sound", str(part)) for part in self._sounds.find(_stretches(example))]
+
+        counted: set[tuple[int, str]] = set()
         for kind, value in values:
             for clip in self._clips.get((kind, value), ()):
-                self._note(kind, example, clip, met)
+                self._note(kind, example, clip, counted)
 
-    def _note(self, kind: str, example: Example, clip: tuple[Overlap, int, str], met: set[tuple[int, str]]) -> None:
+    def _note(self, kind: str, example: Example, clip: tuple[Overlap, int, str], counted: set[tuple[int, str]]) -> None:
+        """Note that a training clip shares something with a test clip; it counts once for each split and kind."""
         split, number, name = clip
-        if (id(split), kind) not in met:
-            met.add((id(split), kind))
+        if (id(split), kind) not in counted:
+            counted.add((id(split), kind))
             counts = split.training_corpora.setdefault(kind, {})
             counts[example.corpus] = counts.get(example.corpus, 0) + 1
         if (id(split), number) not in self._shared[kind]:
@@ -294,39 +268,30 @@ class _TestIndex:
 
     def count(self) -> None:
         """Write down how many test clips of each split are shared."""
-        counts = {kind: Counter(place for place, _ in shared) for kind, shared in self._shared.items()}
-        for split in self.splits.values():
-            split.by_id, split.by_file, split.by_caption = (counts[kind][id(split)] for kind in counts)
+        for kind, shared in self._shared.items():
+            counts = Counter(split for split, _ in shared)
+            for split in self.splits.values():
+                setattr(split, f"by_{kind}", counts[id(split)])
 
 
 def _captions(example: Example) -> frozenset[str]:
-    return frozenset(words for caption in example.captions if (words := normalised(caption)))
+    """Return the captions of a clip, normalised, without those that hold no word."""
+    return frozenset(filter(None, map(normalised, example.captions)))
 
 
-def _plain(name: str) -> str:
-    """A corpus's name however it is written: `ESC-50`, `esc50`."""
-    return re.sub(r"[\W_]", "", name).lower()
-
-
-def _first(read: Callable[[str], frozenset[str]], names: Iterable[str]) -> frozenset[str] | None:
-    return next(filter(None, map(read, names)), None)
-
-
-def _youtube(name: str) -> frozenset[str]:
-    """The YouTube id in `Yxxxxxxxxxxx.wav`, `xxxxxxxxxxx_30.000-40.000.flac`, `[xxxxxxxxxxx]-[30-40].mp3`."""
-    found = SEGMENT.fullmatch(name)
-    return frozenset({f"youtube:{found[1] or found[2]}"}) if found else frozenset()
-
-
-def _freesound(name: str) -> frozenset[str]:
-    """The number at the beginning of `64760.wav`, `64760_1.wav` or `64760`."""
-    found = re.match(r"(\d+)(?=$|[^\w]|_)", name)
-    return frozenset({f"freesound:{int(found[1])}"}) if found else frozenset()
+def _stretches(example: Example) -> Iterator[Samples]:  # yields [S]
+    """Yield the windows of a clip, at the rate at which sound is compared; nothing of a clip that cannot be decoded."""
+    with suppress(MintError, OSError):
+        length = probe(example.audio)[0] - example.start
+        if example.duration is not None:
+            length = min(length, example.duration)
+        parts = [(example.start + offset, seconds) for offset, seconds in windows(length)]
+        yield from load_parts(example.audio, RATE, parts)
 
 
 @lru_cache(maxsize=1 << 16)
 def _digest(path: Path) -> str:
-    """Of all bytes; none for a file that is gone since."""
+    """Return the digest of all bytes of a file; nothing for one that is gone since."""
     try:
         return digest(path)
     except OSError:

@@ -23,8 +23,8 @@ from mint.data.audio.decode import probe
 from mint.data.audio.listen import TOLERANCE, listen
 from mint.data.audio.members import HEAD, digest, locate
 from mint.data.features.stored import is_stored, read_stored
-from mint.data.manifests.leakage import recording_ids
 from mint.data.manifests.manifest import SPLITS, manifest_rows, parse_line
+from mint.data.manifests.recording_ids import recording_ids
 from mint.text_files import shown
 from mint.types import Example, MintError
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mint.data.corpora.public.audioset import read_audioset, segment_names
-from mint.data.manifests.leakage import recording_ids
+from mint.data.manifests.recording_ids import recording_ids
 from mint.types import MintError
 from tiny_corpora import check_without_audio, prepared, record, splits, write
 
