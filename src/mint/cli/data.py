@@ -80,7 +80,9 @@ def add_parser(subparsers: Subparsers) -> None:
         help="Lists of forbidden recordings, JSON files in the format of WavCaps.",
     )
     action.add_argument(
-        "--sound", action="store_true", help="Decode all clips too, and find copies that are shifted, cut or re-encoded."
+        "--sound",
+        action="store_true",
+        help="Decode all clips too, and find copies that are shifted, cut or re-encoded.",
     )
     action.add_argument("--json", action="store_true", help="Print JSON in place of the table.")
     action.set_defaults(run=run_leakage)
