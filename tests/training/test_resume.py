@@ -379,3 +379,23 @@ def test_two_ranks_in_the_middle_of_the_second_epoch(corpus: Path, tmp_path: Pat
         (tmp_path / "whole" / name).rename(tmp_path / "resumed" / name)
     subprocess.run([*command, str(tmp_path / "resumed"), "--resume"], check=True, timeout=300)
     assert same_weights(tmp_path / "resumed", tmp_path / "whole")
+
+
+def test_what_a_resumed_history_has_otherwise(corpus: Path, tmp_path: Path) -> None:
+    """As docs/training.md says: speeds, the mean loss of the end, and a record that spans the start."""
+    wanted = recipe(1, corpus, max_steps=12, save_steps=5, logging_steps=4)
+    histories = []
+    for name in ("whole", "resumed"):
+        run_folder = train_recipe(wanted, tmp_path / name)
+        if name == "resumed":
+            shutil.rmtree(run_folder / "checkpoint-12")
+            (run_folder / "model.safetensors").unlink()
+            train_recipe(wanted, run_folder)
+        histories.append(json.loads((run_folder / "history.json").read_text()))
+    others = []
+    for before, after in zip(*histories, strict=True):
+        assert before.keys() == after.keys()
+        others.append({key for key in before if before[key] != after[key]})
+    assert others[:2] == [set(), set()]
+    assert others[2] == {"loss", "alc", "alm", "atg", "padding_audio", "padding_text"}  # of the steps 11 and 12 alone
+    assert others[3] <= {"train_runtime", "train_samples_per_second", "train_steps_per_second", "train_loss"}

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from safetensors import safe_open
+from safetensors.torch import load_file
 from torch import nn
 
 from mint.builders.encoder import build_encoder
@@ -96,6 +97,30 @@ def test_only_what_is_trained_is_saved(stage: int, corpus: Path, tmp_path: Path)
     files = [tmp_path / "model.safetensors", *tmp_path.glob("checkpoint-*/model.safetensors")]
     assert len(files) == 3
     assert [parts(file) for file in files] == [TRAINED[stage]] * 3
+
+
+@pytest.mark.parametrize(
+    ("stage", "changes"),
+    [
+        (1, {}),
+        (1, {"objectives": ObjectivesConfig(alm=False, atg=False)}),
+        (2, {}),
+        (2, {"instruction_aware": False}),
+    ],
+)
+def test_every_tensor_of_a_run_is_trained_or_used(
+    stage: int, changes: dict[str, Any], corpus: Path, tmp_path: Path
+) -> None:
+    """What an objective or the instruction would need is not there where it is off; the rest has moved in a step."""
+    wanted = replace(recipe(stage, corpus, max_steps=2, save_steps=1, learning_rate=0.1), **changes)
+    train_recipe(wanted, tmp_path)
+    first, last = (load_file(tmp_path / f"checkpoint-{step}" / "model.safetensors") for step in (1, 2))
+    still = {name for name, weight in first.items() if weight.equal(last[name])}
+    assert not {name for name in still if not name.endswith("position_embeddings.weight")}
+    text_side = {name for name in first if "text_feed_forward" in name or "_embeddings" in name}
+    blocks = {name.split(".")[2] for name in text_side if "feed_forward" in name}
+    assert blocks == ({"0", "1"} if stage == 1 else set() if changes else {"0"})
+    assert load_file(tmp_path / "model.safetensors").keys() == last.keys()
 
 
 def test_the_folder_of_a_run(corpus: Path, tmp_path: Path) -> None:

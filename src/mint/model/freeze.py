@@ -16,7 +16,6 @@ from torch import nn
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from torch import Tensor
 
 Held = TypeVar("Held")
 
@@ -40,11 +39,6 @@ def freeze(module: nn.Module) -> nn.Module:
 def _stay(module: nn.Module, mode: bool = True) -> nn.Module:
     """Take the place of `module.train`."""
     return module
-
-
-def trainable_state(module: nn.Module) -> dict[str, Tensor]:
-    """The parameters that are trained, by name: what a checkpoint holds."""
-    return {name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad}
 
 
 def count_by_module(module: nn.Module) -> Iterator[tuple[str, int, int]]:

@@ -87,15 +87,16 @@ class Stage1(nn.Module):
         self.audio_projection = nn.Linear(bridge.width, shared_width)
         self.text_projection = nn.Linear(bridge.width, shared_width)
         self.temperature = nn.Parameter(torch.tensor([temperature]))  # [1]: FSDP takes no scalars
-        self.matching_head = nn.Linear(bridge.width, 2)
-        self.language_head = LanguageHead(width=bridge.width, vocab_size=bridge.word_embeddings.num_embeddings)
+        # All heads are drawn, so that the weights of one do not depend on which objectives are on.
+        matching_head = nn.Linear(bridge.width, 2)
+        language_head = LanguageHead(width=bridge.width, vocab_size=bridge.word_embeddings.num_embeddings)
 
-        # The heads of an objective that is off are not trained.
+        # The heads of an objective that is off are dropped, or, if similarities are wanted all the same, not trained.
         self.audio_projection.requires_grad_(alc)
         self.text_projection.requires_grad_(alc)
         self.temperature.requires_grad_(alc)
-        self.matching_head.requires_grad_(alm)
-        self.language_head.requires_grad_(atg)
+        self.matching_head = matching_head if alm else None
+        self.language_head = language_head if atg else None
 
     def forward(
         self,
@@ -202,6 +203,7 @@ class Stage1(nn.Module):
         """Return the matching logits [B, 2] of B pairs, averaged over queries."""
         output = self.bridge.encode_pair(audio, ids, mask, length=0)
         assert output.queries is not None
+        assert self.matching_head is not None
         return self.matching_head(output.queries).mean(dim=1)
 
     def scores(self, clips: Tensor, texts: Tensor) -> tuple[Tensor, Tensor]:
@@ -287,8 +289,10 @@ class Stage1(nn.Module):
 
     def _generation(self, output: BridgeOutput, ids: Tensor, mask: Tensor) -> Tensor:
         assert output.text is not None
+        language_head = self.language_head
+        assert language_head is not None
 
         def head(hidden: Tensor) -> Tensor:
-            return self.language_head(hidden, self.bridge.word_embeddings.weight)
+            return language_head(hidden, self.bridge.word_embeddings.weight)
 
         return atg_loss(output.text, ids, mask, head, self.label_smoothing)

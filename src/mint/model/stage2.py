@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor, nn
 
 from mint.model import gather
-from mint.model.bridge_net import Block, BridgeNet
+from mint.model.bridge_net import BridgeNet
 from mint.model.freeze import Frozen
 from mint.model.projection import WhitenedLinear
 
@@ -42,9 +42,10 @@ class Stage2(nn.Module):
         self.instruction_aware = instruction_aware
         self._language = Frozen(language)
 
-        # What stage 2 makes no use of would never get a gradient, which data parallelism refuses.
-        for module in unused_text_side(bridge, instruction_aware):
-            module.requires_grad_(False)
+        # What stage 2 makes no use of would be saved for nothing, and never get a gradient, which data parallelism
+        # refuses.
+        for owner, name in unused_text_side(bridge, instruction_aware):
+            setattr(owner, name, None)
 
     @property
     def language(self) -> LanguageModel:
@@ -103,16 +104,13 @@ class Stage2(nn.Module):
         return output.queries
 
 
-def unused_text_side(bridge: BridgeNet, instruction_aware: bool) -> list[nn.Module]:
-    """Return the modules of Bridge-Net that stage 2 makes no use of.
+def unused_text_side(bridge: BridgeNet, instruction_aware: bool) -> list[tuple[nn.Module, str]]:
+    """Return the modules of Bridge-Net that stage 2 makes no use of, each by its owner and its name there.
 
     With an instruction, that is the text's feed-forward in the last block, whose outputs nobody reads; without one, it
     is the whole text side.
     """
-    feed_forwards = []
-    for block in bridge.blocks:
-        assert isinstance(block, Block)
-        feed_forwards.append(block.text_feed_forward)
+    feed_forwards = [(block, "text_feed_forward") for block in bridge.blocks]
     if instruction_aware:
-        return [feed_forwards[-1]]
-    return [bridge.word_embeddings, bridge.position_embeddings, *feed_forwards]
+        return feed_forwards[-1:]
+    return [(bridge, "word_embeddings"), (bridge, "position_embeddings"), *feed_forwards]
