@@ -89,7 +89,7 @@ def test_only_what_is_not_usual_is_said() -> None:
     other = Settings("mean", ("a {label}", "the {label}"), Decoding("beam"))
     assert describe_settings(other.record()) == {
         "stage1": "labels compared as “a {label}”, “the {label}”",
-        "stage2": "labels ranked by log-likelihood a token",
+        "stage2": "labels ranked by log-likelihood for each token",
         "captions": "captions by beam search with 5 beams, 30 tokens at most",
     }
 

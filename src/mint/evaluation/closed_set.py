@@ -78,11 +78,17 @@ class ClosedTask:
 
     def truth(self, examples: Sequence[Example]) -> Any:
         """Return which labels each clip has [N, C] bool."""
-        return np.array([[label in example.labels for label in self.labels] for example in examples], dtype=bool)
+        table = np.zeros((len(examples), len(self.labels)), dtype=bool)
+        for row, example in zip(table, examples, strict=True):
+            row[:] = [label in example.labels for label in self.labels]
+        return table
 
     def known(self, examples: Sequence[Example]) -> Any:
         """Return for which labels somebody listened [N, C] bool: OpenMIC asks about few a clip."""
-        return np.array([[label not in example.unknown for label in self.labels] for example in examples], dtype=bool)
+        table = np.ones((len(examples), len(self.labels)), dtype=bool)
+        for row, example in zip(table, examples, strict=True):
+            row[:] = [label not in example.unknown for label in self.labels]
+        return table
 
 
 @dataclass(frozen=True)
@@ -113,7 +119,7 @@ class HeldOut:
         """[N, C] bool."""
         return self.task.known(self.examples)
 
-    @property
+    @cached_property
     def wanted(self) -> Any:
         """The index of the label of each clip [N], in a task with one label a clip."""
         return self.truth.argmax(axis=1)
@@ -134,9 +140,12 @@ def closed_set_steps(setup: Setup, name: str, examples: Sequence[Example]) -> It
         examples: its clips of all splits; those of `train` and `validation` serve the probe.
     """
     task = ClosedTask(setup, name, examples)
+    # Each method is a step of its own: one that fails does not take the others with it.
     for split in HELD_OUT:
-        if not (in_split := task.of_split(split)):
+        in_split = task.of_split(split)
+        if not in_split:
             continue
+
         held_out = HeldOut(task, in_split)
         if setup.trained.stage2 is not None:
             yield Step(f"{held_out.title}, stage2", _stage2(held_out))
@@ -147,14 +156,14 @@ def closed_set_steps(setup: Setup, name: str, examples: Sequence[Example]) -> It
 
 
 def _stage2(held_out: HeldOut) -> Iterator[Evaluation]:
-    """Rank the vocabulary, and look into the answers of a task with one label a clip."""
+    """Rank the vocabulary with stage 2, and look into its answers in a task with one label a clip."""
     task, examples = held_out.task, held_out.examples
     setup, stage2 = task.setup, task.setup.trained.stage2
     assert stage2 is not None
     prompts = [example.prompt or "" for example in examples]
     sums, counts = predict.rank_vocabulary(
         stage2, setup.windows(2, examples), prompts, task.labels, progress=progress_bar(held_out.title)
-    )
+    )  # [N, C], [C]
 
     finished = torch.empty_like(sums)
     for prompt, rows in _rows_by_prompt(prompts).items():
@@ -164,6 +173,7 @@ def _stage2(held_out: HeldOut) -> Iterator[Evaluation]:
                 f"{prompt!r}; choose another scoring"
             )
         finished[rows] = predict.finish_scores(sums[rows], counts, setup.settings.scoring)
+
     # Clips are also ranked by one label, for average precision; log-likelihoods of different clips do not compare.
     scores = among_labels(finished.cpu().numpy())  # [N, C]
     yield measured_part(held_out.measures("stage2", scores), examples, setup.seed)
@@ -172,7 +182,7 @@ def _stage2(held_out: HeldOut) -> Iterator[Evaluation]:
 
 
 def _stage1(held_out: HeldOut) -> Iterator[Evaluation]:
-    """Rank the labels by their similarity to the clips."""
+    """Rank the labels by their similarity to the clips with stage 1."""
     task, examples = held_out.task, held_out.examples
     setup, stage1 = task.setup, task.setup.trained.stage1
     assert stage1 is not None
@@ -180,17 +190,20 @@ def _stage1(held_out: HeldOut) -> Iterator[Evaluation]:
 
     scores = queries.new_empty(len(examples), len(task.labels))
     for prompt, rows in _rows_by_prompt([example.prompt or "" for example in examples]).items():
+        # Several templates give several texts for each label, whose embeddings are averaged.
         texts: list[str] = []
         for label in task.labels:
             texts += setup.settings.texts(prompt, label)
         embedded = predict.embed_texts(stage1, texts)  # [C * templates, E]
         owner = torch.arange(len(task.labels)).repeat_interleave(len(texts) // len(task.labels))
         classes = ensemble(embedded, owner.to(embedded.device), len(task.labels))  # [C, E]
+
         scores[rows] = similarity(queries[rows], classes)
     yield measured_part(held_out.measures("stage1", scores.cpu().numpy()), examples, setup.seed)
 
 
 def _probe(held_out: HeldOut) -> Iterator[Evaluation]:
+    """Measure the linear probe, where the training data allow one."""
     task, examples = held_out.task, held_out.examples
     if task.probe is not None:
         scores = task.probe.scores(task.setup.pooled(examples))
@@ -203,6 +216,7 @@ def _untrained(held_out: HeldOut) -> Iterator[Evaluation]:
     if not task.single:
         yield Evaluation(rows=chance_label_rows(held_out.clips, held_out.truth, held_out.known))
         return
+
     if learnt := task.of_split("train"):
         majority = probe.majority_scores(task.truth(learnt).argmax(axis=1), len(examples), len(task.labels))
         yield measured_part(held_out.measures("majority", majority), examples, task.setup.seed)
@@ -213,14 +227,16 @@ def _look_into(held_out: HeldOut, scores: Any) -> Evaluation:
     """Return what a report shows of stage 2's scores [N, C]: confusions, calibration, and where the queries look."""
     task, examples = held_out.task, held_out.examples
     chosen, wanted = scores.argmax(axis=1), held_out.wanted
-    counts = confusion_matrix(wanted, chosen, labels=range(len(task.labels)))
+    counts = confusion_matrix(wanted, chosen, labels=range(len(task.labels)))  # [C, C]
+
     predictions = []
     for row, example in enumerate(examples):
         margin = float(scores[row, chosen[row]] - scores[row, wanted[row]])
         predictions.append(Prediction(example, task.labels[chosen[row]], margin))
 
     calibrations = {}
-    if task.setup.settings.scoring == "sum":  # the other scores are no log-likelihoods
+    # The other scores are no log-likelihoods, and their softmax is no belief of the model.
+    if task.setup.settings.scoring == "sum":
         calibrations[held_out.title] = calibrate(scores, wanted)
 
     attentions = []
@@ -230,6 +246,7 @@ def _look_into(held_out: HeldOut, scores: Any) -> Evaluation:
         window = task.setup.windows(2, [example])[0][0]
         attention = clip_attention(stage2.model, stage2.tokenizer, window, example.prompt or "", stage2.max_tokens)
         attentions.append((example, attention))
+
     return Evaluation(
         confusions=[Confusion(held_out.title, task.labels, counts)],
         predictions=predictions,
@@ -239,7 +256,7 @@ def _look_into(held_out: HeldOut, scores: Any) -> Evaluation:
 
 
 def _rows_by_prompt(prompts: Sequence[str]) -> dict[str, Tensor]:
-    """Return the rows that each prompt is asked in."""
+    """Return the rows of the clips that are asked each prompt."""
     rows: dict[str, list[int]] = {}
     for row, prompt in enumerate(prompts):
         rows.setdefault(prompt, []).append(row)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Setup:
-    """What every task of an evaluation needs beside its clips."""
+    """The trained stages, features and choices that every task of an evaluation needs."""
 
     trained: Trained
     features: Mapping[int, Features]
@@ -119,18 +119,18 @@ class SimilarityMap:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What was measured, and what a report shows of it: of a whole evaluation, or of a part of one."""
+    """Everything that was measured, and that a report shows of it: by a whole evaluation, or by a part of one."""
 
     rows: Sequence[Row] = ()
     measures: Sequence[Measure] = ()
-    """What the rows with an interval were made from."""
+    """The measures behind the rows that have an interval."""
     measured: Mapping[str, Sequence[Example]] = field(default_factory=dict)
     """Task -> the held-out clips on which it was measured."""
     confusions: Sequence[Confusion] = ()
     similarities: Sequence[SimilarityMap] = ()
     predictions: Sequence[Prediction] = ()
     calibrations: Mapping[str, Calibration] = field(default_factory=dict)
-    """Task and split -> whether the confidence of stage 2 is what it should be."""
+    """Task and split -> the calibration of stage 2: whether it is as sure as it is right."""
     attentions: Sequence[tuple[Example, Tensor]] = ()
     """Clips and the attention [Q, T] of stage 2's queries in their first window."""
     captions: Sequence[tuple[Example, str]] = ()
@@ -139,15 +139,20 @@ class Evaluation:
 
     def clips(self) -> list[Example]:
         """Return all clips on which something was measured, each once."""
+        # Clips are compared as objects: their metadata may be anything.
         different: dict[int, Example] = {}
         for examples in self.measured.values():
-            different |= {id(example): example for example in examples}
+            for example in examples:
+                different[id(example)] = example
         return list(different.values())
 
     def record(self) -> dict[str, Any]:
         """Return what a results file keeps of the evaluation beside its rows."""
+        corpora = {}
+        for task, clips in self.measured.items():
+            corpora[task] = sorted({clip.corpus for clip in clips})
         return {
-            "corpora": {task: sorted({clip.corpus for clip in clips}) for task, clips in self.measured.items()},
+            "corpora": corpora,
             "predictions": [prediction.record() for prediction in self.predictions],
             "per_clip": record_measures(self.measures),
             "not_computed": dict(self.not_computed),
@@ -159,6 +164,7 @@ def join(parts: Iterable[Evaluation]) -> Evaluation:
     values: dict[str, Any] = {}
     for part in parts:
         for name, value in vars(part).items():
+            # A list goes on, a mapping gains keys; of the clips of a task, each stands once.
             if name == "measured":
                 values[name] = _join_measured(values.get(name, {}), value)
             elif isinstance(value, Mapping):
@@ -171,16 +177,20 @@ def join(parts: Iterable[Evaluation]) -> Evaluation:
 def _join_measured(
     first: Mapping[str, Sequence[Example]], second: Mapping[str, Sequence[Example]]
 ) -> dict[str, Sequence[Example]]:
-    """Put clips together by task; a clip that two stages were asked about counts once."""
+    """Put clips together by task; a clip about which two stages were asked counts once."""
     joined = dict(first)
     for task, examples in second.items():
-        known = {id(example) for example in joined.get(task, ())}
-        joined[task] = [*joined.get(task, ()), *(example for example in examples if id(example) not in known)]
+        together = list(joined.get(task, ()))
+        known = set(map(id, together))
+        for example in examples:
+            if id(example) not in known:
+                together.append(example)
+        joined[task] = together
     return joined
 
 
 def measured_part(measures: Sequence[Measure], examples: Sequence[Example], seed: int, **more: Any) -> Evaluation:
-    """Return the part of an evaluation that some measures of one task make.
+    """Return the part of an evaluation that consists of some measures of one task.
 
     Args:
         measures: at least one.

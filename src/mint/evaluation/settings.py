@@ -1,4 +1,4 @@
-"""What a person may choose about an evaluation; the paper is silent on all of it. It travels with the results."""
+"""The choices of an evaluation. The paper is silent on all of them, so they are written into the results."""
 
 from __future__ import annotations
 
@@ -15,50 +15,56 @@ Strategy = Literal["greedy", "beam", "nucleus"]
 CAPTION_TOKENS = 30
 """Longest caption, as long as those that Bridge-Net reads (paper, section 3.2)."""
 BEAMS, TOP_P, TEMPERATURE = 5, 0.9, 1.0
-"""Those of InstructBLIP's published code."""
+"""Defaults of beam search and nucleus sampling: those of InstructBLIP's published code."""
 RETRIEVED_CLIPS, CAPTIONED_CLIPS = 200, 240
-"""Of the quickstart, whose evaluation is to be short; `mint evaluate` takes all clips."""
+"""Clips of the quickstart, whose evaluation is to be short; `mint evaluate` takes all."""
 DEPTH = 10
-"""Ranks beyond this one are not told apart in retrieval."""
+"""The last rank that retrieval tells apart from those beyond it."""
 STRATEGY_OF: dict[str, Strategy] = {"beams": "beam", "top_p": "nucleus", "temperature": "nucleus", "seed": "nucleus"}
+"""The strategy that reads each option."""
+DEFAULTS: dict[str, Any] = {"beams": BEAMS, "top_p": TOP_P, "temperature": TEMPERATURE, "seed": 0}
 LABEL = "{label}"
-SCORINGS = {"mean": "log-likelihood a token", "prior": "log-likelihood above the mean over clips"}
+"""Stands for the label in a template."""
+SCORINGS = {"mean": "log-likelihood for each token", "prior": "log-likelihood above the mean over clips"}
+"""The scorings other than the usual one, in words."""
 
 
 @dataclass(frozen=True)
 class Decoding:
     """How text is generated.
 
-    What is None takes its strategy's default (5 beams; top-p 0.9, temperature 1, seed 0); no other strategy reads it.
+    An option that is None takes the default of its strategy: 5 beams; top-p 0.9, temperature 1 and seed 0.
 
     Raises:
-        MintError: a value out of its range, or one that the strategy does not read.
+        MintError: a value is out of its range, or the strategy does not read it.
     """
 
     strategy: Strategy | None = None
-    """None: that of the other options, else greedy."""
+    """None: the strategy of the other options, or greedy decoding without any."""
     beams: int | None = None
     top_p: float | None = None
-    """Smallest set of tokens whose probabilities reach this sum; one of them is drawn."""
+    """A token is drawn from the smallest set of tokens whose probabilities reach this sum."""
     temperature: float | None = None
     seed: int | None = None
-    """Of the draws."""
+    """Seed of the draws."""
     max_tokens: int = CAPTION_TOKENS
+    """Tokens of the longest answer."""
 
     def __post_init__(self) -> None:
-        """Refuse contradictions, fill in defaults."""
-        given = {name: value for name in STRATEGY_OF if (value := getattr(self, name)) is not None}
+        """Refuse contradictions, and fill in the defaults."""
+        given = {name: getattr(self, name) for name in STRATEGY_OF if getattr(self, name) is not None}
         strategy = self.strategy or next((STRATEGY_OF[name] for name in given), "greedy")
         if strategy not in get_args(Strategy):
             raise MintError(f"decoding is {strategy!r}; choose one of {', '.join(get_args(Strategy))}")
         for name in given:
             if strategy != STRATEGY_OF[name]:
                 raise MintError(f"{name} belongs to {STRATEGY_OF[name]} decoding, not to {strategy}; leave it out")
-        defaults: dict[str, Any] = {"beams": BEAMS, "top_p": TOP_P, "temperature": TEMPERATURE, "seed": 0}
+
         object.__setattr__(self, "strategy", strategy)
-        for name, value in defaults.items():
+        for name, default in DEFAULTS.items():
             if strategy == STRATEGY_OF[name]:
-                object.__setattr__(self, name, given.get(name, value))
+                object.__setattr__(self, name, given.get(name, default))
+
         if self.max_tokens < 1 or (self.beams is not None and self.beams < 1):
             raise MintError(f"max_tokens is {self.max_tokens} and beams {self.beams}; both must be at least 1")
         if self.top_p is not None and not 0 < self.top_p <= 1:
@@ -67,25 +73,26 @@ class Decoding:
             raise MintError(f"temperature is {self.temperature}; give a number above 0")
 
     def options(self) -> dict[str, Any]:
-        """For `mint.evaluation.predict.generate`; the others are those of transformers' `generate`."""
+        """Return the options of `mint.predict.generate`, most of which are those of transformers' `generate`."""
         options: dict[str, Any] = {"max_new_tokens": self.max_tokens, "do_sample": self.strategy == "nucleus"}
         if self.strategy == "beam":
             options["num_beams"] = self.beams
-        if self.strategy == "nucleus":  # transformers would also cut to the 50 likeliest tokens
+        if self.strategy == "nucleus":
+            # Without `top_k`, transformers would also cut to the 50 likeliest tokens.
             options |= {"top_p": self.top_p, "temperature": self.temperature, "top_k": 0, "seed": self.seed}
         return options
 
     def record(self) -> dict[str, Any]:
-        """For a results file: what was used, nothing that was not."""
+        """Return the options that were used, for a results file."""
         return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 @dataclass(frozen=True)
 class Settings:
-    """All choices."""
+    """All choices of an evaluation."""
 
     scoring: Scoring = "sum"
-    """Of vocabulary ranking."""
+    """The scoring of vocabulary ranking, see `mint.predict.finish_scores`."""
     templates: tuple[str, ...] = ()
     """Texts with `{label}` in them, whose embeddings are averaged for similarity ranking; none: the task's prompt."""
     decoding: Decoding = field(default_factory=Decoding)
@@ -95,11 +102,12 @@ class Settings:
     The paper does not rank by it, and a head that has learnt little makes retrieval worse.
     """
     retrieved_clips: int | None = None
-    """A sample of so many; None: all."""
+    """The size of the sample of clips for retrieval; None: all clips."""
     captioned_clips: int | None = None
+    """The size of the sample of clips that are captioned; None: all clips."""
 
     def __post_init__(self) -> None:
-        """Refuse templates that say nothing of the label, and counts that measure nothing."""
+        """Refuse templates without a label, and counts that measure nothing."""
         for clips in (self.retrieved_clips, self.captioned_clips):
             if clips is not None and clips < 1:
                 raise MintError(f"{clips} clips cannot be measured; give at least 1")
@@ -110,20 +118,22 @@ class Settings:
                 raise MintError(f"template {template!r} has no {LABEL} in it; write for example 'the sound of {LABEL}'")
 
     def record(self) -> dict[str, Any]:
-        """For a results file."""
+        """Return all choices, for a results file."""
         return {**asdict(self), "templates": list(self.templates), "decoding": self.decoding.record()}
 
     def texts(self, prompt: str, label: str) -> list[str]:
-        """What is compared with a clip for a label."""
-        return [template.replace(LABEL, label) for template in self.templates or (f"{prompt} {LABEL}",)]
+        """Return the texts that are compared with a clip for a label."""
+        if not self.templates:
+            return [f"{prompt} {label}"]
+        return [template.replace(LABEL, label) for template in self.templates]
 
 
 QUICK = Settings(retrieved_clips=RETRIEVED_CLIPS, captioned_clips=CAPTIONED_CLIPS)
-"""Of the quickstart."""
+"""The choices of the quickstart."""
 
 
 def describe_settings(record: dict[str, Any]) -> dict[str, str]:
-    """What `Settings.record` holds, in words, by what it is about; the usual scoring and prompt go unsaid."""
+    """Describe what `Settings.record` holds, by what it is about; the usual scoring and prompt are not mentioned."""
     words = {}
     if record["scoring"] != "sum":
         words["stage2"] = f"labels ranked by {SCORINGS[record['scoring']]}"
@@ -133,7 +143,7 @@ def describe_settings(record: dict[str, Any]) -> dict[str, str]:
 
 
 def describe_decoding(record: dict[str, Any]) -> str:
-    """What `Decoding.record` holds, in words."""
+    """Describe what `Decoding.record` holds."""
     words = {
         "greedy": "greedy decoding",
         "beam": "beam search with {beams} beams",

@@ -124,7 +124,7 @@ def test_how_captions_were_decoded_stands_below_the_tables_of_captions(tmp_path:
     tables = tables_of([path])
     said = {
         "table4": "captions by beam search with 3 beams, 30 tokens at most",
-        "table2": "labels ranked by log-likelihood a token",
+        "table2": "labels ranked by log-likelihood for each token",
     }
     for name, words in said.items():
         table = named(tables, name)

@@ -79,7 +79,7 @@ class Measure:
 
     @property
     def key(self) -> Key:
-        """What the measure is known by."""
+        """Task, split, metric and method: what the measure is known by."""
         return self.clips.task, self.clips.split, self.metric, self.method
 
     def row(self, seed: int = 0) -> Row:
@@ -128,6 +128,8 @@ def label_measures(
         known: [N, C] bool, whether somebody listened for the label; None: everywhere.
     """
     listened = np.ones(np.shape(truth), dtype=bool) if known is None else np.asarray(known, dtype=bool)
+
+    # All metrics share the arrays, which are large.
     arrays = (np.asarray(scores, dtype=np.float64), np.asarray(truth, dtype=bool), listened)
     return [Measure(clips, name, method, MULTILABEL[name], arrays) for name in _possible(truth, listened)]
 
@@ -139,7 +141,8 @@ def retrieval_measures(examples: Sequence[Example], retrieval: Retrieval, method
     """
     measures = []
     for prefix, ranks in directions(retrieval):
-        clips = ClipSet("retrieval", "test", clip_ids([examples[clip] for clip in ranks.clip.unique().tolist()]))
+        with_query = [examples[clip] for clip in ranks.clip.unique().tolist()]
+        clips = ClipSet("retrieval", "test", clip_ids(with_query))
         for name, value in query_values(ranks).items():
             sums, counts = ranks.per_clip(value)
             measures.append(mean_measure(clips, prefix + name, method, sums.cpu().numpy(), counts.cpu().numpy()))
@@ -211,6 +214,7 @@ def record_measures(measures: Iterable[Measure]) -> list[dict[str, Any]]:
         key: Any = (clips.task, clips.split, tuple(clips.ids))
         head: dict[str, Any] = {"task": clips.task, "split": clips.split, "ids": list(clips.ids)}
 
+        # One value for each clip: measures whose clips are means of equally many values stand together.
         if measure.function is metrics.ratio:
             sums, counts = measure.arrays
             if clips.labels is not None:
@@ -221,6 +225,7 @@ def record_measures(measures: Iterable[Measure]) -> list[dict[str, Any]]:
             values = records.setdefault(key, {**head, "values": {}})["values"]
             values.setdefault(measure.method, {})[measure.metric] = _plain(sums / counts)
 
+        # All metrics of several labels a clip are computed again from the same scores.
         elif measure.arrays[0].size <= MOST_SCORES:
             scores, truth, known = measure.arrays
             if key not in records:
