@@ -49,7 +49,9 @@ def test_an_unfinished_stage_is_no_stage(run: Path, tmp_path: Path) -> None:
     shutil.copytree(run / "stage1", tmp_path / "stage1")
     shutil.copytree(run / "stage2", tmp_path / "stage2", ignore=shutil.ignore_patterns("model.safetensors"))
     assert find_stages(tmp_path) == {1: tmp_path / "stage1"}
-    with pytest.raises(MintError, match=r"stage2 is not finished \(no model.safetensors\); go on with .*--resume"):
+    with pytest.raises(
+        MintError, match=r"stage2 is not finished \(no model.safetensors\); continue it with .*--resume"
+    ):
         find_stages(tmp_path / "stage2")
     with pytest.raises(MintError, match="no such folder"):
         find_stages(tmp_path / "stage3")

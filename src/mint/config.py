@@ -160,10 +160,12 @@ class LanguageConfig:
     def __post_init__(self) -> None:
         """Refuse what the family cannot do."""
         if self.family == "seq2seq" and self.chat_template:
-            raise ValueError("language.chat_template is true, but seq2seq models know no chat; leave it out")
+            raise ValueError(
+                "language.chat_template is true, but chat templates are not supported for seq2seq models; leave it out"
+            )
         if self.family == "seq2seq" and self.answer_end is not None:
             raise ValueError(
-                f"language.answer_end is {self.answer_end!r}, but seq2seq models have an end of their own; leave it out"
+                f"language.answer_end is {self.answer_end!r}, but seq2seq models have an end token of their own; leave it out"
             )
 
 

@@ -45,7 +45,7 @@ def checked_device(device: Any) -> torch.device:
     except (RuntimeError, ValueError, TypeError, AssertionError) as error:  # each kind of device refuses in its own way
         reason = " ".join(str(error).split())
         raise MintError(
-            f"there is no device {reprlib.repr(device)} here ({reason[:200]}); give 'cpu' or another"
+            f"there is no device {reprlib.repr(device)} here ({reason[:200]}); give another, such as 'cpu'"
         ) from None
     if checked.type == "meta":
         raise MintError("the device 'meta' computes nothing; give 'cpu' or an accelerator, such as 'cuda:0'")

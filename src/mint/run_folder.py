@@ -40,7 +40,7 @@ def find_stages(run: Path) -> dict[int, Path]:
     _refuse_no_folder(run)
     if (run / "recipe.yaml").is_file():
         if not is_finished(run):
-            raise MintError(f"{run} is not finished (no model.safetensors); go on with `mint train ... --resume`")
+            raise MintError(f"{run} is not finished (no model.safetensors); continue it with `mint train ... --resume`")
         recipe = load_recipe(run / "recipe.yaml")
         candidates = [run, *_start_of(run), run.parent / f"stage{3 - recipe.stage}"]
     else:

@@ -169,7 +169,9 @@ def test_an_interruption_leaves_tables_and_says_what_is_missing(
     monkeypatch.setattr(module, "_run_cell", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run(tiny)
-    assert capsys.readouterr().err.splitlines()[-1] == ("missing: seed 0: queries=4; the same command goes on")
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        "missing: seed 0: queries=4; run the same command again to continue"
+    )
     text = (tiny.output / "ablation.md").read_text(encoding="utf-8")
     assert "missing: seed 0: queries=4\n" in text
     for row in ("ALC", "ALC+ATG", "ALC+ALM", "ALC+ALM+ATG"):

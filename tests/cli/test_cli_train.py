@@ -98,7 +98,7 @@ def test_a_folder_that_holds_a_run(recipe: str, capsys: pytest.CaptureFixture[st
     assert main(["train", recipe, "--output", "out", "--resume"]) == 0  # nothing there: from the beginning
     before = Path("out/model.safetensors").read_bytes()
     assert main(["train", recipe, "--output", "out"]) == 2
-    assert error(capsys).endswith("out holds a run; go on with it by --resume, or choose another folder by --output")
+    assert error(capsys).endswith("out holds a run; continue it with --resume, or choose another folder with --output")
     assert main(["train", recipe, "--output", "out", "--resume"]) == 0
     assert capsys.readouterr().out == "out: finished already\n"
     Path("out/model.safetensors").unlink()

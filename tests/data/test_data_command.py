@@ -98,7 +98,7 @@ def test_what_is_noted_is_printed(
         ),
         (
             ["prepare", "folder", "--output", "x"],
-            "corpus 'folder' is read from files; say where they lie with --source",
+            "corpus 'folder' is read from files; say where they are with --source",
         ),
         (
             ["prepare", "quickstart", "--source", "y", "--output", "x"],

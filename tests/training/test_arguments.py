@@ -127,7 +127,7 @@ def test_what_has_its_home_elsewhere_is_refused(key: str, corpus: Path, tmp_path
         ({"num_train_epochs": 0}, "training.num_train_epochs is 0, but it must be a number above 0"),
         ({"save_steps": -2}, "training.save_steps is -2, but it must be a number above 0"),
         ({"max_steps": 0}, "training.max_steps is 0, but nothing would be trained"),
-        ({"save_only_model": True}, "save_only_model is True, but from weights alone no run goes on"),
+        ({"save_only_model": True}, "save_only_model is True, but no run can continue from weights alone"),
         ({"label_smoothing_factor": 0.1}, "stage 1 has objectives.label_smoothing; leave it out"),
         ({"neftune_noise_alpha": 5}, "it is for transformers' own models; leave it out"),
         ({"push_to_hub": True}, "uploaded by `Mint.push_to_hub`; leave it out"),

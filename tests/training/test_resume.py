@@ -177,7 +177,7 @@ def test_a_recipe_that_was_lost(
     train_recipe(eight_steps(1, corpus), tmp_path)
     assert same_weights(tmp_path, whole[1])
     assert kept.read_text() == text
-    assert form == "none" or "its checkpoints are taken to be of the recipe that is given" in capsys.readouterr().err
+    assert form == "none" or "its checkpoints are assumed to belong to the given recipe" in capsys.readouterr().err
 
 
 def test_a_recipe_is_written_whole_or_not_at_all(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -336,7 +336,7 @@ def test_a_checkpoint_is_finished_by_its_slowest_rank_and_gone_on_with_by_others
     (run / "model.safetensors").unlink()
     shutil.rmtree(run / "checkpoint-3")
     train_recipe(recipe(1, tmp_path / "corpus.jsonl"), run)
-    assert "checkpoint-2 was written by 2 rank(s), and 1 go on: weights and optimiser" in capsys.readouterr().err
+    assert "checkpoint-2 was written by 2 rank(s), and 1 continue: weights and optimiser" in capsys.readouterr().err
     assert steps(run) == [1, 2, 3]
 
 

@@ -124,7 +124,7 @@ def _run(ablation: Ablation) -> list[Run]:
     finally:
         runs = write_summary(ablation)
         if left := missing(ablation):
-            print(f"{describe(left)}; the same command goes on", file=sys.stderr)
+            print(f"{describe(left)}; run the same command again to continue", file=sys.stderr)
     return runs
 
 

@@ -41,11 +41,11 @@ class Verb(NamedTuple):
     module: str
     help: str
     resume: str = ""
-    """What a person does after an interruption to go on; empty: nothing was kept."""
+    """What to do after an interruption; empty: nothing was kept."""
 
 
-AGAIN = "the same command goes on where it was"
-RESUME = "the same command with --resume goes on where it was"
+AGAIN = "run the same command again to continue"
+RESUME = "run the same command with --resume to continue"
 
 VERBS = {
     "quickstart": Verb(

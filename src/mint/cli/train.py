@@ -79,7 +79,7 @@ def train_into(output: Path, recipe: Recipe, resume: bool) -> bool:
 
     if has_begun(output):
         if not resume:
-            raise MintError(f"{output} holds a run; go on with it by --resume, or choose another folder by --output")
+            raise MintError(f"{output} holds a run; continue it with --resume, or choose another folder with --output")
         refuse_other_recipe(pinned(recipe, output), output)
         if is_finished(output):
             return False

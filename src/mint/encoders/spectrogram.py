@@ -77,7 +77,7 @@ class SpectrogramEncoder(FrozenEncoder):
         self.extractor = extractor
         self.layout = LAYOUTS[kind](self.model.config, extractor)
         if layer is not None and self.layout.blocks is None:
-            raise MintError(f"encoder.layer is {layer}, but of {kind} only the last is read; leave it out")
+            raise MintError(f"encoder.layer is {layer}, but only the last layer of {kind} is read; leave it out")
         check_layer(layer, self.layout.blocks or 0)
         self.layer = layer
         self.windows_at_once = windows_at_once

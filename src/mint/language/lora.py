@@ -47,9 +47,7 @@ def attach_lora(model: Any, *, rank: int, alpha: int, dropout: float, targets: S
         reason = " ".join(str(error).split()).partition(". ")[0]
         raise MintError(f"language.lora.targets {list(targets)}: {reason}; name layers inside the blocks") from None
     if isinstance(model.get_input_embeddings(), LoraLayer) or isinstance(model.get_output_embeddings(), LoraLayer):
-        raise MintError(
-            f"language.lora.targets {list(targets)} has the embeddings in it; name layers inside the blocks"
-        )
+        raise MintError(f"language.lora.targets {list(targets)} includes the embeddings; name layers inside the blocks")
     adapters = nn.ModuleDict()
     for name, layer in model.named_modules():
         if isinstance(layer, LoraLayer):

@@ -50,7 +50,7 @@ LEAST: dict[str, int | float] = {
 ABOVE_ZERO = ("num_train_epochs", "logging_steps", "save_steps", "eval_steps")
 
 UNUSABLE = {
-    "save_only_model": "from weights alone no run goes on; a finished run holds its weights alone, and "
+    "save_only_model": "no run can continue from weights alone; a finished run holds its weights alone, and "
     "`save_strategy: no` writes no checkpoints",
     "label_smoothing_factor": "the models give their own losses; stage 1 has objectives.label_smoothing",
     "neftune_noise_alpha": "it is for transformers' own models",
@@ -211,7 +211,7 @@ def _refuse_shards(recipe: Recipe, arguments: TrainingArguments) -> None:
     fsdp = bool(arguments.fsdp) or os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
     deepspeed: Any = arguments.deepspeed_plugin  # also where a launcher asks for it
     if recipe.accumulate_negatives and (fsdp or deepspeed is not None):
-        raise MintError("accumulate_negatives embeds with whole weights: no FSDP, no DeepSpeed; set it to false")
+        raise MintError("accumulate_negatives needs whole weights and excludes FSDP and DeepSpeed; set it to false")
     if arguments.fsdp and arguments.world_size == 1:
         raise _refusal(recipe, "fsdp", "FSDP needs at least two processes; launch several, or leave it out")
     options = arguments.fsdp_plugin_args or {}

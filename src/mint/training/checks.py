@@ -102,7 +102,7 @@ def refuse_other_recipe(recipe: Recipe, output: Path) -> None:
         if is_finished(output):
             raise
         if launched_rank()[0] == 0:
-            print(f"{error}; its checkpoints are taken to be of the recipe that is given", file=sys.stderr)
+            print(f"{error}; its checkpoints are assumed to belong to the given recipe", file=sys.stderr)
         return
 
     located = before
@@ -118,7 +118,7 @@ def refuse_other_recipe(recipe: Recipe, output: Path) -> None:
         if begun.get(key) != wanted.get(key):
             raise MintError(
                 f"{output} holds a run with {key} {begun.get(key)!r}, not {wanted.get(key)!r}; "
-                "choose another folder, or give the recipe that it began with"
+                "choose another folder, or give the recipe that it started with"
             )
 
 

@@ -234,8 +234,8 @@ def _describe_other_ranks(checkpoint: Path, ranks: int) -> None:
     before = ranks_of(checkpoint)
     if before != ranks:
         print(
-            f"{checkpoint} was written by {before} rank(s), and {ranks} go on: weights and optimiser are as they were, "
-            "but the global batch, where an epoch stands, and dropout are others",
+            f"{checkpoint} was written by {before} rank(s), and {ranks} continue: weights and optimiser are restored, "
+            "but the global batch, the position in the epoch and dropout differ",
             file=sys.stderr,
         )
 

@@ -176,7 +176,7 @@ def test_a_member_of_a_shard_is_made_anew_with_its_shard(tmp_path: Path) -> None
     (tmp_path / "a.wav").write_text("this is not audio")
     with tarfile.open(tmp_path / "0.tar", "w") as shard:
         shard.add(tmp_path / "a.wav", "a.wav")
-    with pytest.raises(MintError, match=r"0\.tar::a\.wav: not audio .*make it anew and write its shard again$"):
+    with pytest.raises(MintError, match=r"0\.tar::a\.wav: not audio .*export it again and write its shard again$"):
         probe(tmp_path / "0.tar::a.wav")
 
 

@@ -130,7 +130,7 @@ def concatenation(path: Path) -> None:
     ("make", "message"),
     [
         (no_sound, "there is no sound in it"),
-        (playlist, r"not audio that can be decoded \(Invalid .*\); make it anew, for instance with `ffmpeg"),
+        (playlist, r"not audio that can be decoded \(Invalid .*\); export it again, for instance with `ffmpeg"),
         (concatenation, r"not audio that can be decoded \(Invalid"),
         (lambda path: path.write_text("this is not audio"), r"not audio that can be decoded \(Invalid"),
         (lambda path: path.write_bytes(b""), r"the file is empty"),

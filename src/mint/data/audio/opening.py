@@ -78,7 +78,7 @@ def open_audio(path: Path) -> Iterator[Sound]:
     if location.size == 0:
         raise MintError(f"{path}: the file is empty (0 bytes); fetch or export it again")
 
-    cure = f"make it anew{_conversion(path)}"
+    cure = f"export it again{_conversion(path)}"
     try:
         with ExitStack() as stack:
             sound = _decoder(path, location, cure, stack)

@@ -64,7 +64,7 @@ def prepare_corpus(name: str, request: Request) -> list[Path]:
 
     corpus = CORPORA[name]
     if corpus.needs_source and request.source is None:
-        raise MintError(f"corpus {name!r} is read from files; say where they lie with --source")
+        raise MintError(f"corpus {name!r} is read from files; say where they are with --source")
     if request.source is not None and not corpus.needs_source:
         raise MintError(f"corpus {name!r} takes no source (found {str(request.source)!r}); leave it out")
     if (request.audio is not None or request.metadata_only) and name in RECORDED:

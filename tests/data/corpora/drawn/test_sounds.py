@@ -123,7 +123,7 @@ def test_what_is_unfinished_is_made_anew(tmp_path: Path) -> None:
 
 def test_a_corpus_of_that_name_from_elsewhere_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "sounds").mkdir()
-    with pytest.raises(MintError, match="holds a 'sounds' that was not drawn here; give another folder"):
+    with pytest.raises(MintError, match="holds a 'sounds' that MINT has not drawn; give another folder"):
         prepare(tmp_path)
 
 

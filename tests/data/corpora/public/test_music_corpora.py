@@ -43,7 +43,7 @@ def test_openmic(tmp_path: Path) -> None:
     absent = examples["000135_483840"]
     assert (absent.labels, absent.answer) == ((), None)
     assert absent.unknown == ("banjo", "mallet percussion", "voice")
-    assert skipped == {"000141_0": NOT_THERE, "000142_0": "nobody was asked about it"}
+    assert skipped == {"000141_0": NOT_THERE, "000142_0": "no listener was asked about it"}
     report = validate([tmp_path / "manifests" / "openmic.jsonl"], "none")
     assert [problem for problem in report.problems if problem.kind == "text"] == []
     check_without_audio("openmic", source)

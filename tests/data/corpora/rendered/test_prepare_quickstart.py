@@ -133,7 +133,7 @@ def test_files_of_others_are_left_alone(font: Path, tmp_path: Path, name: str) -
     path = tmp_path / name
     path.parent.mkdir(exist_ok=True)
     path.write_text("precious")
-    with pytest.raises(MintError, match=r"holds a 'ensembles' that was not rendered here; give another folder"):
+    with pytest.raises(MintError, match=r"holds a 'ensembles' that MINT has not rendered; give another folder"):
         prepare_quickstart(tmp_path, font, scale=SCALE, workers=1, progress=False)
     assert path.read_text() == "precious"
 

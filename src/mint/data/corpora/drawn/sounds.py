@@ -113,7 +113,7 @@ def prepare_sounds(
     if manifest.exists() and stamp_file.exists() and stamp_file.read_text(encoding="utf-8") == stamp:
         return manifest
     if not stamp_file.exists() and (manifest.exists() or folder.exists()):
-        raise MintError(f"{output} holds a {NAME!r} that was not drawn here; give another folder")
+        raise MintError(f"{output} holds a {NAME!r} that MINT has not drawn; give another folder")
 
     # The stamp comes before the first clip and the manifest after the last: what is unfinished is made anew.
     output.mkdir(parents=True, exist_ok=True)

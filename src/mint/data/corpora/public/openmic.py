@@ -42,7 +42,7 @@ def read_openmic(source: Path, skip: Skip = ignore, audio: Path | None = None) -
         for _, (key, *_) in csv_lines(partition, broken=skip.lines_of(partition)):
             relevance = relevances.get(key)
             if relevance is None:
-                skip(key, "nobody was asked about it")
+                skip(key, "no listener was asked about it")
                 continue
 
             present = [name for name in classes if relevance.get(name, 0.0) >= PRESENT]

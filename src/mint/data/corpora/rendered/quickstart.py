@@ -116,7 +116,7 @@ def _clear_if_other(folder: Path, manifest: Path, stamp_file: Path, stamp: str) 
     if not is_stamped or stamp_file.read_text(encoding="utf-8") != stamp:
         is_used = manifest.exists() or (folder.exists() and any(folder.iterdir()))
         if is_used and not is_stamped:
-            raise MintError(f"{folder.parent} holds a {folder.name!r} that was not rendered here; give another folder")
+            raise MintError(f"{folder.parent} holds a {folder.name!r} that MINT has not rendered; give another folder")
 
         manifest.unlink(missing_ok=True)
         if folder.exists():
