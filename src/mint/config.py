@@ -165,7 +165,7 @@ class LanguageConfig:
             )
         if self.family == "seq2seq" and self.answer_end is not None:
             raise ValueError(
-                f"language.answer_end is {self.answer_end!r}, but seq2seq models have an end token of their own; leave it out"
+                f"language.answer_end is {self.answer_end!r}, but seq2seq models have their own end token; leave it out"
             )
 
 
