@@ -220,8 +220,7 @@ def test_predictions_are_marked(tmp_path: Path) -> None:
     ("leakage", "shown", "warned"),
     [
         (None, "not recorded", False),
-        ({"held_out_files_that_are_also_trained_on": 0}, "0", False),
-        ({"held_out_files_that_are_also_trained_on": 7}, "7", True),
+        ({"not_computed": "the manifest is gone"}, "not computed (the manifest is gone)", False),
         ({"splits": [{"by_id": 0, "by_file": 2, "by_caption": 1}]}, "by recording 0, by file 2, by caption 1", True),
         ({"splits": [{"by_id": 0, "by_file": 0, "by_caption": 9}]}, "by recording 0, by file 0, by caption 9", False),
     ],

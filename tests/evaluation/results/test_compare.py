@@ -15,7 +15,6 @@ from mint.cli import main
 from mint.evaluation.metrics.bootstrap import difference
 from mint.evaluation.metrics.classification import accuracy
 from mint.evaluation.metrics.retrieval import retrieve
-from mint.evaluation.records import Prediction
 from mint.evaluation.results import measures
 from mint.evaluation.results.compare import compare, comparison_table
 from mint.evaluation.results.file import Results, write_results
@@ -36,17 +35,20 @@ GENERATOR = np.random.default_rng(0)
 TRUTH = GENERATOR.integers(3, size=120)
 
 
+def kept(*found: Measure) -> Results:
+    """A results file with some measures, as JSON gives them back."""
+    return with_records(record_measures(found))
+
+
+def with_records(records: Any) -> Results:
+    return Results((), 1.0, None, "r", None, 0, {"per_clip": json.loads(json.dumps(records))})
+
+
 def results(scores: Any, clips: range = range(120), task: str = "notes") -> Results:
     """As a results file holds them, through the records that a run leaves."""
-    predictions = [
-        Prediction(
-            Example(str(clip), Path("a.wav"), task, "test", "corpus", labels=(LABELS[TRUTH[clip]],)),
-            LABELS[int(scores[clip].argmax())],
-            0.0,
-        )
-        for clip in clips
-    ]
-    return Results((), 1.0, None, "r", None, 0, {"predictions": [prediction.record() for prediction in predictions]})
+    rows = list(clips)
+    clip_set = ClipSet(task, "test", [f"corpus/{row}" for row in rows], [LABELS[TRUTH[row]] for row in rows])
+    return kept(accuracy_measure(clip_set, "stage2", scores[rows], TRUTH[rows]))
 
 
 GOOD = GENERATOR.normal(size=(120, 3)) + 2 * np.eye(3)[TRUTH]
@@ -97,15 +99,6 @@ def test_only_common_clips_count_and_others_are_told() -> None:
 def test_mistakes_are_named(first: Results, second: Results, words: str) -> None:
     with pytest.raises(MintError, match=words):
         compare(first, second)
-
-
-def kept(*found: Measure) -> Results:
-    """A results file with some measures, as JSON gives them back."""
-    return with_records(record_measures(found))
-
-
-def with_records(records: Any) -> Results:
-    return Results((), 1.0, None, "r", None, 0, {"per_clip": json.loads(json.dumps(records))})
 
 
 IDS = [f"corpus/{clip}" for clip in range(120)]
@@ -179,7 +172,7 @@ def test_labels_that_differ_between_the_files_are_refused() -> None:
 
 def test_a_clip_with_two_truths_is_refused() -> None:
     other = results(GOOD)
-    other.extra["predictions"][5]["truth"] = "z"
+    other.extra["per_clip"][0]["labels"][5] = "z"
     with pytest.raises(MintError, match=r"clip corpus/5 is '.' in the first file and 'z' in the second"):
         compare(results(GOOD), other)
 
@@ -187,10 +180,47 @@ def test_a_clip_with_two_truths_is_refused() -> None:
 def test_two_clips_of_one_name_are_refused() -> None:
     """One of them would be compared with the other."""
     other = results(GOOD)
-    other.extra["predictions"][5]["id"] = "corpus/7"
+    other.extra["per_clip"][0]["ids"][5] = "corpus/7"
     for pair, name in (((other, results(GOOD)), "first"), ((results(GOOD), other), "second")):
         with pytest.raises(MintError, match=f"two clips of notes are called corpus/7 in the {name} file; make ids"):
             compare(*pair)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"ids": 3},
+        {"ids": [["a"]] * 120},
+        {"ids": ["a"]},
+        {"labels": ["a"]},
+        {"labels": [1] * 120},
+        {"values": {"stage2": {"accuracy": [1.0]}}},
+        {"values": {"stage2": {"accuracy": [[1.0]] * 120}}},
+        {"values": {"stage2": {"accuracy": [float("nan")] * 120}}},
+        {"values": {"stage2": 3}},
+        {"values": [3]},
+        {"weights": [1.0]},
+        {"weights": "a"},
+        {"scores": {"stage2": [1.0]}, "truth": [[0]], "unknown": [[]]},
+        {"task": ["a"]},
+        {"split": None, "ids": None},
+    ],
+)
+def test_damaged_values_of_clips_are_refused_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], change: Any
+) -> None:
+    paths = [tmp_path / "good.json", tmp_path / "bad.json"]
+    for path, records in zip(paths, (GOOD, BAD), strict=True):
+        extra = results(records).extra
+        if path.stem == "bad":
+            extra["per_clip"][0].update(change)
+        content = {"rows": [], "seconds": 1.0, "peak_memory_bytes": None, "recipe": "r", "commit": None, "seed": 0}
+        path.write_text(json.dumps({**content, **extra}), encoding="utf-8")
+    for pair in (paths, paths[::-1]):
+        assert main(["compare", *map(str, pair)]) == 2
+        message = capsys.readouterr().err
+        assert "unexpected" not in message
+        assert message.count("\n") == 1
 
 
 def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import statistics
 from dataclasses import asdict
 from html.parser import HTMLParser
@@ -218,12 +219,12 @@ def test_what_made_a_value_stands_below_its_table(tmp_path: Path) -> None:
         tmp_path / "a.json",
         [row("notes", "accuracy", "stage2", 0.5, n=220), row("notes", "accuracy", "stage2", 0.4, "unseen", 165)],
         seed=7,
-        leakage={"held_out_files_that_are_also_trained_on": 3},
+        leakage={"splits": [{"task": "notes", "corpus": "notes", "by_id": 0, "by_file": 3, "by_caption": 0}]},
     )
     text = markdown(tables_of([file]))
     assert (
         "- [1] recipe mine; commit cccccccccccc; seed 7; clips: notes test 220, notes unseen 165; "
-        "held-out clips that are also trained on: 3\n" in text
+        "held-out clips that are also trained on: by recording 0, by file 3, by caption 0\n" in text
     )
 
 
@@ -232,9 +233,6 @@ def test_what_made_a_value_stands_below_its_table(tmp_path: Path) -> None:
     [
         (None, NOT_RECORDED),
         ({}, NOT_RECORDED),
-        (4, "4"),
-        ({"shared_files": 0}, "0"),
-        ({"by_id": 2, "by_hash": 1}, "by id: 2, by hash: 1"),
         ({"not_computed": "no clips"}, "not computed (no clips)"),
         (
             {
@@ -256,6 +254,70 @@ def test_leakage_as_the_data_side_records_it(tmp_path: Path) -> None:
     assert describe_leakage(record) == "by recording 0, by file 0, by caption 1"
     file = results(tmp_path / "a.json", [row("retrieval", "recall@1", "stage1", 0.25)], leakage=record)
     assert cells(named(tables_of([file]), "table3"), "stage1") == [25.0, None, None]
+
+
+def test_recipes_of_one_name_are_no_seeds_of_each_other(tmp_path: Path) -> None:
+    score = [row("nsynth", "accuracy", "stage2", 0.5)]
+    first, second = (
+        results(tmp_path / f"{seed}.json", score, seed=seed, recipe_digest=digest)
+        for seed, digest in ((0, "a" * 64), (1, "b" * 64))
+    )
+    with pytest.raises(MintError, match=r"0.json and .*1.json are of two recipes that are both called 'mine'"):
+        tables_of([first, second])
+    same = results(tmp_path / "2.json", score, seed=2, recipe_digest="a" * 64)
+    assert "; seeds 0, 2;" in markdown(tables_of([first, same]))
+    assert "by its name alone" not in markdown(tables_of([first, same]))
+    # A file that does not say of which recipe it is goes by its name, and the note says so.
+    silent = results(tmp_path / "3.json", score, seed=3)
+    assert "recipe mine (by its name alone); commit" in markdown(tables_of([first, silent]))
+    assert "by its name alone" not in markdown(tables_of([silent]))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"rows": 3}, "rows is 3"),
+        ({"rows": [[1, 2]]}, "rows.0 is"),
+        ({"rows": [{"task": "a"}]}, "field required"),
+        ({"seed": "zero"}, "seed is 'zero'"),
+        ({"recipe": None}, "recipe is None"),
+        ({"leakage": 4}, "AttributeError"),
+        ({"leakage": {"splits": [{"by_id": "x"}]}}, "leakage"),
+        ({"leakage": {"held_out": 3}}, "KeyError"),
+        ({"settings": "all"}, "TypeError"),
+        ({"settings": {"scoring": 1}}, "KeyError"),
+        ({"corpora": ["clotho"]}, "AttributeError"),
+        ({"ablation": 3}, "AttributeError"),
+        ({"ablation": {"cell": ["a"]}}, "TypeError"),
+        ({"manifests": 7}, "TypeError"),
+    ],
+)
+def test_damaged_results_are_refused_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], change: Any, words: str
+) -> None:
+    file = results(tmp_path / "a.json", [row("retrieval", "recall@1", "stage1", 0.25)])
+    file.write_text(json.dumps(json.loads(file.read_text("utf-8")) | change), encoding="utf-8")
+    assert main(["tables", str(file), "--output", str(tmp_path / "tables")]) == 2
+    message = capsys.readouterr().err
+    assert str(file) in message
+    assert "unexpected" not in message
+    assert message.count("\n") == 1
+    if words != "leakage":
+        assert words.lower() in message.lower()
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"rows": ' * 100_000, "", "\x00\x01", "[]", "3", '{"rows": []}', "{"])
+@pytest.mark.parametrize("verb", ["tables", "compare"])
+def test_what_is_no_results_file_is_refused_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str, verb: str
+) -> None:
+    good, bad = results(tmp_path / "good.json", [row("a", "accuracy", "stage1", 0.25)]), tmp_path / "bad.json"
+    bad.write_text(text, encoding="utf-8")
+    options = ["--output", str(tmp_path / "tables")] if verb == "tables" else []
+    assert main([verb, str(good), str(bad), *options]) == 2
+    message = capsys.readouterr().err
+    assert f"{bad} is not a results file" in message
+    assert message.count("\n") == 1
 
 
 def test_csv_has_one_line_for_each_value(tmp_path: Path) -> None:

@@ -2,21 +2,20 @@
 
 Both are resampled together (a paired bootstrap), which is sharper than their two intervals side by side: what makes a
 clip hard is hard for both. Results files keep what each method was worth on each clip (see
-`mint.evaluation.results.measures`), or at least what stage 2 said of the clips of the tasks with one label a clip.
+`mint.evaluation.results.measures`).
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from mint.evaluation.metrics.bootstrap import Interval, difference
 from mint.evaluation.results.file import NOT_SHARES, Results, metric_title, show
-from mint.evaluation.results.measures import ClipSet, Key, Measure, mean_measure, read_measures
+from mint.evaluation.results.measures import Key, Measure, read_measures
 from mint.types import MintError
 
 
@@ -44,7 +43,7 @@ class Difference:
 
 
 def compare(first: Results, second: Results, *, seed: int = 0) -> list[Difference]:
-    """The differences in everything that both runs measured, in the order of the first file.
+    """Return the differences in everything that both runs measured, in the order of the first file.
 
     Args:
         first: of one run.
@@ -107,24 +106,20 @@ def _rows_by_id(measure: Measure, name: str) -> dict[str, int]:
 
 
 def comparison_table(found: Sequence[Difference], names: tuple[str, str]) -> str:
-    """As Markdown; shares in percent."""
+    """Return the differences as a table in Markdown, shares in percent; `names` are those of the two files."""
     head = ["task", "split", "metric", "method", "n", *names, "second - first", "95 % interval", "excludes 0"]
-    body = [
-        [
-            *(one.task, one.split, metric_title(one.metric), one.method, str(one.n)),
-            *(show(one.metric, value) for value in (one.first, one.second)),
-            _signed(one.metric, one.gap.value),
-            f"[{_signed(one.metric, one.gap.low)}, {_signed(one.metric, one.gap.high)}]",
-            "yes" if one.differs else "no",
-        ]
-        for one in found
-    ]
-    rule = ["---"] * 4 + ["---:"] * (len(head) - 4)
-    table = "".join(f"| {' | '.join(line)} |\n" for line in (head, rule, *body))
+    lines = [head, ["---"] * 4 + ["---:"] * (len(head) - 4)]
+    for one in found:
+        gap = [_signed(one.metric, value) for value in one.gap]
+        line = [one.task, one.split, metric_title(one.metric), one.method, str(one.n)]
+        line += [show(one.metric, one.first), show(one.metric, one.second)]
+        lines.append([*line, gap[0], f"[{gap[1]}, {gap[2]}]", "yes" if one.differs else "no"])
+
+    table = "".join(f"| {' | '.join(line)} |\n" for line in lines)
     note = "\nOf twenty lines between two runs that do not differ, one excludes 0 by chance.\n"
     dropped = {(one.task, one.split): one.dropped for one in found}
-    if left := sum(dropped.values()):
-        note += f"\n{left} clips that only one of the two measured are left out.\n"
+    if left_out := sum(dropped.values()):
+        note += f"\n{left_out} clips that only one of the two measured are left out.\n"
     return f"Paired bootstrap over clips\n\n{table}{note}"
 
 
@@ -134,22 +129,7 @@ def _signed(metric: str, value: float) -> str:
 
 def _measures(results: Results, name: str) -> dict[Key, Measure]:
     """Return what a file holds of single clips."""
-    found = _predicted(results.extra.get("predictions") or []) | read_measures(results.extra.get("per_clip") or [])
-    if not found:
+    measures = read_measures(results.extra.get("per_clip") or [])
+    if not measures:
         raise MintError(f"the {name} results file keeps nothing of single clips; evaluate that run again")
-    return found
-
-
-def _predicted(predictions: Sequence[Mapping[str, Any]]) -> dict[Key, Measure]:
-    """Return the accuracy of stage 2 from its predictions."""
-    groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
-    for entry in predictions:
-        groups.setdefault((entry["task"], entry["split"]), []).append(entry)
-
-    measures = {}
-    for (task, split), entries in groups.items():
-        clips = ClipSet(task, split, [entry["id"] for entry in entries], [entry["truth"] for entry in entries])
-        right = [entry["predicted"] == entry["truth"] for entry in entries]
-        measure = mean_measure(clips, "accuracy", "stage2", right)
-        measures[measure.key] = measure
     return measures

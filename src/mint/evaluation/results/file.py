@@ -13,8 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import TypeAdapter, ValidationError
+
 from mint.files import write_json
-from mint.text_files import read_json
+from mint.text_files import read_json, shown
 from mint.types import MintError
 
 if TYPE_CHECKING:
@@ -76,6 +78,12 @@ class Results:
     """All other keys: `versions`, `skipped`, `leakage`, ..."""
 
 
+NAMED = tuple(field.name for field in dataclasses.fields(Results) if field.name != "extra")
+"""The keys that every results file has."""
+RESULTS = TypeAdapter(Results)
+"""Reads `Results` from JSON values, refusing other types."""
+
+
 def write_results(
     path: Path,
     rows: Sequence[Row],
@@ -132,16 +140,23 @@ def read_results(path: Path) -> Results:
         raise MintError(f"{path} is a folder; give a results file, such as those that `mint evaluate` writes")
     try:
         content = read_json(path)
-        rows = tuple(Row(**row) for row in content.pop("rows"))
-        named = {key: content.pop(key) for key in ("seconds", "peak_memory_bytes", "recipe", "commit", "seed")}
+        fields = {key: content.pop(key) for key in NAMED}
+        results = RESULTS.validate_python({**fields, "extra": content})
+        for row in results.rows:
+            check_row(row)
     except FileNotFoundError:
         raise MintError(f"no results file {path}; evaluate the run first") from None
     except MintError as error:
         raise MintError(f"{path} is not a results file ({error}); give one that `mint evaluate` has written") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        reason = f"{where} is {shown(first['input'])}: {first['msg'].lower()}"
+        raise MintError(f"{path} is not a results file ({reason}); give one that `mint evaluate` has written") from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         reason = f"{type(error).__name__}: {error}"
         raise MintError(f"{path} is not a results file ({reason}); give one that `mint evaluate` has written") from None
-    return Results(rows=rows, **named, extra=content)
+    return results
 
 
 def markdown_table(rows: Iterable[Row]) -> str:

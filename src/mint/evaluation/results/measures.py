@@ -256,13 +256,21 @@ def read_measures(records: Sequence[Mapping[str, Any]]) -> dict[Key, Measure]:
 
 def _read_record(record: Mapping[str, Any]) -> Iterator[Measure]:
     clips = ClipSet(record["task"], record["split"], record["ids"], record.get("labels"))
+    for names in (clips.ids, clips.labels or clips.ids):
+        if len(names) != len(clips) or not all(isinstance(name, str) for name in names):
+            raise ValueError(f"ids and labels of the {len(clips)} clips of {clips.task} are not one text each")
     weights = np.asarray(record.get("weights", np.ones(len(clips))), dtype=np.float64)
     for method, by_metric in record.get("values", {}).items():
         for metric, values in by_metric.items():
-            yield mean_measure(clips, metric, method, weights * np.asarray(values, dtype=np.float64), weights)
+            numbers = np.asarray(values, dtype=np.float64)
+            if numbers.shape != weights.shape or weights.shape != (len(clips),):
+                raise ValueError(f"{metric} of {clips.task} has {numbers.size} values for {len(clips)} clips")
+            yield mean_measure(clips, metric, method, weights * numbers, weights)
 
     for method, rows in record.get("scores", {}).items():
         scores = np.asarray(rows, dtype=np.float64)
+        if scores.ndim != 2 or len(scores) != len(clips):
+            raise ValueError(f"the scores of {clips.task} have shape {scores.shape} for {len(clips)} clips")
         truth = _as_table(record["truth"], scores.shape)
         unknown = _as_table(record["unknown"], scores.shape)
         yield from label_measures(clips, method, scores, truth, ~unknown)

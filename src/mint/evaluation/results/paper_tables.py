@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from mint.evaluation.results.seeds import Cell, Place, Run, read_runs
+from mint.evaluation.results.seeds import Cell, Location, Run, read_runs
 
 FORMS: dict[str, tuple[str, ...]] = {
     "tasks": ("accuracy", "map", "roc_auc"),
@@ -42,7 +42,7 @@ class Column:
     """What a column shows."""
 
     title: str
-    place: Place
+    location: Location
 
 
 @dataclass(frozen=True)
@@ -164,5 +164,7 @@ def _filled(name: str, title: str, columns: tuple[Column, ...], ways: Iterable[t
 
 def _lines(columns: Sequence[Column], ways: Iterable[tuple[Run, str, str]]) -> list[Line]:
     """The rows that have a value somewhere."""
-    lines = [Line(name, tuple(run.cell(column.place, method) for column in columns), run) for run, name, method in ways]
+    lines = [
+        Line(name, tuple(run.cell(column.location, method) for column in columns), run) for run, name, method in ways
+    ]
     return [line for line in lines if any(cell is not None for cell in line.cells)]

@@ -17,6 +17,7 @@ import jinja2
 from mint.evaluation.metrics.captions import CAPTION_METRICS
 from mint.evaluation.results.paper_tables import Line, Table
 from mint.evaluation.results.seeds import Cell, Run
+from mint.files import write_whole
 
 NOTE = "Values are times 100; higher is better. Of several seeds: mean ± standard deviation; of one: the 95 % interval."
 QUOTED = "quoted"
@@ -38,9 +39,7 @@ def write_tables(tables: Sequence[Table], folder: Path) -> list[Path]:
     written = {"tables.md": markdown(tables), "tables.html": html(tables)}
     written |= {f"{table.name}.csv": csv_text(table) for table in tables}
     for name, text in written.items():
-        partial = folder / f"{name}.partial"
-        partial.write_text(text, encoding="utf-8", newline="")
-        partial.replace(folder / name)
+        write_whole(folder / name, text.encode())
     return [folder / name for name in written]
 
 
@@ -82,9 +81,9 @@ def csv_text(table: Table) -> str:
     for line in table.lines:
         for column, cell in zip(table.columns, line.cells, strict=True):
             if cell is not None:
-                task, split, metric = column.place
-                place = {"table": table.name, "row": line.name, "task": task, "split": split, "metric": metric}
-                writer.writerow(place | _numbers(cell) | _made(line, table))
+                task, split, metric = column.location
+                location = {"table": table.name, "row": line.name, "task": task, "split": split, "metric": metric}
+                writer.writerow(location | _numbers(cell) | _made(line, table))
     return buffer.getvalue()
 
 
@@ -139,20 +138,21 @@ def _describe(run: Run, table: Table) -> str:
     for line in table.lines:
         for column, cell in zip(table.columns, line.cells, strict=True):
             if line.run is run and cell is not None and cell.n is not None:
-                where = f"{column.place[0]} {column.place[1]}"
+                where = f"{column.location[0]} {column.location[1]}"
                 clips[where] = max(clips.get(where, 0), cell.n)
-    seeds = f"seed{'s' if len(run.seeds) > 1 else ''} {', '.join(map(str, run.seeds))}"
-    sizes = ", ".join(f"{where} {count}" for where, count in clips.items())
-    return "; ".join([
-        f"recipe {run.recipe}; commit {', '.join(run.commits)}; {seeds}; clips: {sizes}",
-        *_settings(run, table),
-        f"held-out clips that are also trained on: {run.leakage}",
-    ])  # fmt: skip
+    recipe = run.recipe if run.same_recipe else f"{run.recipe} (by its name alone)"
+    parts = [
+        f"recipe {recipe}",
+        f"commit {', '.join(run.commits)}",
+        f"seed{'s' if len(run.seeds) > 1 else ''} {', '.join(map(str, run.seeds))}",
+        f"clips: {', '.join(f'{where} {count}' for where, count in clips.items())}",
+    ]
+    return "; ".join([*parts, *_settings(run, table), f"held-out clips that are also trained on: {run.leakage}"])
 
 
 def _settings(run: Run, table: Table) -> list[str]:
     """What was chosen for the methods whose values a table shows."""
-    metrics = {column.place[2] for column in table.columns}
+    metrics = {column.location[2] for column in table.columns}
     subjects = ["captions"] if metrics & set(CAPTION_METRICS) else []
     subjects += ["stage1", "stage2"] if metrics & LABEL_METRICS else []
     return [run.settings[subject] for subject in subjects if subject in run.settings]

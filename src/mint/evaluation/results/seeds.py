@@ -15,9 +15,10 @@ from typing import Any
 
 from mint.evaluation.results.file import METHODS, Results, Row, read_results
 from mint.evaluation.settings import describe_settings
+from mint.text_files import one_line
 from mint.types import MintError
 
-Place = tuple[str, str, str]
+Location = tuple[str, str, str]
 """Task or corpus, split, metric."""
 
 GENERIC = ("labels", "retrieval", "captioning")
@@ -57,8 +58,10 @@ class Run:
     """Whether it may stand for its recipe: true but for the cells of an ablation that change something."""
     settings: Mapping[str, str]
     """What was chosen for `stage1`, `stage2` and `captions`, in words, as far as the files say."""
-    values: Mapping[tuple[Place, str], Mapping[int, Row]]
-    """Rows by place and method, then by seed."""
+    same_recipe: bool
+    """Whether the files say that they are of one recipe; older ones have its name alone."""
+    values: Mapping[tuple[Location, str], Mapping[int, Row]]
+    """Rows by location and method, then by seed."""
 
     @property
     def methods(self) -> list[str]:
@@ -66,9 +69,9 @@ class Run:
         found = dict.fromkeys(method for _, method in self.values)
         return sorted(found, key=lambda method: METHODS.index(method) if method in METHODS else len(METHODS))
 
-    def cell(self, place: Place, method: str) -> Cell | None:
+    def cell(self, location: Location, method: str) -> Cell | None:
         """The value over the seeds; None where nothing was measured."""
-        rows = list(self.values.get((place, method), {}).values())
+        rows = list(self.values.get((location, method), {}).values())
         if not rows:
             return None
         numbers = [100 * row.value for row in rows]
@@ -81,36 +84,47 @@ class Run:
 
 
 def read_runs(paths: Sequence[Path], corpora: Mapping[str, Sequence[str]]) -> list[Run]:
-    """Results files by recipe, in the order in which recipes come.
+    """Read results files and put those of one recipe together, in the order in which recipes come.
 
     Args:
         paths: of the files.
         corpora: corpora of the paper -> the names that they may have.
 
     Raises:
-        MintError: a file that is no results file, or two files with different values for the same thing.
+        MintError: a file that is no results file, two files with different values for the same thing, or files of
+            different recipes of one name.
     """
     groups: dict[tuple[str, str], list[tuple[Path, Results]]] = {}
     for path in paths:
         results = read_results(path)
-        groups.setdefault((results.recipe, _ablation(results).get("cell", "")), []).append((path, results))
+        try:
+            cell = _ablation(results).get("cell", "")
+            _together([(path, results)], corpora)  # reads whatever the tables will read
+            groups.setdefault((results.recipe, cell), []).append((path, results))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            reason = f"{type(error).__name__}: {one_line(str(error))}"
+            raise MintError(
+                f"{path} is not as `mint evaluate` writes results files ({reason}); evaluate the run again"
+            ) from None
     return [_together(files, corpora) for files in groups.values()]
 
 
 def _together(files: Sequence[tuple[Path, Results]], corpora: Mapping[str, Sequence[str]]) -> Run:
-    values: dict[tuple[Place, str], dict[int, Row]] = {}
-    origin: dict[tuple[Place, str, int], Path] = {}
+    """Put the files of one recipe together."""
+    _refuse_other_recipes(files)
+    values: dict[tuple[Location, str], dict[int, Row]] = {}
+    origin: dict[tuple[Location, str, int], Path] = {}
     for path, results in files:
         for row in results.rows:
-            place = (place_of(row.task, results, corpora), row.split, row.metric)
-            key = (place, row.method, results.seed)
-            by_seed = values.setdefault((place, row.method), {})
+            location = (corpus_of(row.task, results, corpora), row.split, row.metric)
+            by_seed = values.setdefault((location, row.method), {})
+            first = origin.setdefault((location, row.method, results.seed), path)
             if by_seed.setdefault(results.seed, row) != row:
                 raise MintError(
-                    f"{origin[key]} and {path} differ on {' / '.join(place)} by {row.method} of recipe "
+                    f"{first} and {path} differ on {' / '.join(location)} by {row.method} of recipe "
                     f"{results.recipe!r}, seed {results.seed}; give one of them"
                 )
-            origin.setdefault(key, path)
+
     every = [results for _, results in files]
     ablation = _ablation(every[0])
     return Run(
@@ -121,8 +135,31 @@ def _together(files: Sequence[tuple[Path, Results]], corpora: Mapping[str, Seque
         axes=ablation.get("axes", {}),
         base=ablation.get("cell", "base") == "base",
         settings=_settings(every),
+        same_recipe=len(every) == 1 or all(_digest(results) is not None for results in every),
         values=values,
     )
+
+
+def _refuse_other_recipes(files: Sequence[tuple[Path, Results]]) -> None:
+    """Refuse to take runs of different recipes for seeds of one, though they have one name.
+
+    Raises:
+        MintError: two files whose recipes differ in more than seed and folders.
+    """
+    known = [(path, digest) for path, results in files if (digest := _digest(results)) is not None]
+    for path, digest in known[1:]:
+        first, first_digest = known[0]
+        if digest != first_digest:
+            raise MintError(
+                f"{first} and {path} are of two recipes that are both called {files[0][1].recipe!r} and differ in more "
+                "than the seed; give the files of one, or give the recipes names of their own and evaluate again"
+            )
+
+
+def _digest(results: Results) -> str | None:
+    """Return the digest of the recipe, None where the file does not hold it."""
+    digest = results.extra.get("recipe_digest")
+    return None if digest is None else str(digest)
 
 
 def _settings(files: Sequence[Results]) -> dict[str, str]:
@@ -135,7 +172,7 @@ def _settings(files: Sequence[Results]) -> dict[str, str]:
     return {subject: "; ".join(words) for subject, words in said.items()}
 
 
-def place_of(task: str, results: Results, corpora: Mapping[str, Sequence[str]]) -> str:
+def corpus_of(task: str, results: Results, corpora: Mapping[str, Sequence[str]]) -> str:
     """The corpus of the paper that a task of a results file belongs to, or the task itself.
 
     A task is known by its own name or by the only corpus that it is measured on: as the file says under `corpora`
@@ -160,33 +197,29 @@ def _corpora_of(task: str, results: Results) -> list[str]:
 
 
 def describe_leakage(leakage: Any) -> str:
-    """The leakage entry of a results file in words (recorded by `mint.data.manifests.leakage`)."""
-    if isinstance(leakage, dict) and "not_computed" in leakage:
+    """Return the leakage entry of a results file in words (recorded by `mint.data.manifests.leakage`)."""
+    if not leakage:
+        return NOT_RECORDED
+    if "not_computed" in leakage:
         return f"not computed ({leakage['not_computed']})"
-    if splits := _leaked_splits(leakage):
-        kinds = {"by_id": "recording", "by_file": "file", "by_caption": "caption"}
-        shared = ", ".join(f"by {name} {sum(split[kind] for split in splits)}" for kind, name in kinds.items())
-        listed = [counts["clips"] for counts in leakage.get("blacklists", {}).values()]
-        return shared + (f"; training clips on blacklists {sum(listed)}" if listed else "")
-    if isinstance(leakage, dict):
-        counts = {name: value for name, value in leakage.items() if isinstance(value, int)}
-        if len(counts) == 1:
-            return str(next(iter(counts.values())))
-        leakage = ", ".join(f"{name.replace('_', ' ')}: {value}" for name, value in counts.items())
-    return str(leakage) if leakage not in (None, "") else NOT_RECORDED
+    kinds = {"by_id": "recording", "by_file": "file", "by_caption": "caption"}
+    counts = dict.fromkeys(kinds, 0)
+    for split in leakage["splits"]:
+        for kind in kinds:
+            counts[kind] += split[kind]
+    shared = ", ".join(f"by {name} {counts[kind]}" for kind, name in kinds.items())
+    listed = [entry["clips"] for entry in leakage.get("blacklists", {}).values()]
+    return shared + (f"; training clips on blacklists {sum(listed)}" if listed else "")
 
 
 def shared_clips(leakage: Any) -> int:
-    """Held-out clips of a results file that are also trained on, by recording or file; 0 where nobody looked."""
-    if splits := _leaked_splits(leakage):
-        return sum(max(split["by_id"], split["by_file"]) for split in splits)
-    counts = leakage.values() if isinstance(leakage, dict) else [leakage]
-    return sum(count for count in counts if type(count) is int)
+    """Return how many held-out clips are also trained on, by recording or file; 0 where nobody looked."""
+    return sum(max(split["by_id"], split["by_file"]) for split in _leaked_splits(leakage))
 
 
 def _leaked_splits(leakage: Any) -> list[dict[str, Any]]:
-    """The test splits of what `mint.data.manifests.leakage` records; nothing for another form."""
-    splits: list[dict[str, Any]] = leakage.get("splits", []) if isinstance(leakage, dict) else []
+    """Return the test splits of what `mint.data.manifests.leakage` records; none where it was not computed."""
+    splits: list[dict[str, Any]] = (leakage or {}).get("splits", [])
     return splits
 
 
