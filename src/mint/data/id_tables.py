@@ -42,6 +42,8 @@ def find(ids: Ids, wanted: Ids) -> NDArray[np.int64]:
     """
     if not len(ids):
         return np.full(len(wanted), -1)
+
+    # The first half leads to the only row that it can be, and both halves must agree there.
     rows = np.searchsorted(ids[:, 0], wanted[:, 0]).clip(max=len(ids) - 1)
     return np.where((ids[rows] == wanted).all(axis=1), rows, -1)
 
@@ -49,6 +51,7 @@ def find(ids: Ids, wanted: Ids) -> NDArray[np.int64]:
 def latest(ids: Ids) -> NDArray[np.int64]:
     """Return the rows that sort ids [N, 2] and keep the last of equal ones."""
     order = np.argsort(ids[:, 0], kind="stable")
+
     # A row is kept if the next one begins with another first half.
     first_halves = ids[order, 0]
     last = np.ones(len(ids), dtype=bool)

@@ -11,7 +11,6 @@ trained; the mask covers the first copy.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,8 +23,8 @@ from mint.encoders.frozen import FrozenEncoder
 from mint.encoders.waveform import check_layer
 from mint.types import MintError, NamedClasses
 
-LEAST_SAMPLES = 400
-"""A frame of AST's filter bank; shorter windows are completed with silence first."""
+MIN_SAMPLES = 400
+"""Samples of a frame of AST's filter bank; shorter windows are completed with silence first."""
 READER = "encoder.family spectrogram"
 AST = "audio-spectrogram-transformer"
 PARTS = {"whisper": "encoder", "clap": "audio_model", AST: "audio_spectrogram_transformer"}
@@ -35,8 +34,8 @@ UNUSED = r"decoder\.|text_model\.|text_projection\.|audio_projection\.|logit_sca
 
 
 @dataclass(frozen=True)
-class Layout:
-    """How the output of a model is laid out."""
+class TokenLayout:
+    """The window that a model reads, and how its output is laid out in tokens."""
 
     window: int
     """Samples that the model reads."""
@@ -45,11 +44,11 @@ class Layout:
     bands: int
     """Tokens of one time step."""
     width: int
-    """D."""
+    """Width D of a token."""
     blocks: int | None
-    """Hidden states to choose from; None: the last alone."""
+    """Number of blocks whose hidden states can be chosen; None: only the last hidden state."""
     tokens: Callable[[Tensor], Tensor]
-    """A hidden state to tokens [N, time, bands, D]."""
+    """Turns a hidden state into tokens [N, time, bands, D]."""
 
 
 class SpectrogramEncoder(FrozenEncoder):
@@ -59,11 +58,11 @@ class SpectrogramEncoder(FrozenEncoder):
         model: transformers' `WhisperModel`, `ASTModel` or `ClapModel`; of the first and last the audio part is kept.
         extractor: the feature extractor of its checkpoint.
         identity: name and revision of its weights.
-        layer: as in `WaveformEncoder`; CLAP has the last alone.
-        windows_at_once: bounds the memory of a pass.
+        layer: as in `WaveformEncoder`; CLAP has only the last.
+        windows_at_once: number of windows in one pass, which bounds its memory.
 
     Raises:
-        MintError: a model of another kind, or a layer that it does not have.
+        MintError: the model is of another kind, or does not have this layer.
     """
 
     def __init__(
@@ -72,6 +71,7 @@ class SpectrogramEncoder(FrozenEncoder):
         super().__init__()
         kind = model.config.model_type
         check_kind(model.config, MODELS, READER)
+
         self.model = audio_part(model)
         self.head: Any = getattr(model, "classifier", None) if kind == AST else None
         self.extractor = extractor
@@ -79,6 +79,7 @@ class SpectrogramEncoder(FrozenEncoder):
         if layer is not None and self.layout.blocks is None:
             raise MintError(f"encoder.layer is {layer}, but only the last layer of {kind} is read; leave it out")
         check_layer(layer, self.layout.blocks or 0)
+
         self.layer = layer
         self.windows_at_once = windows_at_once
         self.sample_rate: int = extractor.sampling_rate
@@ -122,44 +123,55 @@ class SpectrogramEncoder(FrozenEncoder):
         Returns:
             features [B, T, D], time-major where the model has several frequency bands, and mask [B, T]; zeros under it.
         """
-        starts = [range(0, max(int(length), 1), self.layout.window) for length in lengths]
-        places = [(row, start) for row, begins in enumerate(starts) for start in begins]
+        # Consecutive windows of each clip; a clip without samples has one, all silence.
         clips = [clip[:length].cpu() for clip, length in zip(waveform, lengths.tolist(), strict=True)]
-        parts = [clips[row][start : start + self.layout.window] for row, start in places]
-        chunks = [parts[first : first + self.windows_at_once] for first in range(0, len(parts), self.windows_at_once)]
-        tokens = [self._encode(chunk, waveform.device) for chunk in chunks]
-        by_row: list[list[Tensor]] = [[] for _ in clips]
-        for (row, _), part, encoded in zip(places, parts, itertools.chain(*tokens), strict=True):
-            steps = max(1, min(len(encoded), -int(-len(part) // self.layout.step)))
-            by_row[row].append(encoded[:steps].flatten(0, 1))  # [steps x bands, D]
-        rows = [torch.cat(encoded) for encoded in by_row]
-        features = nn.utils.rnn.pad_sequence(rows, batch_first=True)
-        counts = torch.tensor([len(row) for row in rows], device=features.device)
+        owners: list[int] = []
+        windows: list[Tensor] = []
+        for owner, clip in enumerate(clips):
+            for start in range(0, max(len(clip), 1), self.layout.window):
+                owners.append(owner)
+                windows.append(clip[start : start + self.layout.window])
+
+        tokens: list[Tensor] = []  # [time, bands, D] of each window
+        for first in range(0, len(windows), self.windows_at_once):
+            tokens.extend(self._encode(windows[first : first + self.windows_at_once], waveform.device))
+
+        # Time steps that begin past the end of the clip are left out; the first always counts.
+        rows: list[list[Tensor]] = [[] for _ in clips]
+        for owner, window, encoded in zip(owners, windows, tokens, strict=True):
+            num_steps = max(1, min(len(encoded), -int(-len(window) // self.layout.step)))  # rounded up
+            rows[owner].append(encoded[:num_steps].flatten(0, 1))  # [steps x bands, D]
+
+        features = nn.utils.rnn.pad_sequence([torch.cat(row) for row in rows], batch_first=True)  # [B, T, D]
+        counts = torch.tensor([sum(map(len, row)) for row in rows], device=features.device)  # [B]
         return features, torch.arange(features.shape[1], device=features.device) < counts[:, None]
 
-    def _encode(self, parts: Sequence[Tensor], device: torch.device) -> Tensor:
-        """Windows of samples to tokens [N, time, bands, D]."""
-        arrays = [nn.functional.pad(part, (0, max(0, LEAST_SAMPLES - len(part)))).numpy() for part in parts]
+    def _encode(self, windows: Sequence[Tensor], device: torch.device) -> Tensor:
+        """Return the tokens [N, time, bands, D] of windows of samples [S]."""
+        arrays = [nn.functional.pad(one, (0, max(0, MIN_SAMPLES - len(one)))).numpy() for one in windows]
         inputs = self.extractor(arrays, sampling_rate=self.sample_rate, return_tensors="pt")
-        if "is_longer" in inputs:
-            inputs["is_longer"] = torch.zeros_like(inputs["is_longer"])
+
+        # The flags of CLAP's clips that are longer than a window: none is.
+        is_longer = inputs.pop("is_longer", None)
         weight = next(self.model.parameters())
-        moved = {name: value.to(device, weight.dtype) for name, value in inputs.items() if name != "is_longer"}
-        if "is_longer" in inputs:
-            moved["is_longer"] = inputs["is_longer"].to(device)
+        moved = {name: value.to(device, weight.dtype) for name, value in inputs.items()}
+        if is_longer is not None:
+            moved["is_longer"] = torch.zeros_like(is_longer).to(device)
+
         output = self.model(**moved, output_hidden_states=self.layer is not None)
         hidden = output.last_hidden_state if self.layer is None else output.hidden_states[self.layer]
         return self.layout.tokens(hidden).float()
 
 
 def audio_part(model: Any) -> Any:
-    """The audio encoder of a model that may have more."""
+    """Return the audio encoder of a model that may have other parts."""
     return getattr(model, PARTS.get(model.config.model_type, ""), model)
 
 
-def _whisper(config: Any, extractor: Any) -> Layout:
+def _whisper(config: Any, extractor: Any) -> TokenLayout:
+    """Whisper's encoder: one token for each time step, [N, time, D]."""
     steps = config.max_source_positions
-    return Layout(
+    return TokenLayout(
         window=extractor.n_samples,
         step=extractor.n_samples / steps,
         bands=1,
@@ -169,10 +181,11 @@ def _whisper(config: Any, extractor: Any) -> Layout:
     )
 
 
-def _ast(config: Any, extractor: Any) -> Layout:
+def _ast(config: Any, extractor: Any) -> TokenLayout:
+    """AST: patches in the order of the bands, after two tokens of the whole window, [N, 2 + bands x time, D]."""
     bands = (config.num_mel_bins - config.patch_size) // config.frequency_stride + 1
     hop = extractor.sampling_rate // 100
-    return Layout(
+    return TokenLayout(
         window=config.max_length * hop,
         step=config.time_stride * hop,
         bands=bands,
@@ -182,22 +195,23 @@ def _ast(config: Any, extractor: Any) -> Layout:
     )
 
 
-def _clap(config: Any, extractor: Any) -> Layout:
+def _clap(config: Any, extractor: Any) -> TokenLayout:
+    """CLAP's audio tower: a map [N, D, bands, time], each of whose stages but the last halves both sides."""
     steps = config.spec_size**2 // config.num_mel_bins // config.patch_stride[1] // 2 ** (len(config.depths) - 1)
-    return Layout(
+    return TokenLayout(
         window=extractor.nb_max_samples,
         step=extractor.nb_max_samples / steps,
         bands=config.num_mel_bins // config.patch_stride[0] // 2 ** (len(config.depths) - 1),
         width=config.hidden_size,
         blocks=None,
-        tokens=lambda hidden: hidden.permute(0, 3, 2, 1),  # [N, D, bands, time]
+        tokens=lambda hidden: hidden.permute(0, 3, 2, 1),
     )
 
 
-LAYOUTS: dict[str, Callable[[Any, Any], Layout]] = {
+LAYOUTS: dict[str, Callable[[Any, Any], TokenLayout]] = {
     "whisper": _whisper,
     AST: _ast,
     "clap": _clap,
 }
 MODELS = tuple(LAYOUTS)
-"""`model_type` of the configurations that the adapter knows."""
+"""Values of `model_type` of the configurations that the adapter knows."""

@@ -39,10 +39,12 @@ class TinyEncoder(FrozenEncoder):
         Returns:
             features [B, T, 16], one frame for each begun 20 ms of the longest clip, and mask [B, T].
         """
-        frames = max(1, -(-int(lengths.max()) // FRAME))
-        waveform = functional.pad(waveform, (0, max(0, frames * FRAME - waveform.shape[1])))[:, : frames * FRAME]
-        beyond = torch.arange(frames * FRAME, device=waveform.device) >= lengths.unsqueeze(1)
-        windows = waveform.masked_fill(beyond, 0.0).unflatten(1, (frames, FRAME))  # [B, T, 320]
-        starts = torch.arange(frames, device=waveform.device) * FRAME
+        num_frames = max(1, -(-int(lengths.max()) // FRAME))  # rounded up
+        end = num_frames * FRAME
+        waveform = functional.pad(waveform, (0, max(0, end - waveform.shape[1])))[:, :end]
+        is_beyond = torch.arange(end, device=waveform.device) >= lengths.unsqueeze(1)  # [B, S]
+        windows = waveform.masked_fill(is_beyond, 0.0).unflatten(1, (num_frames, FRAME))  # [B, T, 320]
+
+        starts = torch.arange(num_frames, device=waveform.device) * FRAME  # [T]
         mask = starts < lengths.clamp(min=1).unsqueeze(1)  # [B, T]
         return torch.tanh(windows @ self.projection) * mask.unsqueeze(2), mask

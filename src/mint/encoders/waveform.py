@@ -26,7 +26,7 @@ from mint.encoders.frozen import FrozenEncoder
 from mint.types import MintError
 
 MODELS = ("data2vec-audio", "wav2vec2", "hubert", "wavlm")
-"""`model_type` of the configurations that the adapter knows."""
+"""Values of `model_type` of the configurations that the adapter knows."""
 READER = "encoder.family waveform"
 UNUSED = "masked_spec_embed"
 """Weights that a checkpoint may lack: SpecAugment's."""
@@ -44,7 +44,7 @@ class WaveformEncoder(FrozenEncoder):
         sample_rate: Hz.
 
     Raises:
-        MintError: a model of another kind, or with an adapter on top, or a layer that it does not have.
+        MintError: the model is of another kind, has an adapter on top, or does not have this layer.
     """
 
     mask: Tensor | None = None
@@ -64,6 +64,7 @@ class WaveformEncoder(FrozenEncoder):
         if getattr(config, "add_adapter", False):
             raise MintError(f"{identity} has an adapter after its blocks (add_adapter); choose a model without one")
         check_layer(layer, config.num_hidden_layers)
+
         self.model = model
         self.layer = layer
         self.normalise = normalise
@@ -71,6 +72,7 @@ class WaveformEncoder(FrozenEncoder):
         self.width: int = config.hidden_size
         self.bands = 1
         self.step_seconds = math.prod(config.conv_stride) / sample_rate
+        # A group norm over time would see the padding.
         self.equal_lengths = getattr(config, "feat_extract_norm", "layer") == "group"
         self.receptive = receptive_field(config.conv_kernel, config.conv_stride)
         self.identity = (
@@ -153,6 +155,7 @@ class WaveformEncoder(FrozenEncoder):
 def receptive_field(kernels: list[int], strides: list[int]) -> int:
     """Return the number of samples that the first frame of a stack of convolutions sees."""
     size = 1
+    # From the last convolution back to the samples.
     for kernel, stride in zip(reversed(kernels), reversed(strides), strict=True):
         size = (size - 1) * stride + kernel
     return size

@@ -36,11 +36,11 @@ PATCH_SAMPLES = PATCH_HOP + WINDOW - HOP
 TOKEN_FRAMES, TOKENS = 32, 6
 """Frames from one time step of the feature map to the next; tokens of a patch (3 time steps, 2 frequency bands)."""
 PATCHES_AT_ONCE = 32
-"""Bounds the memory of a pass, whatever the length of the audio."""
+"""Patches of one pass: its memory does not grow with the length of the audio."""
 
 
 class YamNet(FrozenEncoder):
-    """The frozen encoder; implements `mint.types.AudioEncoder`."""
+    """YAMNet without its pooling; implements `mint.types.AudioEncoder`."""
 
     sample_rate = SAMPLE_RATE
     width = WIDTHS[-1]
@@ -52,17 +52,21 @@ class YamNet(FrozenEncoder):
 
         Args:
             class_names: the 521 display names of AudioSet's classes, in YAMNet's order.
-            revision: what the weights are, for `identity`.
+            revision: the name of these weights, for `identity`.
         """
         super().__init__()
         self.class_names = tuple(class_names)
         self.identity = f"yamnet {revision}; {DESCRIPTION}; patches of {PATCH_FRAMES} frames, {TOKENS} tokens each"
         self.log_mel = LogMel()
+
+        # A full convolution, then pairs: one for each channel by itself, one across the channels.
         self.network = nn.Sequential(*_convolution(1, WIDTHS[0], 3, STRIDES[0]))
         for before, after, stride in zip(WIDTHS[:-1], WIDTHS[1:], STRIDES[1:], strict=True):
             self.network.extend(_convolution(before, before, 3, stride, groups=before))
             self.network.extend(_convolution(before, after, 1, 1))
         self.classifier = nn.Linear(WIDTHS[-1], CLASSES)
+
+        # Convolutions of one channel are several times faster in this layout.
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.requires_grad_(False)
         self.train(False)
@@ -78,14 +82,16 @@ class YamNet(FrozenEncoder):
         for name in ("model.onnx", "model.data", "yamnet_class_map.csv"):
             if not (folder / name).is_file():
                 raise MintError(f"{folder} holds no {name}; the weights of YAMNet are `asset:yamnet`")
+
         with (folder / "yamnet_class_map.csv").open(encoding="utf-8", newline="") as lines:
             names = [row["display_name"] for row in csv.DictReader(lines)]
+
         digest = hashlib.sha256((folder / "model.onnx").read_bytes() + (folder / "model.data").read_bytes())
         encoder = cls(names, revision=digest.hexdigest()[:16])
         weights = {name: torch.tensor(value) for name, value in read_initialisers(folder / "model.onnx").items()}
-        layers = [layer for layer in encoder.network if isinstance(layer, nn.Conv2d)]
-        for index, layer in enumerate(layers):
-            number = 241 + 3 * index  # the exporter's names: each weight, its bias, its output
+        convolutions = [layer for layer in encoder.network if isinstance(layer, nn.Conv2d)]
+        for index, layer in enumerate(convolutions):
+            number = 241 + 3 * index  # the exporter numbers each weight, its bias and its output
             _load(layer, weights[f"onnx::Conv_{number}"], weights[f"onnx::Conv_{number + 1}"])
         _load(encoder.classifier, weights["model.classifier.weight"], weights["model.classifier.bias"])
         return encoder
@@ -114,38 +120,50 @@ class YamNet(FrozenEncoder):
             features [B, T, 1024], 6 tokens for each 0.96 s, and mask [B, T]: False, and zeros, where a token's time
             span lies wholly past the end of the clip. The first time step always counts.
         """
-        maps, real = self._patch_maps(waveform, lengths)
+        maps, has_patch = self._patch_maps(waveform, lengths)
         features = maps.flatten(1, 2)  # [B, T, 1024]
-        starts = torch.arange(features.shape[1], device=features.device) // self.bands * TOKEN_FRAMES * HOP
-        begun = starts < lengths.clamp(min=1).unsqueeze(1)  # [B, T]
-        mask = begun & real.repeat_interleave(TOKENS, dim=1)
+
+        # Tokens of the last patch may lie past the end of the clip, in the silence that completes it.
+        starts = torch.arange(features.shape[1], device=features.device) // self.bands * TOKEN_FRAMES * HOP  # [T]
+        has_begun = starts < lengths.clamp(min=1).unsqueeze(1)  # [B, T]
+        mask = has_begun & has_patch.repeat_interleave(TOKENS, dim=1)
         return features.masked_fill_(~mask.unsqueeze(2), 0.0), mask
 
     @torch.no_grad()
     def class_scores(self, waveform: Tensor, lengths: Tensor) -> Tensor:
-        """Scores [B, 521] in [0, 1] of AudioSet's classes: the mean over a clip's patches. Arguments as `encode`."""
-        maps, real = self._patch_maps(waveform, lengths)
-        scores = torch.sigmoid(self.classifier(maps.mean(dim=2))) * real.unsqueeze(2)  # [B, P, 521]
-        return scores.sum(dim=1) / real.sum(dim=1, keepdim=True)
+        """Return the scores [B, 521] in [0, 1] of AudioSet's classes, each clip's mean over its patches.
+
+        Arguments as `encode`.
+        """
+        maps, has_patch = self._patch_maps(waveform, lengths)
+        scores = torch.sigmoid(self.classifier(maps.mean(dim=2))) * has_patch.unsqueeze(2)  # [B, P, 521]
+        return scores.sum(dim=1) / has_patch.sum(dim=1, keepdim=True)
 
     def _patch_maps(self, waveform: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """Feature maps [B, P, 6, 1024] of the patches of each clip, and [B, P] bool, True: it has that patch."""
-        counts = 1 + (lengths - PATCH_SAMPLES + PATCH_HOP - 1).clamp(min=0) // PATCH_HOP
-        patches = int(counts.max())
-        end = (patches - 1) * PATCH_HOP + PATCH_SAMPLES
+        """Return the feature maps [B, P, 6, 1024] of the patches, and [B, P] bool: whether the clip has that patch."""
+        # Whole patches, and one more if a rest is left; a short clip has one.
+        counts = 1 + (lengths - PATCH_SAMPLES + PATCH_HOP - 1).clamp(min=0) // PATCH_HOP  # [B]
+        num_patches = int(counts.max())
+        end = (num_patches - 1) * PATCH_HOP + PATCH_SAMPLES
         waveform = functional.pad(waveform, (0, max(0, end - waveform.shape[1])))[:, :end]
-        beyond = torch.arange(end, device=waveform.device) >= lengths.unsqueeze(1)
-        windows = waveform.masked_fill(beyond, 0.0).unfold(1, PATCH_SAMPLES, PATCH_HOP)  # [B, P, 15600]
-        real = torch.arange(patches, device=waveform.device) < counts.unsqueeze(1)
-        maps = waveform.new_zeros(*real.shape, TOKENS, self.width)
-        for clip, patch in zip(*(index.split(PATCHES_AT_ONCE) for index in real.nonzero(as_tuple=True)), strict=True):
+        is_beyond = torch.arange(end, device=waveform.device) >= lengths.unsqueeze(1)  # [B, S]
+        windows = waveform.masked_fill(is_beyond, 0.0).unfold(1, PATCH_SAMPLES, PATCH_HOP)  # [B, P, 15600]
+
+        # Only patches that a clip has are computed, some at a time.
+        has_patch = torch.arange(num_patches, device=waveform.device) < counts.unsqueeze(1)  # [B, P]
+        maps = waveform.new_zeros(*has_patch.shape, TOKENS, self.width)
+        clips, patches = has_patch.nonzero(as_tuple=True)
+        for clip, patch in zip(clips.split(PATCHES_AT_ONCE), patches.split(PATCHES_AT_ONCE), strict=True):
             output = self.network(self.log_mel(windows[clip, patch]).unsqueeze(1))  # [N, 1024, 3, 2]
             maps[clip, patch] = output.permute(0, 2, 3, 1).flatten(1, 2)
-        return maps, real
+        return maps, has_patch
 
 
 def _convolution(before: int, after: int, kernel: int, stride: int, groups: int = 1) -> list[nn.Module]:
-    """A convolution padded as TensorFlow's SAME (on even sizes: where it strides, at the end alone) and its ReLU."""
+    """Return a convolution with TensorFlow's SAME padding and its ReLU.
+
+    On even sizes, where a convolution strides, TensorFlow pads the end alone.
+    """
     if stride == 2:
         return [nn.ZeroPad2d((0, 1, 0, 1)), nn.Conv2d(before, after, kernel, stride, groups=groups), nn.ReLU()]
     return [nn.Conv2d(before, after, kernel, padding=kernel // 2, groups=groups), nn.ReLU()]

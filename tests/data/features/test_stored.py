@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -46,6 +47,13 @@ def test_they_are_refused_where_they_cannot_be_used(example: Example, tmp_path: 
         broken.write_bytes(content)
         with pytest.raises(MintError, match="not a file of features"):
             read_stored(replace(example, audio=broken), TinyEncoder.identity)
+
+
+@pytest.mark.parametrize("features", [np.zeros(3), np.array([[np.nan]]), np.array([["a"]]), np.array([[1 + 1j]])])
+def test_features_that_cannot_be_are_refused(example: Example, features: np.ndarray) -> None:
+    np.savez(example.audio, features=features, encoder=np.array(TinyEncoder.identity))
+    with pytest.raises(MintError, match=r"not features \[T, D\] of finite numbers; make its corpus again"):
+        read_stored(example, TinyEncoder.identity)
 
 
 def test_the_cache_holds_them_without_the_encoder(example: Example, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from mint.types import LanguageModel
 
 def pad_features(features: Sequence[Tensor]) -> dict[str, Tensor]:
     """Pad clips [T, D] of several lengths: `audio_features` [B, T, D], `audio_mask` [B, T]."""
-    lengths = torch.tensor([len(clip) for clip in features])  # [B]
+    lengths = torch.tensor(list(map(len, features)))  # [B]
     padded = pad_sequence(list(features), batch_first=True)  # [B, T, D]
     return {"audio_features": padded, "audio_mask": torch.arange(padded.shape[1]) < lengths[:, None]}
 
@@ -44,12 +44,13 @@ class Stage1Collator:
 
     def __call__(self, items: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
         """Return the arguments of `Stage1.forward` for drawn items."""
-        ids, mask = tokenize(self.tokenizer, [item["answer"] for item in items], self.max_tokens)
+        columns = _columns(items)
+        ids, mask = tokenize(self.tokenizer, columns["answer"], self.max_tokens)  # [B, L]
         return {
-            **pad_features([item["features"] for item in items]),
+            **pad_features(columns["features"]),
             "text_ids": ids,
             "text_mask": mask,
-            "draws": torch.tensor([item["draw"] for item in items]),
+            "draws": torch.tensor(columns["draw"]),  # [B]
         }
 
 
@@ -77,11 +78,16 @@ class Stage2Collator:
 
     def __call__(self, items: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
         """Return the arguments of `Stage2.forward` for drawn items."""
-        prompts = [item["prompt"] for item in items]
-        ids, mask = tokenize(self.tokenizer, prompts, self.max_tokens)
+        columns = _columns(items)
+        ids, mask = tokenize(self.tokenizer, columns["prompt"], self.max_tokens)  # [B, L]
         return {
-            **pad_features([item["features"] for item in items]),
+            **pad_features(columns["features"]),
             "instruction_ids": ids,
             "instruction_mask": mask,
-            **self.language.collate(prompts, [item["answer"] for item in items]),
+            **self.language.collate(columns["prompt"], columns["answer"]),
         }
+
+
+def _columns(items: Sequence[dict[str, Any]]) -> dict[str, list[Any]]:
+    """Return the values of drawn items by key, each a list [B]."""
+    return {key: [item[key] for item in items] for key in items[0]}

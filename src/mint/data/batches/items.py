@@ -10,6 +10,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import TypeAlias, overload
 
 import numpy as np
@@ -128,10 +129,12 @@ class IndexedItems(Items):
     ) -> None:
         self.lines = lines
         self.make = make
+
         # The row of each item's example [N], and its index among the items of that example [N].
         self.rows = np.repeat(np.arange(len(lines), dtype=np.int32), counts)
         first_of_example = np.repeat(np.cumsum(counts) - counts, counts)
         self.indices = (np.arange(len(self.rows)) - first_of_example).astype(np.int8)
+
         # Which items are a prompt with its answer [N]; the others are captions, and in stage 1 all are.
         has_question = (lines.rows["question"] > 0)[self.rows]
         self.is_question = (self.indices == 0) & has_question & with_questions
@@ -152,6 +155,7 @@ class IndexedItems(Items):
     def tasks(self) -> list[str]:
         """Return the task of each item."""
         names = (*self.lines.tasks, "captioning")
+        # In stage 2 whatever is no question is captioning; in stage 1 a caption belongs to the task of its clip.
         is_captioning = ~self.is_question & self.with_questions
         numbers = np.where(is_captioning, len(names) - 1, self.lines.rows["task"][self.rows])
         return [names[number] for number in numbers.tolist()]
@@ -163,8 +167,9 @@ class IndexedItems(Items):
     def sizes(self) -> NDArray[np.int64]:
         """Return the characters of each item's prompt and first answer, [N]."""
         rows = self.lines.rows
-        question, caption = rows["question"][self.rows], rows["caption"][self.rows]
+        question, caption = rows["question"][self.rows], rows["caption"][self.rows]  # characters, [N]
         has_captions = (rows["captions"] > 0)[self.rows]
+
         # In stage 1 prompt and answer are one text, with a space between them, that follows the caption prompt.
         told = len(CAPTION_PROMPT) + np.where(has_captions, caption, question + 1)
         return np.where(self.is_question, question, told)
@@ -183,7 +188,7 @@ def caption_items(examples: Sequence[Example]) -> Items:
     if isinstance(examples, Lines):
         has_text = (examples.rows["captions"] > 0) | (examples.rows["question"] > 0)
         return IndexedItems(examples, has_text.astype(int), _captions_of, with_questions=False)
-    return ListedItems([item for example in examples for item in _captions_of(example)])
+    return ListedItems(list(chain.from_iterable(map(_captions_of, examples))))
 
 
 def instruction_items(examples: Sequence[Example]) -> Items:
@@ -191,12 +196,13 @@ def instruction_items(examples: Sequence[Example]) -> Items:
     if isinstance(examples, Lines):
         counts = (examples.rows["captions"] > 0).astype(int) + (examples.rows["question"] > 0)
         return IndexedItems(examples, counts, _instructions_of, with_questions=True)
-    return ListedItems([item for example in examples for item in _instructions_of(example)])
+    return ListedItems(list(chain.from_iterable(map(_instructions_of, examples))))
 
 
 def _captions_of(example: Example) -> list[Item]:
     question = (f"{example.prompt} {example.answer}",) if example.prompt and example.answer else ()
     texts = example.captions + question
+    # A clip about which nothing is said teaches stage 1 nothing.
     return [Item(example, example.task, CAPTION_PROMPT, texts)] if texts else []
 
 

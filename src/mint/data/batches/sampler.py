@@ -51,17 +51,20 @@ class MixtureSampler(Sampler[Draw]):
         sizes: Sequence[int] | NDArray[np.int64] | None = None,
         batch_size: int = 1,
     ) -> None:
+        # The indices of the items of each task. Numbers are compared, as a million texts would take long.
         numbers = {task: number for number, task in enumerate(dict.fromkeys(tasks))}
-        task_numbers = np.fromiter((numbers[task] for task in tasks), np.int32, len(tasks))
-        # The indices of the items of each task.
+        task_numbers = np.fromiter(map(numbers.__getitem__, tasks), np.int32, len(tasks))  # [N]
         self.groups = {task: np.flatnonzero(task_numbers == number) for task, number in numbers.items()}
+
         unknown = sorted(set(weights) - set(self.groups))
         if unknown:
             raise MintError(
                 f"data.mixture names {unknown[0]!r}; the manifests have {', '.join(self.groups) or 'nothing'}"
             )
 
-        shares = {task: float(weights.get(task, math.sqrt(len(group)))) for task, group in self.groups.items()}
+        shares: dict[str, float] = {}
+        for task, group in self.groups.items():
+            shares[task] = float(weights.get(task, math.sqrt(len(group))))
         if min(shares.values(), default=0.0) < 0 or not sum(shares.values()):
             raise MintError(f"data.mixture gives {shares}; weights must not be negative, and one must be positive")
         self.length = len(tasks) if length is None else length
@@ -83,7 +86,7 @@ class MixtureSampler(Sampler[Draw]):
 
     def __iter__(self) -> Iterator[Draw]:
         """Yield the draws of the current epoch."""
-        chosen = np.concatenate([self._draw_task(task) for task in self.groups])  # [length]
+        chosen = np.concatenate(list(map(self._draw_task, self.groups)))  # [length]
         generator = np.random.default_rng([self.seed, self.epoch])
         order = generator.permutation(self.length)
         numbers = generator.integers(0, 1 << 62, self.length)
@@ -104,6 +107,8 @@ class MixtureSampler(Sampler[Draw]):
         for first in range(0, len(order), num_sorted):
             stretch = order[first : first + num_sorted]
             stretch = stretch[np.argsort(sizes[stretch], kind="stable")]
+
+            # Shuffled batches, so that training does not go from short texts to long ones.
             num_whole = len(stretch) // self.batch_size
             whole = stretch[: num_whole * self.batch_size].reshape(num_whole, self.batch_size)
             batches.extend(whole[generator.permutation(num_whole)])
@@ -112,9 +117,11 @@ class MixtureSampler(Sampler[Draw]):
 
     def _draw_task(self, task: str) -> NDArray[np.int64]:
         """Return the task's part of the epoch: a stretch of an endless series of its permutations."""
-        group, count = self.groups[task], self.counts[task]
-        positions = np.arange(self.epoch * count, (self.epoch + 1) * count)
-        drawn = np.empty(count, dtype=int)
+        group, num_draws = self.groups[task], self.counts[task]
+        positions = np.arange(self.epoch * num_draws, (self.epoch + 1) * num_draws)
+        drawn = np.empty(num_draws, dtype=int)
+
+        # Each round draws every item once, in an order of its own.
         rounds = positions // len(group)
         for number in np.unique(rounds).tolist():
             generator = np.random.default_rng([self.seed, number, len(task), *task.encode()])
@@ -157,6 +164,7 @@ class RankBatches(Sampler[list[Draw]]):
 def _apportion(shares: Mapping[str, float], total: int) -> dict[str, int]:
     """Return whole numbers in proportion to the shares that add up to the total (largest remainder)."""
     sum_of_shares = sum(shares.values())
+    # Rounded down first; then those that lost most get one more each, those of equal loss by their names.
     exact = {task: total * share / sum_of_shares for task, share in shares.items()}
     counts = {task: int(value) for task, value in exact.items()}
     by_remainder = sorted(exact, key=lambda task: (counts[task] - exact[task], task))

@@ -62,4 +62,7 @@ def read_stored(example: Example, identity: str | None) -> Tensor:
             f"{path}: these are features of another encoder ({encoder!r}); leave its manifest out, "
             f"or make the corpus with {identity!r}"
         )
+    # What the cache would refuse of an encoder is refused of a file too.
+    if features.dtype.kind != "f" or features.ndim != 2 or not np.isfinite(features).all():
+        raise MintError(f"{path}: not features [T, D] of finite numbers; make its corpus again")
     return torch.from_numpy(features).float()

@@ -12,7 +12,7 @@ import math
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, overload
 
@@ -78,6 +78,7 @@ class Lines(Sequence[Example]):
         """
         if isinstance(index, slice):
             return replace(self, rows=self.rows[index])
+
         row = self.rows[index]
         path = self.manifests[row["manifest"]]
         try:
@@ -86,6 +87,8 @@ class Lines(Sequence[Example]):
                 line = file.readline().strip()
         except OSError:
             line = b""
+
+        # Any change of the manifest before this line moves it, and any change in it gives it another id.
         if id_of(line) != row["text"].tobytes():
             raise MintError(f"{path} was changed while it was in use; start again")
         return parse_line(line, path.absolute().parent)
@@ -122,8 +125,8 @@ def read_lines(manifests: Sequence[str | Path]) -> Lines:
         return indices[0]
 
     # Numbers of files, tasks and corpora become those among all manifests.
-    tasks = tuple(dict.fromkeys(task for index in indices for task in index.tasks))
-    corpora = tuple(dict.fromkeys(corpus for index in indices for corpus in index.corpora))
+    tasks = tuple(dict.fromkeys(chain.from_iterable(index.tasks for index in indices)))
+    corpora = tuple(dict.fromkeys(chain.from_iterable(index.corpora for index in indices)))
     num_files = 0
     for number, index in enumerate(indices):
         index.rows["manifest"] = number
@@ -131,6 +134,7 @@ def read_lines(manifests: Sequence[str | Path]) -> Lines:
         index.rows["task"] = _numbers(index.tasks, tasks)[index.rows["task"]]
         index.rows["corpus"] = _numbers(index.corpora, corpora)[index.rows["corpus"]]
         num_files += len(index.file_ids)
+
     return Lines(
         paths,
         tasks,
