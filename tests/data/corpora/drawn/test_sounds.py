@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from mint.data.batches.items import caption_items, instruction_items
 
+from mint.data.batches.items import caption_items, instruction_items
 from mint.data.corpora.drawn import sounds
 from mint.data.corpora.drawn.sounds import TESTED, plan, prepare_sounds
 from mint.data.corpora.drawn.words import SoundWords, read_words, words_of
