@@ -178,6 +178,7 @@ def print_prepared(manifest: Path) -> None:
     sizes = Counter(example.split for example in read_manifest(manifest))
     print(f"{manifest}: {', '.join(f'{count} {split}' for split, count in sizes.items())}")
 
+    # By reason, since a thousand recordings may be missing for one.
     skipped = Counter(clip["reason"] for clip in read_skipped(manifest))
     for reason, count in skipped.most_common(SHOWN):
         print(f"  skipped{f' {count}' if count > 1 else ''}: {reason}")
@@ -298,6 +299,7 @@ def print_report(report: Report) -> None:
 
 def print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print columns as wide as their longest cell; numbers begin at the right."""
+    # The head has a cell in each column, so that an empty table has widths too.
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
 
     print("  ".join(map(str.ljust, head, widths)).rstrip())

@@ -124,8 +124,10 @@ class _Writer:
 
     def add(self, suffix: str, file: BinaryIO, size: int, examples: list[Example]) -> Path:
         """Write one file and its lines, and return the file's path in the shard."""
+        # WebDataset takes the files of one stem for one sample.
         key = f"{self._samples:06d}"
         lines = [to_json(_line(example, f"{key}{suffix}")) for example in examples]
+        # Each member has a block for its name, and is filled up to whole blocks.
         needed = sum(BLOCK + _padded(length, BLOCK) for length in (size, *map(len, lines)))
         tar = self._shard_with_room(needed)
 

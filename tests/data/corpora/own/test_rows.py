@@ -175,6 +175,20 @@ def test_an_audiofolder_of_captions_says_who_reads_it(tmp_path: Path, capsys: py
     assert [one.captions for one in examples] == [(caption,) for _, _, caption in clips(tmp_path)]
 
 
+@pytest.mark.parametrize(
+    ("table", "noted"),
+    [("fold,licence\n1,cc\n", False), ("file_name,licence\ndog/0.wav,cc\n", True), ("PAR1", False)],
+)
+def test_folders_of_labels_with_a_table_that_says_something_else(tmp_path: Path, table: str, noted: bool) -> None:
+    for number in range(6):
+        tone(tmp_path / "mine" / ("dog", "cat")[number % 2] / f"{number}.wav", number)
+    (tmp_path / "mine" / "metadata.csv").write_text(table)
+    notes: list[str] = []
+    examples = list(read_manifest(read_source(tmp_path / "mine", tmp_path / "out", note=notes.append)))
+    assert [one.answer for one in examples] == ["cat"] * 3 + ["dog"] * 3
+    assert [note.endswith("the names of the folders are taken for the labels") for note in notes] == [True] * noted
+
+
 def test_columns_of_other_names(tmp_path: Path) -> None:
     rows = [",".join(row) for row in clips(tmp_path)]
     write(tmp_path / "t.csv", "clip,class,text", *rows)

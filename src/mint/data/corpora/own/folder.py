@@ -21,7 +21,16 @@ from pathlib import Path
 from mint.data.audio.listen import check_audio
 from mint.data.audio.members import digest
 from mint.data.corpora.outputs import Skip, ignore, listing_skipped, manifest_file
-from mint.data.corpora.own.rows import Columns, Row, refuse_archive, split_named, table_rows, tables_in
+from mint.data.corpora.own.rows import (
+    FILE_NAME,
+    Columns,
+    Row,
+    column_names,
+    refuse_archive,
+    split_named,
+    table_rows,
+    tables_in,
+)
 from mint.data.corpora.own.splits import Clip, assign_splits, group_of
 from mint.data.corpora.recordings import audio_files
 from mint.data.corpora.rendered import wording
@@ -133,38 +142,55 @@ def _recordings(source: Path, skip: Skip, columns: Columns | None) -> Iterator[R
         yield from _from_table(source, source.parent, skip, columns)
         return
 
-    # The label of an audiofolder stands in its table, not in the names of its folders.
     tables = tables_in(source)
+    if not tables or not _names_recordings(tables[0][0], source, skip, columns or {}):
+        yield from _from_folder(source, skip)
+        return
+
     for table, split in tables:
         for recording in _from_table(table, source, skip, columns):
             yield replace(recording, split=recording.split or split)
-    if not tables:
-        yield from _from_folder(source, skip)
+
+
+def _names_recordings(table: Path, source: Path, skip: Skip, columns: Columns) -> bool:
+    """Return whether the `metadata` table in a folder is to be read in place of the names of its folders."""
+    names = column_names(table)
+    if columns.get("audio", "audio") not in names and FILE_NAME not in names:
+        return False
+
+    # Folders that are named after labels may hold a table that says other things of the recordings.
+    if columns.get("label", "label") in names or len(_label_folders(source)) < 2:
+        return True
+    skip.note(f"{table} has no column 'label', so that the names of the folders are taken for the labels")
+    return False
 
 
 def _from_folder(source: Path, skip: Skip) -> Iterator[Recording]:
     """Yield the recordings of one sub-folder per label (or per split, then per label), else those of a flat folder."""
-    folders = [folder for folder in _sub_folders(source) if audio_files(folder)]
-    splits = [split_named(folder.name) for folder in folders]
+    labelled = _label_folders(source)
+    for folder, split in labelled:
+        for path in audio_files(folder):
+            name = path.relative_to(source).as_posix()
+            yield Recording(name, path, _clean(folder.name), _description(path, skip), split)
 
-    # One folder that is no split, such as a label `train` beside others, makes all of them labels.
-    if folders and all(split is not None for split in splits):
-        for folder, split in zip(folders, splits, strict=True):
-            for recording in _labelled(_sub_folders(folder), source, skip):
-                yield replace(recording, split=split)
-    elif folders:
-        yield from _labelled(folders, source, skip)
-    else:
+    # Folders of splits without folders of labels in them are no flat folder.
+    if not labelled and not any(audio_files(folder) for folder in _sub_folders(source)):
         for path in audio_files(source):
             yield Recording(path.name, path, _clean(path.stem.partition("_")[0]), _description(path, skip))
 
 
-def _labelled(folders: Sequence[Path], source: Path, skip: Skip) -> Iterator[Recording]:
-    """Yield the recordings of sub-folders, at any depth, under their names as labels."""
-    for folder in folders:
-        for path in audio_files(folder):
-            name = path.relative_to(source).as_posix()
-            yield Recording(name, path, _clean(folder.name), _description(path, skip))
+def _label_folders(source: Path) -> list[tuple[Path, str | None]]:
+    """Return the folders that are named after labels, each with the split in whose folder it lies, if in one."""
+    folders = [folder for folder in _sub_folders(source) if audio_files(folder)]
+    splits = [split_named(folder.name) for folder in folders]
+
+    # One folder that is no split, such as a label `train` beside others, makes all of them labels.
+    if any(split is None for split in splits):
+        return [(folder, None) for folder in folders]
+    labelled: list[tuple[Path, str | None]] = []
+    for folder, split in zip(folders, splits, strict=True):
+        labelled += [(label, split) for label in _sub_folders(folder)]
+    return labelled
 
 
 def _sub_folders(folder: Path) -> list[Path]:
@@ -274,6 +300,7 @@ def _refuse_unusable(source: Path, inspected: Sequence[Inspected], usable: Seque
 def _splits(usable: Sequence[Inspected], seed: int, note: Callable[[str], None]) -> list[str]:
     """Return the split of each recording: the one that the source gives, else one that is drawn."""
     given = [one.recording.split for one in usable]
+
     # A source that has splits has one for each recording: nothing is drawn, and nothing noted of what would be.
     if all(split is not None for split in given):
         return [split for split in given if split is not None]

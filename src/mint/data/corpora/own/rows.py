@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from mint.data.manifests.manifest import SPLITS
-from mint.text_files import csv_records, delimiter_of, text_lines
+from mint.text_files import DELIMITERS, csv_lines, csv_records, delimiter_of, text_lines
 from mint.types import MintError
 
 KNOWN = (
@@ -88,6 +88,24 @@ def tables_in(folder: Path) -> list[tuple[Path, str | None]]:
                 tables.append((part / name, split))
                 break
     return tables
+
+
+def column_names(table: Path) -> list[str]:
+    """Return the columns of a table, or the keys of its first line of JSON; none where it cannot be read."""
+    try:
+        if table.suffix.lower() == ".jsonl":
+            _, row = next(_json_rows(table, lambda line, reason: None), (1, {}))
+            return list(row)
+
+        # The columns of a metadata table are looked for where any of them is set off.
+        names: list[str] = []
+        for mark in DELIMITERS:
+            _, header = next(csv_lines(table, mark), (1, []))
+            if len(header) > len(names):
+                names = [name.strip() for name in header]
+        return names
+    except MintError:
+        return []
 
 
 def split_named(name: str) -> str | None:

@@ -31,6 +31,7 @@ FEWEST, FEWEST_TO_VALIDATE = 3, 5
 
 def group_of(row: Mapping[str, Any]) -> str | None:
     """Return the recording that a row says its clip is cut from; None where it does not say."""
+    # UrbanSound8K writes fsID.
     named = {name.lower(): value for name, value in row.items()}
     for column in GROUPS:
         if named.get(column) not in (None, ""):
@@ -141,6 +142,7 @@ def assign_splits(clips: Sequence[Clip], seed: int, note: Callable[[str], None])
         seed: of the draws.
         note: told what the names showed.
     """
+    # Sorted and then shuffled: the order of the files on disk decides nothing.
     rng = random.Random(f"splits {seed}")
     recording_of = _recordings(clips, note)
     contents_of: dict[str, set[str]] = defaultdict(set)
@@ -227,6 +229,7 @@ def _indices_by_label(clips: Sequence[Clip]) -> dict[str, list[int]]:
     """Return the indices of the clips of each label; a clip whose row says what it is cut from is left out."""
     by_label: dict[str, list[int]] = defaultdict(list)
     for index, clip in enumerate(clips):
+        # What a table says counts for more than what a name seems to say.
         if clip.group is None:
             by_label[clip.label].append(index)
     return by_label

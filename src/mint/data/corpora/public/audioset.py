@@ -47,6 +47,7 @@ def _read_part(table: Path, part: str, names: dict[str, str], recordings: Record
     order = {mid: index for index, mid in enumerate(names)}
 
     def segment(row: dict[str, str]) -> Example | None:
+        """Return the segment of a row; None for one that is left out."""
         video, start, end = filled(row, "YTID"), seconds(row, "start_seconds"), seconds(row, "end_seconds")
         # A list of classes may lack ids of the segments; what has no name cannot be an answer.
         given = row["positive_labels"].split(",")

@@ -26,6 +26,8 @@ class Entry:
     """Clips of each split that whole official files name, less those that the reader leaves out; empty: not known."""
 
 
+# Counts by split are those of the official files, so that a file that was cut off can be told from a whole one. Where
+# the reader leaves out what cannot be known beforehand (blacklists, tracks without a genre), none are given.
 CATALOGUE = {
     "audioset": Entry(
         "AudioSet",
@@ -74,6 +76,7 @@ CATALOGUE = {
     ),
     "fma-large": Entry(
         "FMA-large",
+        # About half of the subset has no top genre and is left out: no counts by split are given.
         "genre, 16 classes (of the 49,598 tracks that have a top genre)",
         106_574,
         888,
@@ -116,6 +119,7 @@ CATALOGUE = {
     ),
     "gtzan": Entry(
         "GTZAN",
+        # With lists 930 tracks in three splits, without them 1,000 for testing.
         "genre, 10 classes",
         1_000,
         8.3,

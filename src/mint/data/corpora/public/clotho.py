@@ -40,12 +40,14 @@ def read_clotho(source: Path, skip: Skip = ignore, audio: Path | None = None) ->
 
 def _read_part(source: Path, part: str, table: Path, skip: Skip, audio: Path | None) -> Iterator[Example]:
     """Yield the clips of one part, and note those whose Freesound id is not known."""
+    # Optional: the captions are whole without it.
     metadata = find_any(source, f"clotho_metadata_{part}.csv")
     sounds = _sounds(metadata)
     unnamed: list[str] = []
     recordings = Recordings(audio_folder(source, audio, part, f"clotho_audio_{part}"))
 
     def clip(row: dict[str, str]) -> Example:
+        """Return the clip of a row."""
         # Three names have a space in front; their recordings may lie there without it.
         name = row["file_name"]
         sound = sounds.get(composed(name.strip()))

@@ -29,6 +29,8 @@ def read_esc50(source: Path, skip: Skip = ignore, audio: Path | None = None) -> 
     recordings = Recordings(audio_folder(table.parent.parent, audio, "audio"))
 
     def clip(row: dict[str, str]) -> Example:
+        """Return the clip of a row."""
+        # Recordings are found by stem, so that copies in other formats serve as well.
         name = row["filename"].removesuffix(".wav")
         label = spoken(filled(row, "category"))
 
@@ -44,6 +46,7 @@ def read_esc50(source: Path, skip: Skip = ignore, audio: Path | None = None) -> 
             metadata={
                 "fold": int(row["fold"]),
                 "freesound_id": row["src_file"],
+                # A copy of the table may lack the column, which no evaluation needs.
                 "esc10": "esc10" in row and truth(row, "esc10"),
             },
         )

@@ -104,6 +104,7 @@ def _freesound_id(record: dict[str, Any]) -> str:
     Files are numbered within the collection: `63.flac` need not be Freesound's 63. The empty text says that the name of
     the file is not to be taken for the id.
     """
+    # What the collection kept of Freesound's own entry of the sound, if anything.
     origin = record.get("original_data")
     number = str(origin.get("id")) if isinstance(origin, dict) else ""
     return number if number.isdecimal() else ""

@@ -29,6 +29,7 @@ def read_fsd50k(source: Path, skip: Skip = ignore, audio: Path | None = None) ->
     """
     truth = official_file("fsd50k", source, "FSD50K.ground_truth", "ground_truth")
     order = _vocabulary(official_file("fsd50k", truth, "vocabulary.csv"), skip)
+    # Both parts must be there: without one, a split would be missing silently.
     for part in ("dev", "eval"):
         table = official_file("fsd50k", truth, f"{part}.csv")
         yield from _read_part(table, part, order, skip, audio)
@@ -51,6 +52,7 @@ def _read_part(table: Path, part: str, order: dict[str, int], skip: Skip, audio:
     recordings = Recordings(audio_folder(table.parent.parent, audio, f"FSD50K.{part}_audio"))
 
     def clip(row: dict[str, str]) -> Example | None:
+        """Return the clip of a row; None for one that is left out."""
         # Names are joined by commas, which none of FSD50K's own has.
         given = row["labels"].split(",")
         known = sorted(filter(order.__contains__, given), key=order.__getitem__)

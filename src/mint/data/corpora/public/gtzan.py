@@ -39,8 +39,9 @@ def read_gtzan(source: Path, skip: Skip = ignore, audio: Path | None = None) -> 
 
     # Lists leave out repeated, mislabelled and distorted tracks: where there is one, no other track is read.
     for track, split in _listed(given, skip) if given else _all_tracks(home, skip):
-        genre = track.partition(".")[0]
+        genre = track.partition(".")[0]  # blues.00000
         path = recordings.find(track, published=f"{genre}/{track}.wav")
+        # The one recording that is opened: any other that is broken is `mint data validate`'s to find.
         if track == BROKEN and path.is_file() and _is_broken(path):
             skip(track, "the file is broken in this copy of GTZAN")
             continue

@@ -26,9 +26,11 @@ def read_musiccaps(source: Path, skip: Skip = ignore, audio: Path | None = None)
         MintError: the CSV is not in the folder.
     """
     table = official_file("musiccaps", source, "musiccaps-public.csv")
+    # The dataset is captions alone: recordings lie wherever a downloader put them.
     recordings = Recordings(audio or source)
 
     def clip(row: dict[str, str]) -> Example:
+        """Return the clip of a row."""
         start, end = seconds(row, "start_s"), seconds(row, "end_s")
 
         # AudioSet's evaluation segments must not be trained on: a word that is neither true nor false costs the row.

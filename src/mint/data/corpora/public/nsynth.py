@@ -44,9 +44,11 @@ def read_nsynth(source: Path, skip: Skip = ignore, audio: Path | None = None) ->
 
 def _read_part(table: Path, part: str, skip: Skip, audio: Path | None) -> Iterator[Example]:
     """Yield the notes of one part."""
+    # Shortened while it is read: whole notes of the training part would need several times the memory.
     notes = read_json(table, _shortened)
     if not isinstance(notes, dict):
         raise MintError(f"{table}: not an object with a note under each name; take NSynth's own file")
+    # As published, recordings lie beside their table.
     folder = audio_folder(audio, audio, f"nsynth-{part}/audio") if audio else table.parent / "audio"
     recordings = Recordings(folder)
 

@@ -33,6 +33,7 @@ def read_openmic(source: Path, skip: Skip = ignore, audio: Path | None = None) -
     table = official_file("openmic", source, "openmic-2018-aggregated-labels.csv")
     home = table.parent
     classes = _classes(official_file("openmic", home, "class-map.json"))
+    # The table has a row for each pair of clip and instrument, in any order: all of it is read before the first clip.
     relevances = _relevances(table, skip)
     recordings = Recordings(audio_folder(home, audio, "audio"))
 

@@ -103,6 +103,7 @@ def prepare_public(
         named: Counter[str] = Counter()
         chosen = _Chosen(entry.title, source, metadata_only, skip)
         write_manifest(manifest, chosen.among(_counted(examples, named)))
+        # Known when the last clip is read; what fails before has its own message.
         skip.note(_beside_published(entry, named))
     return manifest
 
@@ -211,6 +212,7 @@ class _Chosen:
 
     def _note_what_needs_pyav(self) -> None:
         """Note how many recordings cannot be decoded here."""
+        # By the most frequent first, as a person would look for them.
         foreign = {suffix: count for suffix, count in self._suffixes.most_common() if suffix in FOREIGN}
         if foreign and not is_installed():
             formats = ", ".join(f"{count} {suffix}" for suffix, count in foreign.items())

@@ -32,10 +32,12 @@ def read_vggsound(source: Path, skip: Skip = ignore, audio: Path | None = None) 
     """
     table = official_file("vggsound", source, "vggsound.csv")
     recordings = Recordings(audio or source)
+    # Kept while the segments are streamed: two hundred thousand short texts.
     split_of: dict[str, str] = {}
     torn: set[str] = set()
 
     def segment(row: dict[str, str]) -> Example:
+        """Return the segment of a row."""
         video, label, split = filled(row, "video"), filled(row, "label"), choice(row, "split", SPLITS)
         start = int(seconds(row, "start"))
 

@@ -105,6 +105,7 @@ def _dealt(rng: random.Random, deck: list[Instrument], players: list[Instrument]
 
 def _phrase(rng: random.Random, name: str, split: str, players: list[Instrument]) -> ClipPlan:
     """Decide on one phrase: tempo, key, chords, loudness, and what each instrument plays."""
+    # Labels and captions name the instruments in the order of the vocabulary, whatever was drawn first.
     players.sort(key=INSTRUMENTS.index)
     beats_a_minute = rng.randint(75, 160)
     beat = 60 / beats_a_minute
@@ -158,11 +159,13 @@ def _line(rng: random.Random, player: Instrument, tonic: int, chords: list[int],
 
 def _chords(rng: random.Random, player: Instrument, tonic: int, chords: list[int], beats: int) -> PlayedNotes:
     """Return the chords, struck every one or two beats, or broken in half beats."""
+    # The lowest tonic that the instrument can play.
     base = player.low + (tonic - player.low) % 12
     step, is_broken = rng.choice((1, 2)), rng.random() < 0.5
 
     notes: PlayedNotes = []
     for now in range(0, beats, step):
+        # A chord lasts two beats.
         degree = chords[now // 2]
         triad = [base + MAJOR[(degree + third) % 7] for third in (0, 2, 4)]
         if is_broken:

@@ -27,6 +27,7 @@ class Program:
     """Never in any corpus's training split."""
 
 
+# The order is NSynth's own, which is that of its indices.
 FAMILIES = (
     "bass",
     "brass",
@@ -128,6 +129,7 @@ PROGRAMS = (
     Program(91, "space voice", "vocal", 48, 79, unseen=True),
 )
 
+# No corpus trains on these, not even ensembles and chords, so that they are new to a model in every way.
 UNSEEN_PROGRAMS = frozenset(program.number for program in PROGRAMS if program.unseen)
 NAMES = {program.number: program.name for program in PROGRAMS}
 

@@ -46,8 +46,10 @@ def plan(seed: int, scale: float) -> list[ClipPlan]:
         decks = {program: _deck(rng, program) for program in programs}
 
         for split, size in SIZES.items():
+            # Unseen programs are in their own split alone, and in no other.
             allowed = [program for program in programs if program.unseen == (split == "unseen")]
             for index in range(scaled(size, scale)):
+                # In turn, so that each program has as many clips as the others, give or take one.
                 program = allowed[index % len(allowed)]
                 if not decks[program]:
                     raise MintError(f"scale {scale} asks for more notes than {program.name!r} has; give less")

@@ -143,6 +143,7 @@ def _strokes(
     sound: SoundClass, count: int, start: float, interval: float, key: int, velocity: int, kit: int
 ) -> tuple[Note, ...]:
     """Return equal strokes at equal distances."""
+    # A drum fades by itself, so that its length matters little; waves and applause sound as long as their key is held.
     length = 1.2
     if sound.once:
         length = 2.5

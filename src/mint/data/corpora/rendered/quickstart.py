@@ -95,6 +95,7 @@ def _render_corpus(
 
 def _stamp(plans: Sequence[ClipPlan], font: Path) -> str:
     """Return what the files of a corpus depend on, as JSON."""
+    # All of a plan counts, captions too: other wording is another corpus.
     records = [asdict(plan) for plan in plans]
     return json.dumps(
         {
@@ -130,6 +131,7 @@ def _clear_if_other(folder: Path, manifest: Path, stamp_file: Path, stamp: str) 
 def _write(plan: ClipPlan, folder: Path, font: Path) -> None:
     """Render one clip and write it whole or not at all."""
     samples = render(font, plan.notes, plan.seconds)
+    # A clip that is there is taken for a whole one by the next run.
     with writing(_file(folder, plan)) as file:
         soundfile.write(file, samples, RATE, format="FLAC", subtype="PCM_16")
 
@@ -141,6 +143,7 @@ def _file(folder: Path, plan: ClipPlan) -> Path:
 
 def _examples(name: str, plans: Sequence[ClipPlan], folder: Path) -> Iterator[Example]:
     """Yield the manifest's lines, without a second copy of the same bytes (two plans may sound alike)."""
+    # Held-out splits come first, so that of two equal clips the one that is trained on goes.
     seen: set[str] = set()
     for plan in sorted(plans, key=lambda plan: SPLIT_ORDER.index(plan.split)):
         path = _file(folder, plan)

@@ -17,6 +17,7 @@ def captions(rng: random.Random, templates: Sequence[str], **facts: str) -> tupl
 
     A template names facts as `{fact}`, or as `{a_fact}` with the indefinite article.
     """
+    # Drawn without repetition: two captions of a clip always differ.
     chosen = rng.sample(templates, rng.choice(CAPTIONS_PER_CLIP))
     words = dict(facts)
     for name, text in facts.items():
