@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -23,8 +24,11 @@ from mint.builders.encoder import build_encoder
 from mint.builders.stages import load_trained
 from mint.config import Recipe, load_recipe, recipe_digest
 from mint.data.corpora.drawn.sounds import prepare_sounds
+from mint.data.corpora.drawn.words import SoundWords
 from mint.data.corpora.outputs import read_skipped
 from mint.data.corpora.own.folder import read_source
+from mint.data.corpora.own.weak import hear, is_unlabelled
+from mint.data.corpora.recordings import audio_files
 from mint.data.corpora.rendered.quickstart import prepare_quickstart
 from mint.data.features.encode import Skipped
 from mint.data.features.prepare import Features, prepare_features, read_examples
@@ -39,7 +43,7 @@ from mint.machine import git_commit, peak_memory_bytes
 from mint.run_folder import is_finished
 from mint.text_files import read_json
 from mint.training.train import train
-from mint.types import AudioEncoder, Example, MintError
+from mint.types import AudioEncoder, Example, MintError, classes_of
 
 OPTIONS = "quickstart.json"
 """The file in the output folder that says with which options it was begun."""
@@ -106,7 +110,8 @@ def _run(quickstart: Quickstart) -> Results:
                 train(recipe, folder, examples, features, encoder)
     with clock.step("evaluation"):
         trained = load_trained({stage: output / f"stage{stage}" for stage in (1, 2)})
-        evaluation = evaluate(trained, examples, dict.fromkeys((1, 2), features), seed=quickstart.seed)
+        by_stage = dict.fromkeys((1, 2), features)
+        evaluation = evaluate(trained, examples, by_stage, seed=quickstart.seed, classes=classes_of(encoder))
     skipped = _skipped(features, manifests)
     write_results(
         output / "results.json",
@@ -206,11 +211,27 @@ def _prepare_data(quickstart: Quickstart, encoder: AudioEncoder) -> list[Path]:
     """Return the manifests: of the source, or of the rendered corpora and of the sounds that the encoder can name."""
     folder = quickstart.output / "data"
     if quickstart.source is not None:
-        return [read_source(quickstart.source, folder, quickstart.seed, _print_note)]
+        heard = _hear_unlabelled(quickstart.source, encoder)
+        return [read_source(quickstart.source, folder, quickstart.seed, _print_note, heard=heard)]
     font = fetch("soundfont") / "TimGM6mb.sf2"
     scale = SMOKE_SCALE if quickstart.smoke else 1.0
     rendered = prepare_quickstart(folder, font, seed=quickstart.seed, scale=scale)
     return [*rendered, prepare_sounds(folder, encoder, seed=quickstart.seed, scale=scale)]
+
+
+def _hear_unlabelled(source: Path, encoder: AudioEncoder) -> dict[Path, SoundWords] | None:
+    """Return what the encoder hears in the recordings of a folder without labels; None for a source with labels."""
+    classes = classes_of(encoder)
+    if classes is None or not is_unlabelled(source):
+        return None
+    heard = hear(audio_files(source), encoder, classes)
+    counts = Counter(words.labels[0] for words in heard.values())
+    told = ", ".join(f"{label} {count}" for label, count in counts.most_common())
+    print(
+        f"{source} has no labels. What the frozen encoder hears stands in their place: {told or 'nothing'}.\n"
+        "These are weak labels: figures on them show agreement with the encoder, not whether it is right."
+    )
+    return heard
 
 
 def _recipe(stage: int, quickstart: Quickstart, manifests: Sequence[Path]) -> Recipe:

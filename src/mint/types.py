@@ -136,6 +136,11 @@ class NamesClasses(Protocol):
         ...
 
 
+def classes_of(encoder: AudioEncoder) -> NamedClasses | None:
+    """Return the classifier that an encoder was trained with; None where it has none."""
+    return encoder.named_classes if isinstance(encoder, NamesClasses) else None
+
+
 class LanguageModel(Protocol):
     """A frozen language model that reads soft prompts. Always in eval mode, no gradients for its weights."""
 

@@ -1,6 +1,7 @@
 """Tasks with a list of labels, one or many a clip (paper, section 4.1 and Table 2).
 
-Vocabulary ranking with stage 2, similarity ranking with stage 1, a linear probe on the same frozen features, the
+Vocabulary ranking with stage 2, similarity ranking with stage 1, the encoder's own classifier where its classes cover
+the labels, a linear probe on the same frozen features (which, unlike the others, is always trained on the task), the
 majority class and chance, all on the same clips. Each clip is asked its own prompt.
 """
 
@@ -17,6 +18,7 @@ from sklearn.metrics import confusion_matrix
 from torch import Tensor
 
 from mint import predict
+from mint.data.corpora.drawn.words import classes_called
 from mint.evaluation.metrics import probe
 from mint.evaluation.metrics.calibration import calibrate
 from mint.evaluation.metrics.classification import among_labels
@@ -42,7 +44,7 @@ from mint.evaluation.results.measures import (
     label_measures,
 )
 from mint.evaluation.steps import Step
-from mint.types import Example, MintError
+from mint.types import Example, MintError, NamedClasses
 
 HELD_OUT = ("test", "unseen")
 LOOKED_INTO = 4
@@ -151,6 +153,8 @@ def closed_set_steps(setup: Setup, name: str, examples: Sequence[Example]) -> It
             yield Step(f"{held_out.title}, stage2", _stage2(held_out))
         if setup.trained.stage1 is not None:
             yield Step(f"{held_out.title}, stage1", _stage1(held_out))
+        if setup.classes is not None:
+            yield Step(f"{held_out.title}, encoder", _encoder(held_out, setup.classes))
         yield Step(f"{held_out.title}, probe", _probe(held_out))
         yield Step(f"{held_out.title}, chance", _untrained(held_out))
 
@@ -208,6 +212,17 @@ def _probe(held_out: HeldOut) -> Iterator[Evaluation]:
     if task.probe is not None:
         scores = task.probe.scores(task.setup.pooled(examples))
         yield measured_part(held_out.measures("probe", scores), examples, task.setup.seed)
+
+
+def _encoder(held_out: HeldOut, classes: NamedClasses) -> Iterator[Evaluation]:
+    """Measure what the encoder's own classifier says, if it has classes for all labels of the task."""
+    task, examples = held_out.task, held_out.examples
+    meant = [classes_called(label, classes.names) for label in task.labels]
+    if not all(meant):
+        return
+    heard = task.setup.heard(examples, classes)  # [N, classes]
+    scores = np.stack([heard[:, numbers].max(axis=1) for numbers in meant], axis=1)  # [N, C]
+    yield measured_part(held_out.measures("encoder", scores), examples, task.setup.seed)
 
 
 def _untrained(held_out: HeldOut) -> Iterator[Evaluation]:

@@ -16,7 +16,7 @@ from mint.evaluation.closed_set import closed_set_steps
 from mint.evaluation.records import Evaluation, Setup, draw
 from mint.evaluation.settings import QUICK, Settings
 from mint.evaluation.steps import Step, run_steps
-from mint.types import Example, MintError
+from mint.types import Example, MintError, NamedClasses
 
 NEEDED_STAGE = {"retrieval": 1, "captioning": 2}
 """Tasks that captions make, and the stage that they need."""
@@ -30,6 +30,7 @@ def evaluate(
     tasks: Sequence[str] | None = None,
     settings: Settings = QUICK,
     seed: int = 0,
+    classes: NamedClasses | None = None,
 ) -> Evaluation:
     """Measure the tasks of the examples; no figure depends on the order of the examples.
 
@@ -40,11 +41,12 @@ def evaluate(
         tasks: which tasks: those of the examples, `retrieval`, `captioning`; None: all that there are.
         settings: scoring, decoding, and the number of clips; those of the quickstart unless given.
         seed: seed of the choice of clips and of the bootstrap.
+        classes: the encoder's own classifier, which is a bound where all labels of a task are among its classes.
 
     Raises:
         MintError: an unknown task, one without a held-out clip, or nothing of the trained stages could be measured.
     """
-    setup = Setup(trained, features, settings, seed)
+    setup = Setup(trained, features, settings, seed, classes)
     usable = sorted((example for example in examples if setup.can_use(example)), key=_order)
     labelled = [example for example in usable if example.labels or example.unknown]
     captioned = [example for example in usable if example.captions and example.split == "test"]

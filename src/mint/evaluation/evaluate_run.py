@@ -21,7 +21,7 @@ from mint.evaluation.settings import Settings
 from mint.files import check_writable
 from mint.machine import default_device, git_commit, peak_memory_bytes
 from mint.run_folder import check_frozen, find_stages, load_run_recipe
-from mint.types import AudioEncoder, Example, MintError
+from mint.types import AudioEncoder, Example, MintError, classes_of
 
 
 def evaluate_run(
@@ -67,7 +67,15 @@ def evaluate_run(
     for folder in folders.values():
         check_frozen(folder, "encoder", encoder.identity)
     features = features_by_stage(recipes, encoder, examples)
-    evaluation = evaluate(load_trained(folders), examples, features, tasks=tasks, settings=settings, seed=recipe.seed)
+    evaluation = evaluate(
+        load_trained(folders),
+        examples,
+        features,
+        tasks=tasks,
+        settings=settings,
+        seed=recipe.seed,
+        classes=classes_of(encoder),
+    )
 
     write_results(
         path,

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 from tqdm.auto import tqdm
 
+from mint.data.features.heard import heard_scores
 from mint.data.features.prepare import Features
 from mint.evaluation.metrics.calibration import Calibration
 from mint.evaluation.results.file import Row
 from mint.evaluation.results.measures import ClipSet, Measure, clip_ids, record_measures
 from mint.evaluation.settings import Settings
-from mint.types import Example
+from mint.types import Example, NamedClasses
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -34,6 +35,8 @@ class Setup:
     settings: Settings
     seed: int
     """Seed of the choice of clips and of the bootstrap."""
+    classes: NamedClasses | None = None
+    """The encoder's own classifier, if it has one."""
 
     def can_use(self, example: Example) -> bool:
         """Return whether the clip could be decoded."""
@@ -47,6 +50,11 @@ class Setup:
         """Return the mean over time of each clip's features, which the probe sees: [N, D] float32."""
         features = self.features[max(self.features)]
         return np.stack([features.mean(example).numpy() for example in examples])
+
+    def heard(self, examples: Sequence[Example], classes: NamedClasses) -> Any:
+        """Return the scores [N, C] of the encoder's own classes."""
+        features = self.features[max(self.features)]
+        return np.stack([heard_scores(features.windows(example), classes).numpy() for example in examples])
 
 
 class Clips(Sequence["Windows"]):

@@ -22,9 +22,9 @@ from mint.types import MintError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-METHODS = ("chance", "majority", "probe", "stage1", "stage1+alm", "stage2")
+METHODS = ("chance", "majority", "encoder", "probe", "stage1", "stage1+alm", "stage2")
 """Order of a table's columns; methods of other names follow."""
-UNTRAINED = ("chance", "majority")
+UNTRAINED = ("chance", "majority", "encoder")
 """Methods that never stand in bold."""
 TITLES = {
     **{"map": "PR-AUC, macro", "micro_map": "PR-AUC, micro"},

@@ -33,7 +33,7 @@ from mint.data.features.stored import SUFFIX, write_stored
 from mint.data.manifests.manifest import write_manifest
 from mint.data.manifests.prompts import SOUND_PROMPT
 from mint.files import sha256, write_whole
-from mint.types import AudioEncoder, Example, MintError, NamedClasses, NamesClasses
+from mint.types import AudioEncoder, Example, MintError, NamedClasses, classes_of
 
 NAME = "sounds"
 VERSION = 1
@@ -101,7 +101,7 @@ def prepare_sounds(
     Raises:
         MintError: the encoder has no classifier, or one of classes that there are no words for.
     """
-    classes = encoder.named_classes if isinstance(encoder, NamesClasses) else None
+    classes = classes_of(encoder)
     if classes is None:
         raise MintError(f"{encoder.identity} has no classifier of named classes; choose encoder.family yamnet")
 

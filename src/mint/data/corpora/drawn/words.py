@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import csv
 import functools
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,3 +73,29 @@ def joined(first: str, second: str, joint: str) -> str:
     word = second.partition(" ")[0]
     inside = second if word in PROPER else second[0].lower() + second[1:]
     return joint.format(first.removesuffix("."), inside.removesuffix(".")) + "."
+
+
+def classes_called(label: str, names: Sequence[str]) -> list[int]:
+    """Return the numbers of the classes that somebody's label may mean, none where the table does not know it.
+
+    Those are the classes with a label or a name that is equal to it; where there are none, those with a label whose
+    words are all in it: "person sneeze" means "Sneeze", and "clock tick" both "Clock" and "Tick".
+
+    Args:
+        label: a label of anybody's.
+        names: the classes of an encoder, in its order.
+    """
+    asked = _words(label)
+    equal: list[int] = []
+    inside: list[int] = []
+    for number, one in enumerate(words_of(names)):
+        called = [_words(text) for text in (*one.labels, *one.name.split(","))]
+        if asked in called:
+            equal.append(number)
+        if any(text and text <= asked for text in called):
+            inside.append(number)
+    return equal or inside
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(re.findall(r"[a-z]+", text.lower().replace("'s ", " ")))

@@ -13,13 +13,14 @@ import os
 import random
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mint.data.audio.listen import check_audio
 from mint.data.audio.members import digest
+from mint.data.corpora.drawn.words import SoundWords
 from mint.data.corpora.outputs import Skip, ignore, listing_skipped, manifest_file
 from mint.data.corpora.own.rows import (
     FILE_NAME,
@@ -82,6 +83,7 @@ def read_source(
     seed: int = 0,
     note: Callable[[str], None] = ignore.note,
     columns: Columns | None = None,
+    heard: Mapping[Path, SoundWords] | None = None,
 ) -> Path:
     """Make a manifest of one's own recordings.
 
@@ -96,6 +98,8 @@ def read_source(
         seed: of the splits and of the wording of captions.
         note: told, in a line, what a person should know of the source as a whole.
         columns: the names in a table of columns that mean something; the others stand for themselves.
+        heard: for a flat folder without labels, what is heard in its recordings (`mint.data.corpora.own.weak`); it
+            stands in the place of their labels and captions, and a recording that is not in it is left out.
 
     Returns:
         The manifest.
@@ -110,7 +114,10 @@ def read_source(
     manifest = manifest_file(output, TASK)
 
     with listing_skipped(manifest, note) as skip:
-        recordings = list(_recordings(source, skip, columns))
+        if heard is None:
+            recordings = list(_recordings(source, skip, columns))
+        else:
+            recordings = list(_from_heard(source, heard, skip))
         if not recordings:
             reason = f" that can be used ({skip.first[0]})" if skip.first else ""
             raise MintError(
@@ -191,6 +198,16 @@ def _label_folders(source: Path) -> list[tuple[Path, str | None]]:
     for folder, split in zip(folders, splits, strict=True):
         labelled += [(label, split) for label in _sub_folders(folder)]
     return labelled
+
+
+def _from_heard(source: Path, heard: Mapping[Path, SoundWords], skip: Skip) -> Iterator[Recording]:
+    """Yield the recordings of a flat folder under the names of what is heard in them."""
+    for path in audio_files(source):
+        if path not in heard:
+            skip(str(path), "nothing is heard in it that other recordings share, or it cannot be decoded")
+            continue
+        words = heard[path]
+        yield Recording(path.name, path, words.labels[0], _description(path, skip) or words.sentences)
 
 
 def _sub_folders(folder: Path) -> list[Path]:
