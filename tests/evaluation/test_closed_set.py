@@ -16,6 +16,7 @@ from mint.builders.encoder import build_encoder
 from mint.builders.stages import Trained, load_trained
 from mint.config import EncoderConfig
 from mint.data.features.prepare import Features, prepare_features, read_examples
+from mint.evaluation import closed_set
 from mint.evaluation.closed_set import ClosedTask, HeldOut, closed_set_steps
 from mint.evaluation.evaluate import evaluate
 from mint.evaluation.metrics import captions
@@ -24,7 +25,7 @@ from mint.evaluation.records import Setup
 from mint.evaluation.settings import Settings
 from mint.predict import Scoring
 from mint.run_folder import find_stages
-from mint.types import Example, MintError
+from mint.types import Example, MintError, NamedClasses
 from tiny_models import randomise
 from tiny_runs import LABELS, train_both
 
@@ -204,3 +205,29 @@ def test_truth_and_what_nobody_checked(trained: Trained, examples: list[Example]
     assert held.truth.tolist() == [[False, True, False], [True, False, True]]
     assert held.known.tolist() == [[False, True, True], [True, True, True]]
     assert held.clips.labels is None
+
+
+def test_the_encoders_classes_are_a_bound_where_they_cover_the_labels(
+    trained: Trained, examples: list[Example], features: ByStage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Scores by hand: the mean over patches of the sigmoid, and the best of the classes that a label may mean."""
+    weight = torch.randn(5, 16, generator=torch.Generator().manual_seed(3))
+    classes = NamedClasses(tuple("abcde"), weight, torch.zeros(5), tokens=7, samples=2240, least=None)
+    meant = {label: [number, number + 1] for number, label in enumerate(NAMES)}
+    monkeypatch.setattr(closed_set, "classes_called", lambda label, names: meant[label])
+    task = ClosedTask(Setup(trained, features, Settings(), 0, classes), "pitch", examples)
+    tested = HeldOut(task, task.of_split("test"))
+    ((part,),) = [list(closed_set._encoder(tested, classes))]
+
+    right = 0
+    for example in tested.examples:
+        patches = features[2].windows(example)[0].split(7)
+        heard = torch.stack([(patch.mean(dim=0) @ weight.T).sigmoid() for patch in patches]).mean(dim=0)
+        scores = [float(heard[meant[label]].max()) for label in NAMES]
+        right += NAMES[int(np.argmax(scores))] == example.labels[0]
+    (row,) = [row for row in part.rows if row.metric == "accuracy"]
+    assert row.method == "encoder"
+    assert row.value == pytest.approx(right / len(tested.examples))
+
+    monkeypatch.setattr(closed_set, "classes_called", lambda label, names: [] if label == NAMES[0] else [0])
+    assert list(closed_set._encoder(tested, classes)) == []

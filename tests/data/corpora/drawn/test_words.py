@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from mint.data.corpora.drawn.words import JOINTS, KINDS, joined, read_words, words_of
+from mint.data.corpora.drawn.words import JOINTS, KINDS, classes_called, joined, read_words, words_of
 from mint.types import MintError
 
 SENTENCE = re.compile(r"[A-Z][A-Za-z&,' -]+\.")
@@ -56,6 +56,21 @@ def test_a_class_without_words_is_named() -> None:
     assert [one.name for one in words_of(["Rain", "Dog"])] == ["Rain", "Dog"]
     with pytest.raises(MintError, match=r"no words for the class 'Quasar'; add a line to words\.txt"):
         words_of(["Dog", "Quasar"])
+
+
+@pytest.mark.parametrize(
+    ("label", "wanted"),
+    [
+        ("dog", ["Dog"]),
+        ("Sea waves", ["Waves, surf"]),
+        ("person sneeze", ["Sneeze"]),  # of somebody else's words, those of a label are enough
+        ("rooster", ["Chicken, rooster"]),
+        ("quasar", []),
+    ],
+)
+def test_classes_are_found_by_what_people_call_them(label: str, wanted: list[str]) -> None:
+    names = list(read_words())
+    assert [names[number] for number in classes_called(label, names)] == wanted
 
 
 @pytest.mark.slow
