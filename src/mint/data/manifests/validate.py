@@ -6,7 +6,6 @@ keeps a few numbers of each; the second looks at the audio, in threads, since de
 
 from __future__ import annotations
 
-import math
 import os
 import random
 from collections import Counter
@@ -19,10 +18,8 @@ from typing import Literal
 
 from tqdm.auto import tqdm
 
-from mint.data.audio.decode import probe
-from mint.data.audio.listen import TOLERANCE, listen
-from mint.data.audio.members import HEAD, digest, locate
-from mint.data.features.stored import is_stored, read_stored
+from mint.data.audio.members import digest
+from mint.data.manifests.check_clip import ClipCheck, check_clip
 from mint.data.manifests.manifest import SPLITS, manifest_rows, parse_line
 from mint.data.manifests.recording_ids import recording_ids
 from mint.text_files import shown
@@ -35,6 +32,7 @@ header."""
 CHUNK = 1024
 """Clips that the threads have before them."""
 LINE_BITS = 40
+"""A location is one number: that of the manifest, and in its last bits that of the line."""
 TORN_CORPORA = ("vggsound",)
 """Corpora whose published lists have segments of one recording in two splits: six videos of VGGSound are in both. It is
 noted, but no problem of the manifest."""
@@ -46,7 +44,7 @@ class Problem:
 
     file: str
     line: int
-    """Row, in Parquet."""
+    """Line of a JSON Lines manifest, or row of a Parquet one, from 1."""
     message: str
     kind: str
     """One of `KINDS`."""
@@ -62,18 +60,18 @@ class Group:
     clips: int = 0
     captions: int = 0
     labels: int = 0
-    """Different ones."""
+    """Number of different labels."""
     seconds: float = 0.0
-    """Of the clips whose header was read."""
+    """Length of the clips whose header was read."""
 
 
 @dataclass
 class Report:
-    """What validating came to."""
+    """What the manifests hold, and everything that is wrong with them."""
 
     clips: int = 0
     decoded: int = 0
-    """Clips that could be, as a whole; others are among the problems, or were not to be."""
+    """Clips that were decoded as a whole; others are among the problems, or were not to be decoded."""
     groups: list[Group] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     """In the order of the manifests and their lines."""
@@ -102,21 +100,22 @@ def validate(
         MintError: no such manifest, or one without examples.
     """
     report = Report()
-    lines = _Lines(manifests, labels, report)
-    for example, place in lines.examples(report.problems):
-        lines.check(example, place)
-    lines.check_labels()
+    checker = _Checker(manifests, labels, report)
+    for example, location in checker.examples(report.problems):
+        checker.check(example, location)
+    checker.check_labels()
     if audio != "none":
-        _check_all_audio(lines, audio, workers or os.cpu_count() or 1, progress)
-    report.groups = [lines.groups[key] for key in sorted(lines.groups)]
-    order = {str(path): number for number, path in enumerate(manifests)}
-    for found in (report.problems, report.notes):
-        found.sort(key=lambda problem: (order[problem.file], problem.line))
+        _check_all_audio(checker, audio, workers or os.cpu_count() or 1, progress)
+
+    report.groups = [checker.groups[key] for key in sorted(checker.groups)]
+    order = {str(path): index for index, path in enumerate(manifests)}
+    for problems in (report.problems, report.notes):
+        problems.sort(key=lambda problem: (order[problem.file], problem.line))
     return report
 
 
-class _Lines:
-    """What the first pass keeps: a hash and a place for each id and recording, and the labels."""
+class _Checker:
+    """What the first pass keeps of the lines: a hash and a location for each id and recording, and the labels."""
 
     def __init__(self, manifests: Sequence[Path], labels: Collection[str] | None, report: Report) -> None:
         self.manifests = manifests
@@ -127,12 +126,12 @@ class _Lines:
         self._recordings: dict[int, int] = {}
         # Hashes of the recordings whose first clip is of a corpus that is torn as published, each with that corpus.
         self._torn: set[int] = set()
+        # Corpus and task -> label -> split -> location of its first clip.
         self._labels: dict[tuple[str, str], dict[str, dict[str, int]]] = {}
-        """Corpus and task -> label -> split -> place of its first clip."""
 
     def examples(self, problems: list[Problem] | None = None) -> Iterator[tuple[Example, int]]:
-        """The lines that can be read, with their places; what is wrong with the others goes to `problems`."""
-        for number, path in enumerate(self.manifests):
+        """Yield the lines that can be read, with their locations; what is wrong with the others goes to `problems`."""
+        for index, path in enumerate(self.manifests):
             folder = path.absolute().parent
             line = 0
             for line, content in manifest_rows(path):
@@ -142,85 +141,101 @@ class _Lines:
                     if problems is not None:
                         problems.append(Problem(str(path), line, str(error), "schema"))
                     continue
-                yield example, number << LINE_BITS | line
+                yield example, index << LINE_BITS | line
             if not line:
                 raise MintError(f"{path}: the manifest is empty; make one with `mint data prepare`")
 
-    def complain(self, place: int, kind: str, message: str) -> None:
+    def complain(self, location: int, kind: str, message: str) -> None:
         """Note a problem."""
-        self.report.problems.append(Problem(*self._where(place), message, kind))
+        self.report.problems.append(Problem(*self._where(location), message, kind))
 
-    def check(self, example: Example, place: int) -> None:
-        """All that a line itself can tell."""
+    def check(self, example: Example, location: int) -> None:
+        """Check all that a line itself can tell."""
         self.report.clips += 1
         key = (example.corpus, example.task, example.split)
         group = self.groups.get(key) or self.groups.setdefault(key, Group(*key))
         group.clips += 1
         group.captions += len(example.captions)
-        first = self._ids.setdefault(hash((example.corpus, example.id)), place)
-        if first != place:
-            message = f"id {shown(example.id)} of {shown(example.corpus)} is that of {self._name(first, place)} too"
-            self.complain(place, "id", f"{message}; make ids unique within their corpus")
+
+        first = self._ids.setdefault(hash((example.corpus, example.id)), location)
+        if first != location:
+            message = f"id {shown(example.id)} of {shown(example.corpus)} is that of {self._name(first, location)} too"
+            self.complain(location, "id", f"{message}; make ids unique within their corpus")
         for message in _text_problems(example):
-            self.complain(place, "text", message)
-        known = self._labels.setdefault(key[:2], {})
+            self.complain(location, "text", message)
+        self._check_labels_of(example, location, group)
+
+        shared = False
+        for recording in recording_ids(example):
+            shared |= self._share(recording, example, location, recording)
+        if not shared:
+            self._share(str(example.audio), example, location, "file")
+
+    def _check_labels_of(self, example: Example, location: int, group: Group) -> None:
+        """Note the labels of a clip; complain of those that are not in the list, if there is one."""
+        known = self._labels.setdefault((example.corpus, example.task), {})
         for label in example.labels:
             if self._vocabulary is not None and label not in self._vocabulary:
-                self.complain(
-                    place, "label", f"label {shown(label)} is not in the list of labels; correct the one or the other"
-                )
+                message = f"label {shown(label)} is not in the list of labels; correct the one or the other"
+                self.complain(location, "label", message)
+
             splits = known.setdefault(label, {})
             if example.split not in splits:
-                splits[example.split] = place
+                splits[example.split] = location
                 group.labels += 1
-        shared = [self._share(name, example, place, name) for name in recording_ids(example)]
-        if not any(shared):
-            self._share(str(example.audio), example, place, "file")
 
-    def _share(self, key: Hashable, example: Example, place: int, name: str) -> bool:
+    def _share(self, key: Hashable, example: Example, location: int, name: str) -> bool:
         """Note a recording; return whether a clip of another split has it too, which is a problem."""
-        this = place * len(SPLITS) + SPLITS.index(example.split)
+        # Location and split are one number, since there may be a million recordings.
+        this = location * len(SPLITS) + SPLITS.index(example.split)
         first = self._recordings.setdefault(hash(key), this)
         if first == this and example.corpus in TORN_CORPORA:
             self._torn.add(hash((key, example.corpus)))
+
         split = SPLITS[first % len(SPLITS)]
         if split == example.split:
             return False
         as_published = hash((key, example.corpus)) in self._torn
-        self.complain_of_sharing(name, split, first // len(SPLITS), place, as_published)
+        self.complain_of_sharing(name, split, first // len(SPLITS), location, as_published)
         return True
 
-    def complain_of_sharing(self, what: str, split: str, first: int, place: int, as_published: bool = False) -> None:
+    def complain_of_sharing(self, what: str, split: str, first: int, location: int, as_published: bool = False) -> None:
         """Note that two splits have a recording: a problem, unless the corpus is published so."""
-        message = f"its recording ({what}) is in {split} too ({self._name(first, place)})"
+        message = f"its recording ({what}) is in {split} too ({self._name(first, location)})"
         if as_published:
-            file, line = self._where(place)
+            file, line = self._where(location)
             self.report.notes.append(Problem(file, line, f"{message}, as the corpus is published", "split"))
         else:
-            self.complain(place, "split", f"{message}; keep all clips of a recording in one split")
+            self.complain(location, "split", f"{message}; keep all clips of a recording in one split")
 
     def check_labels(self) -> None:
-        """Without a list: labels that are tested and never trained on, where the task trains on any."""
-        for known in self._labels.values() if self._vocabulary is None else ():
-            if any("train" in splits for splits in known.values()):
-                for label, splits in known.items():
-                    if "train" not in splits:
-                        split, place = next(iter(splits.items()))
-                        message = (
-                            f"label {shown(label)} of the split {split} is never trained on; check how it is written"
-                        )
-                        self.complain(place, "label", message)
+        """Complain of labels that are never trained on, where there is no list and their task trains on any."""
+        if self._vocabulary is not None:
+            return
+        for known in self._labels.values():
+            if not any("train" in splits for splits in known.values()):
+                continue
+            for label, splits in known.items():
+                if "train" not in splits:
+                    split, location = next(iter(splits.items()))
+                    message = f"label {shown(label)} of the split {split} is never trained on; check how it is written"
+                    self.complain(location, "label", message)
 
-    def _where(self, place: int) -> tuple[str, int]:
-        return str(self.manifests[place >> LINE_BITS]), place & (1 << LINE_BITS) - 1
+    def _where(self, location: int) -> tuple[str, int]:
+        """Return the manifest and the line of a location."""
+        return str(self.manifests[location >> LINE_BITS]), location & (1 << LINE_BITS) - 1
 
-    def _name(self, place: int, seen_from: int) -> str:
-        file, line = self._where(place)
-        return f"line {line}" if place >> LINE_BITS == seen_from >> LINE_BITS else f"{file}, line {line}"
+    def _name(self, location: int, seen_from: int) -> str:
+        """Return a location as a message names it: by its line alone where that is in the same manifest."""
+        file, line = self._where(location)
+        return f"line {line}" if location >> LINE_BITS == seen_from >> LINE_BITS else f"{file}, line {line}"
 
 
 def _text_problems(example: Example) -> Iterator[str]:
-    """Empty texts, and clips of which nothing is known; where some labels are unknown, all others are known absent."""
+    """Yield what is wrong with the texts of a clip.
+
+    A clip of which some labels are unknown and none is present is no problem: its other labels are known to be absent.
+    """
     for name, texts in (("answer", (example.answer,)), ("labels", example.labels), ("captions", example.captions)):
         if any(text is not None and not text.strip() for text in texts):
             yield f"{name} holds an empty text; fill it or leave it out"
@@ -228,99 +243,49 @@ def _text_problems(example: Example) -> Iterator[str]:
         yield "there is no answer, no labels and no captions: nothing to learn from; give one of them"
 
 
-@dataclass(frozen=True)
-class _Heard:
-    """What looking at a clip's audio showed."""
+def _check_all_audio(checker: _Checker, audio: Audio, workers: int, progress: bool) -> None:
+    """Make the second pass, which looks at the audio of every clip."""
+    total = checker.report.clips
+    decoded: Collection[int] = range(total) if audio == "all" else ()
+    if isinstance(audio, int):
+        decoded = frozenset(random.Random(0).sample(range(total), min(audio, total)))
 
-    seconds: float = 0.0
-    kind: str = ""
-    message: str = ""
-    content: tuple[int, str] | None = None
-    """Size of the file, and digest of its beginning."""
-    decoded: bool = False
-    findings: tuple[str, ...] = ()
-    """What is wrong with how it sounds."""
-
-
-def _check_all_audio(lines: _Lines, audio: Audio, workers: int, progress: bool) -> None:
-    """The second pass."""
-    total = lines.report.clips
-    drawn = random.Random(0).sample(range(total), min(audio, total)) if isinstance(audio, int) else range(total)
-    decoded = frozenset(drawn) if audio != "headers" else frozenset()
+    # By size and digest of the beginning: the files that have them, with the split and location of their first clip.
     contents: dict[tuple[int, str], dict[Path, tuple[str, int]]] = {}
-    bar = tqdm(lines.examples(), desc="audio", unit="clip", total=total, disable=not progress, mininterval=1.0)
+    bar = tqdm(checker.examples(), desc="audio", unit="clip", total=total, disable=not progress, mininterval=1.0)
     with ThreadPoolExecutor(workers) as pool:
         clips = enumerate(bar)
         while chunk := list(islice(clips, CHUNK)):
-            jobs = [pool.submit(_listen, example, number in decoded) for number, (example, _) in chunk]
-            for (_, (example, place)), job in zip(chunk, jobs, strict=True):
-                heard = job.result()
-                lines.groups[example.corpus, example.task, example.split].seconds += heard.seconds
-                lines.report.decoded += heard.decoded
-                if heard.message:
-                    lines.complain(place, heard.kind, heard.message)
-                for finding in heard.findings:
-                    lines.complain(place, "sound", f"{example.audio}: {finding}")
-                if heard.content and audio == "all":
-                    _compare_content(lines, contents.setdefault(heard.content, {}), example, place)
+            jobs = [pool.submit(check_clip, example, index in decoded) for index, (example, _) in chunk]
+            for (_, (example, location)), job in zip(chunk, jobs, strict=True):
+                clip = job.result()
+                _take_in(checker, clip, example, location)
+                if clip.content and audio == "all":
+                    _compare_content(checker, contents.setdefault(clip.content, {}), example, location)
 
 
-def _listen(example: Example, decode: bool) -> _Heard:
-    """Read the header, and decode if asked to."""
-    try:
-        if is_stored(example.audio):  # it has no length in seconds
-            read_stored(example, identity=None)
-            return _Heard(content=(locate(example.audio).size, digest(example.audio, HEAD)) if decode else None)
-        length = probe(example.audio)[0]
-        clip_length = _clip_length(example, length)
-        content: tuple[int, str] | None = None
-        findings: tuple[str, ...] = ()
-        end = math.inf
-        if decode or clip_length <= 0:
-            heard = listen(example.audio, example.start, example.duration)
-            end, findings = heard.end, heard.findings
-            length = max(length, heard.promised)
-            clip_length = _clip_length(example, length)
-            content = (locate(example.audio).size, digest(example.audio, HEAD))
-    except MintError as error:
-        return _Heard(kind="audio", message=str(error))
-    except OSError as error:  # gone while it was read
-        return _Heard(kind="audio", message=f"{example.audio}: it cannot be read ({error}); check the disk")
-
-    expected = example.start + clip_length
-    if end < expected - TOLERANCE:
-        message = (
-            f"{example.audio}: its header promises audio up to {expected:.2f} s, but there is some up to {end:.2f} s; "
-            "fetch or export it again"
-        )
-        return _Heard(end - example.start, "audio", message, content, findings=findings)
-    clip_end = example.start + (example.duration or 0.0)
-    if clip_end > length + TOLERANCE:
-        message = (
-            f"{example.audio}: the clip ends at {clip_end:.2f} s, the file at {length:.2f} s; correct start or duration"
-        )
-        return _Heard(clip_length, "duration", message, content, decode, findings)
-    return _Heard(clip_length, content=content, decoded=decode, findings=findings)
+def _take_in(checker: _Checker, clip: ClipCheck, example: Example, location: int) -> None:
+    """Count a clip whose audio was looked at, and note what is wrong with it."""
+    checker.groups[example.corpus, example.task, example.split].seconds += clip.seconds
+    checker.report.decoded += clip.decoded
+    if clip.fault is not None:
+        checker.complain(location, *clip.fault)
+    for finding in clip.findings:
+        checker.complain(location, "sound", f"{example.audio}: {finding}")
 
 
-def _clip_length(example: Example, length: float) -> float:
-    """Return the seconds of a clip in a file of so many seconds."""
-    rest = length - example.start
-    return rest if example.duration is None else min(example.duration, rest)
-
-
-def _compare_content(lines: _Lines, others: dict[Path, tuple[str, int]], example: Example, place: int) -> None:
+def _compare_content(checker: _Checker, others: dict[Path, tuple[str, int]], example: Example, location: int) -> None:
     """Look for the bytes of a file among those of its size and beginning; its own path was compared before."""
     if example.audio in others:
         return
     for path, (split, first) in others.items():
         if split != example.split and digest(path) == digest(example.audio):
-            lines.complain_of_sharing("file of the same bytes", split, first, place)
+            checker.complain_of_sharing("file of the same bytes", split, first, location)
             break
-    others[example.audio] = (example.split, place)
+    others[example.audio] = (example.split, location)
 
 
 def count_kinds(problems: Iterable[Problem]) -> dict[str, int]:
-    """How many problems there are of each kind."""
+    """Return how many problems there are of each kind."""
     counts = Counter(problem.kind for problem in problems)
     return {kind: counts[kind] for kind in KINDS if counts[kind]}
