@@ -46,7 +46,7 @@ class EncoderConfig:
     revision: str | None = None
     """Revision of a hub name; pinned in the run."""
     layer: int | None = None
-    """Hidden state of a transformers model: None the last, 0 the input of the first block, n the output of block n."""
+    """Hidden state of a transformers model: null the last, 0 the input of the first block, n the output of block n."""
     cache_dtype: Literal["float16", "bfloat16"] = "float16"
     """Precision of the features, with a cache and without: float16 ends at 65504, bfloat16 has fewer digits."""
 
@@ -65,15 +65,15 @@ class BridgeConfig:
     revision: str | None = None
     """Revision of a hub name."""
     tokenizer: str | None = None
-    """Folder or hub name of a BERT's tokenizer; None: the one that stands beside the weights."""
+    """Folder or hub name of a BERT's tokenizer; null: the one that stands beside the weights."""
     num_layers: int = 12
     """Blocks, taken from the checkpoint at even distances, its first and last among them (paper, section 3.2: 12)."""
     num_queries: int = 32
     """Learnable queries (paper, section 3.2: 32)."""
     cross_attention_every: int = 2
-    """Every how many blocks the queries cross-attend to the audio (the paper is silent; 2 as in BLIP-2)."""
+    """Number of blocks from one cross-attention to the next (the paper is silent; 2 as in BLIP-2)."""
     dropout: float = 0.1
-    """BERT's own."""
+    """Share of hidden states and attention weights that is dropped in training (the paper is silent; BERT's own)."""
     max_text_tokens: int = 30
     """Longest caption or instruction that Bridge-Net reads (paper, section 3.2: 30)."""
 
@@ -97,11 +97,11 @@ class ObjectivesConfig:
     atg: bool = True
     """Audio-grounded text generation."""
     shared_width: int = 256
-    """E, width of the space in which queries and [CLS] are compared (BLIP-2)."""
+    """Width E of the space in which queries and [CLS] are compared (BLIP-2)."""
     temperature: float = 0.07
-    """Initial value; learnable, kept in [0.001, 0.5] (BLIP-2)."""
+    """Initial value of ALC's temperature, which is learnt and kept in [0.001, 0.5] (BLIP-2)."""
     label_smoothing: float = 0.1
-    """Of ALC and ATG (BLIP-2)."""
+    """Label smoothing of ALC and ATG (BLIP-2)."""
 
     def __post_init__(self) -> None:
         """Refuse an empty sum of losses."""
@@ -118,13 +118,14 @@ class LoraConfig:
     """Low-rank adapters in the frozen language model (ours; the paper trains nothing in it). Needs the package peft."""
 
     rank: int = 8
-    """Of the matrices that are added."""
+    """Rank of the matrices that are added."""
     alpha: int = 16
-    """What they add is multiplied by alpha / rank."""
+    """Scale: what the matrices add is multiplied by alpha / rank."""
     dropout: float = 0.0
-    """Of their input."""
+    """Share of their input that is dropped in training."""
     targets: tuple[str, ...] = ()
-    """Ends of the names of the layers that get one, such as `q_proj`; none: those that peft knows for the model."""
+    """Ends of the names of the layers that get an adapter, such as `q_proj`; none: those that peft knows for the
+    model."""
 
     def __post_init__(self) -> None:
         """Refuse sizes that cannot be built."""
@@ -146,16 +147,16 @@ class LanguageConfig:
     revision: str | None = None
     """Revision of a hub name; pinned in the run."""
     dtype: Literal["float32", "bfloat16"] = "float32"
-    """Of the frozen weights."""
+    """Type of the frozen weights."""
     answer_end: str | None = None
-    """Text of one token that ends an answer; None: the tokenizer's end of sequence. Of a causal model."""
+    """Text of one token that ends an answer of a causal model; null: the tokenizer's end of sequence."""
     chat_template: bool = False
-    """Soft prompt and instruction stand where the tokenizer's chat template has a user's message, and the answer where
-    the model's own begins: as instruct models were tuned. Of a causal model."""
+    """Put soft prompt and instruction where the chat template of a causal model has a user's message, and the answer
+    where the model's own begins: as instruct models were tuned."""
     lora: LoraConfig | None = None
-    """Adapters that are trained beside Bridge-Net; None: the language model is left as it is."""
+    """Adapters that are trained beside Bridge-Net; null: the language model is left as it is."""
     shard: bool = False
-    """With several ranks: each holds a part of the weights, for a model that is larger than one accelerator."""
+    """Let each of several ranks hold a part of the weights, for a model that is larger than one accelerator."""
 
     def __post_init__(self) -> None:
         """Refuse what the family cannot do."""
@@ -171,19 +172,21 @@ class LanguageConfig:
 
 @dataclass(frozen=True, config=STRICT)
 class DataConfig:
-    """What is trained on."""
+    """The data that a run learns from."""
 
     manifests: tuple[str, ...] = ()
-    """JSON Lines files, relative to the working directory."""
+    """JSON Lines or Parquet files, relative to the working directory."""
     blacklists: tuple[str, ...] = ()
-    """JSON files in WavCaps' format, of recordings that are tested on: results say how many clips are of these."""
+    """JSON files in WavCaps' format with recordings that are tested on: results say how many training clips are
+    among them."""
     mixture: dict[str, float] = field(default_factory=dict)
-    """Weight of each task, corpus (where several share a task) or `TASK/CORPUS`; what is not named has the square
-    root of its size (InstructBLIP)."""
+    """Weight of each task, corpus (where several share a task) or `TASK/CORPUS`; the weight of what is not named is the
+    square root of its size (InstructBLIP)."""
     examples_per_epoch: int | None = None
-    """Length of an epoch; None: the number of training examples."""
+    """Length of an epoch; null: the number of training examples."""
     group_by_length: bool = False
-    """Batches hold texts of like length, which saves padding; not where they are each other's negatives (stage 1)."""
+    """Fill batches with texts of like length, which saves padding; not for stage 1, where texts are each other's
+    negatives."""
     max_seconds: float = 30.0
     """Longest window of audio (paper, section 3.2: 30)."""
 
@@ -200,7 +203,7 @@ class Recipe:
     """A whole training run."""
 
     name: str
-    """Shown in results and tables."""
+    """Name of the run, in results and tables and of its default folder."""
     stage: Literal[1, 2]
     """1: representation learning (section 2.2); 2: instruction tuning (section 2.3)."""
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
@@ -208,27 +211,27 @@ class Recipe:
     bridge: BridgeConfig = field(default_factory=BridgeConfig)
     """Bridge-Net."""
     data: DataConfig = field(default_factory=DataConfig)
-    """What is trained on."""
+    """The data that the run learns from."""
     objectives: ObjectivesConfig | None = None
-    """Stage 1 only."""
+    """The objectives of stage 1."""
     language: LanguageConfig | None = None
-    """Stage 2 only."""
+    """The frozen language model of stage 2."""
     instruction_aware: bool = True
-    """Stage 2: Bridge-Net reads the instruction too (section 2.3); its ablation is `false`."""
+    """Stage 2: whether Bridge-Net reads the instruction too (section 2.3); its ablation is `false`."""
     aligned_start: bool = False
-    """Stage 2: the projection starts from a least-squares fit to the answers' embeddings, not at random, and its inputs
-    are whitened (ours)."""
+    """Stage 2: whether the projection starts from a least-squares fit to the answers' embeddings with whitened inputs,
+    not at random (ours)."""
     bridge_lr_share: float = 1.0
     """Stage 2: Bridge-Net's learning rate as a share of the projection's, which alone is new (ours)."""
     start: str | None = None
     """Stage 2: the folder of the stage-1 run that Bridge-Net starts from."""
     accumulate_negatives: bool = False
-    """Stage 1: with `training.gradient_accumulation_steps`, clips and texts are contrasted with those of the whole
-    batch, not of their micro-batch alone (ours, after GradCache)."""
+    """Stage 1 with `training.gradient_accumulation_steps`: whether clips and texts are contrasted with those of the
+    whole batch, not of their micro-batch alone (ours, after GradCache)."""
     seed: int = 0
-    """Of the weights that are new, of the order of the data and of the negatives."""
+    """Seed of the new weights, of the order of the data and of the negatives."""
     training: dict[str, Any] = field(default_factory=dict)
-    """Arguments of transformers' `TrainingArguments`."""
+    """Arguments of transformers' `TrainingArguments`, such as `training.max_steps`, under their own names."""
 
     def __post_init__(self) -> None:
         """Fill the section of the stage and refuse the other stage's."""

@@ -1,4 +1,4 @@
-"""`mint train RECIPE [key=value ...] [--output DIR] [--resume] [--dry-run]`: train one stage from a recipe."""
+"""`mint train RECIPE [key=value ...]`: train one stage from a recipe, or say what would be trained."""
 
 from __future__ import annotations
 
@@ -34,6 +34,9 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument(
         "--dry-run", action="store_true", help="Print what would be trained and what it would cost, and train nothing."
     )
+    parser.add_argument(
+        "--help-keys", action="store_true", help="Print every key that a recipe may have, and train nothing."
+    )
     parser.add_argument("--ranks", type=positive, metavar="N", help="With --dry-run: plan for N ranks (default: one).")
     parser.set_defaults(run=run)
 
@@ -43,6 +46,11 @@ def run(arguments: Namespace) -> int:
     from mint.config import load_recipe
 
     recipe = load_recipe(arguments.recipe, arguments.overrides)
+    if arguments.help_keys:
+        from mint.cli._keys import describe_keys
+
+        print(describe_keys(recipe))
+        return 0
     if arguments.ranks is not None and not arguments.dry_run:
         raise MintError(f"--ranks {arguments.ranks} plans a training; add --dry-run, or launch ranks by torchrun")
     if arguments.dry_run:
