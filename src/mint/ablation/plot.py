@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mint.files import write_whole
 from mint.types import MintError
 
 if TYPE_CHECKING:
@@ -15,13 +17,13 @@ if TYPE_CHECKING:
 COLOURS = ("#0072b2", "#d55e00", "#00875a", "#b0518c", "#9a6a00", "#2f9ad0")
 MARKERS = "osD^vP"
 ACROSS = 3
-"""Panels in a row."""
+"""The number of panels in a row."""
 DODGE = 0.6
-"""Share of a row's width over which its columns are spread."""
+"""The share of a row's width over which its columns are spread."""
 
 
 def draw(tables: Sequence[Table], stem: Path) -> list[Path]:
-    """Write `stem.png` and `stem.svg`; nothing where no table has a measured row.
+    """Write `stem.png` and `stem.svg`; nothing if no table has a measured row.
 
     Bars are the standard deviation over seeds, or for a single seed the 95 % interval over clips.
 
@@ -36,39 +38,58 @@ def draw(tables: Sequence[Table], stem: Path) -> list[Path]:
     shown = [table for table in tables if any(line.run is not None for line in table.lines)]
     if not shown:
         return []
-    titles = list(dict.fromkeys(column.title for table in shown for column in table.columns))
+
     rows = -(-len(shown) // ACROSS)
-    figure = Figure(figsize=(4.6 * min(ACROSS, len(shown)), 3.4 * rows + 0.5), layout="constrained")
+    across = min(ACROSS, len(shown))
+    figure = Figure(figsize=(4.6 * across, 3.4 * rows + 0.5), layout="constrained")
     FigureCanvasAgg(figure)
-    panels = figure.subplots(rows, min(ACROSS, len(shown)), squeeze=False).flatten()
+    panels = figure.subplots(rows, across, squeeze=False).flatten()
+
+    # A column has one colour in all panels, and one entry in the legend below them.
+    titles: dict[str, None] = {}
+    for table in shown:
+        titles |= dict.fromkeys(column.title for column in table.columns)
+    handles = {}
     for panel, table in zip(panels, shown, strict=False):
-        _panel(panel, table, titles)
+        _draw_panel(panel, table, list(titles))
+        for handle, title in zip(*panel.get_legend_handles_labels(), strict=True):
+            handles[title] = handle
     for panel in panels[len(shown) :]:
         panel.set_visible(False)
-    handles = dict(pair for panel in panels for pair in zip(*reversed(panel.get_legend_handles_labels()), strict=True))
-    figure.legend(
-        handles.values(), handles.keys(), loc="outside lower center", ncols=min(4, len(handles)), frameon=False
-    )
-    written = [stem.with_suffix(suffix) for suffix in (".png", ".svg")]
-    for path in written:
-        metadata: dict[str, Any] = {"Date": None} if path.suffix == ".svg" else {}  # the same data, the same bytes
-        figure.savefig(path, dpi=150, metadata=metadata)
+    columns = min(4, len(handles))
+    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=columns, frameon=False)
+
+    written = []
+    for suffix in (".png", ".svg"):
+        # Without its date, an SVG of the same data has the same bytes.
+        metadata: dict[str, Any] = {"Date": None} if suffix == ".svg" else {}
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format=suffix[1:], dpi=150, metadata=metadata)
+        written.append(stem.with_suffix(suffix))
+        write_whole(written[-1], buffer.getvalue())
     return written
 
 
-def _panel(panel: Any, table: Table, titles: Sequence[str]) -> None:
-    """One table: its measured rows along x."""
+def _draw_panel(panel: Any, table: Table, titles: Sequence[str]) -> None:
+    """Draw one table: its measured rows along x, its columns side by side within each."""
     lines = [line for line in table.lines if line.run is not None]
-    for place, column in enumerate(table.columns):
+    for index, column in enumerate(table.columns):
+        shift = DODGE * ((index + 0.5) / len(table.columns) - 0.5)
+        positions, values, below, above = [], [], [], []
+        for row, line in enumerate(lines):
+            cell = line.cells[index]
+            if cell is not None:
+                low, high = error_bar(cell)
+                positions.append(row + shift)
+                values.append(cell.value)
+                below.append(low)
+                above.append(high)
+
         number = titles.index(column.title)
-        shift = DODGE * ((place + 0.5) / len(table.columns) - 0.5)
-        there = [(x + shift, line.cells[place]) for x, line in enumerate(lines)]
-        points = [(x, cell) for x, cell in there if cell is not None]
-        ends = [error_bar(cell) for _, cell in points]
         panel.errorbar(
-            [x for x, _ in points],
-            [cell.value for _, cell in points],
-            yerr=list(zip(*ends, strict=True)) or None,
+            positions,
+            values,
+            yerr=[below, above],
             fmt=MARKERS[number % len(MARKERS)],
             color=COLOURS[number % len(COLOURS)],
             markersize=4.5,
@@ -76,6 +97,7 @@ def _panel(panel: Any, table: Table, titles: Sequence[str]) -> None:
             linewidth=1.2,
             label=column.title,
         )
+
     panel.set_title(table.title.partition(", tasks that")[0], fontsize=10, loc="left")
     panel.set_xticks(range(len(lines)), [line.name for line in lines], fontsize=8.5)
     panel.set_xlim(-0.5, len(lines) - 0.5)
@@ -86,7 +108,7 @@ def _panel(panel: Any, table: Table, titles: Sequence[str]) -> None:
 
 
 def error_bar(cell: Cell) -> tuple[float, float]:
-    """How far the bar of a value reaches down and up."""
+    """Return how far the bar of a value reaches down and up."""
     if cell.spread is not None:
         return cell.spread, cell.spread
     if cell.low is None or cell.high is None:
