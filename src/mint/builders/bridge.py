@@ -76,7 +76,7 @@ def bridge_sizes(config: BridgeConfig, audio_width: int, vocab_size: int) -> dic
 
     return {
         **start,
-        "vocab_size": vocab_size + 1,
+        "vocab_size": vocab_size + 1,  # and [DEC]
         "num_layers": config.num_layers,
         "audio_width": audio_width,
         "num_queries": config.num_queries,
@@ -102,6 +102,7 @@ def build_bridge(config: BridgeConfig, audio_width: int, vocab_size: int) -> tup
     if _start_config(config).model_type in QFORMERS:
         return bridge, load_qformer(bridge, load_tensors(source, config.revision, QFORMER_NAMES))
 
+    # Without the pooler: Bridge-Net's text is read at [CLS] itself.
     bert, rest = load_with_rest("AutoModel", source, config.revision, dtype=torch.float32, add_pooling_layer=False)
     report = load_bert(bridge, bert.state_dict())
     return bridge, dataclasses.replace(report, left=(*report.left, *rest))
@@ -140,6 +141,7 @@ def _start_sizes(config: BridgeConfig) -> dict[str, Any]:
             "choose as many or fewer"
         )
 
+    # Another activation would fit in shape, and compute something else.
     if bert.hidden_act != "gelu":
         raise MintError(
             f"{config.weights} has the activation {bert.hidden_act!r}, but Bridge-Net has gelu; choose another"

@@ -34,6 +34,7 @@ def build_encoder(
     """
     encoder = _plain_encoder(config, weightless).to(default_device() if device is None else device)
     if config.cache_dtype == "bfloat16":
+        # The identity names the folder of the cache: features of another precision lie in another one.
         encoder.cache_dtype = torch.bfloat16
         encoder.identity += "; features in bfloat16"
     return encoder
@@ -62,6 +63,7 @@ def _transformers_encoder(config: EncoderConfig, source: str, weightless: bool) 
     sizes = load_pretrained("AutoConfig", source, config.revision)
     check_kind(sizes, adapter.MODELS, adapter.READER)
 
+    # To count what a run would need, sizes are enough.
     if weightless:
         model, identity = auto_class("AutoModel").from_config(sizes), f"{source} without its weights"
     else:

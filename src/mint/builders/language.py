@@ -47,7 +47,7 @@ def build_language(
         from mint.model.gather import world_size
 
         shard_blocks(model, device, world_size())
-    if not weightless:
+    if not weightless:  # the meta device holds nothing that could be moved
         model.to(device)
 
     if config.family == "seq2seq":
@@ -62,6 +62,7 @@ def _transformers_language(config: LanguageConfig, weightless: bool) -> tuple[An
     from mint.language import causal, seq2seq
 
     original = source = resolve(config.weights)
+    # GGUF is read once, and kept as safetensors beside it.
     if list(Path(source).glob("*.gguf")):
         from mint.language.gguf import converted
 

@@ -61,6 +61,7 @@ def run(arguments: Namespace) -> int:
     if arguments.prune:
         return prune(cache, examples)
 
+    # Ranks share the clips; each writes shards, and a list of what it skipped, of its own.
     rank, ranks = launched_rank()
     part = own_part(examples, rank, ranks)
     filled = fill_cache(cache, encoder, progress(part), recipe.data.max_seconds)
@@ -99,6 +100,7 @@ def verify(
     print_some("digest of another file", result.wrong_digests)
     print_some("missing", result.missing)
 
+    # What is to be done about it.
     if result.wrong:
         print(
             f"  wrong features could not be removed: {result.kept}" if result.kept else "  wrong features are removed"

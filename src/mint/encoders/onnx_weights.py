@@ -73,6 +73,7 @@ def _read_tensor(message: bytes, folder: Path) -> tuple[str, Array]:
     if kind not in TYPES:
         raise ValueError(f"initialiser {name!r} has ONNX data type {kind}; those read are {sorted(TYPES)}")
 
+    # Values lie in the message itself, or in a file beside the model.
     dtype = np.dtype(TYPES[kind])
     if entries:
         count, offset = int(entries["length"]) // dtype.itemsize, int(entries.get("offset", 0))
@@ -108,6 +109,7 @@ def _fields(message: bytes) -> Iterator[tuple[int, Any]]:
 
         if kind not in (FIXED64, BYTES, FIXED32):
             raise ValueError(f"protobuf wire type {kind} at byte {position}: not an ONNX file, or a damaged one")
+        # Bytes are preceded by their length.
         size = {FIXED64: 8, FIXED32: 4}.get(kind) or varint()
         yield field, message[position : position + size]
         position += size

@@ -66,6 +66,7 @@ class FeatureCache:
             ) from None
 
         clear_abandoned(self.folder)
+        # Digests belong to files, whatever the encoder, so that all caches below `root` share them.
         self.digests = Digests(root / "digests")
         self._index = ShardIndex(self.folder)
 
@@ -122,6 +123,7 @@ class FeatureCache:
             for index, window in enumerate(windows):
                 tensors[window_name(key, index, len(windows))] = window.to(self.dtype).contiguous()
 
+        # A name that no other writer gives, so that a shard is never replaced by another one.
         try:
             write_whole(
                 self.folder / f"{uuid.uuid4().hex}.safetensors", save(tensors, metadata={CHECKSUM: checksum(tensors)})
@@ -139,6 +141,7 @@ def write_if_other(path: Path, content: bytes) -> None:
     with suppress(FileNotFoundError):
         if path.read_bytes() == content:
             return
+
     write_whole(path, content)
 
 
@@ -160,7 +163,7 @@ def file_digest(path: Path, digests: Digests | None) -> bytes:
     try:
         return bytes.fromhex(digest(path)) if digests is None else digests.of(path)
     except OSError as error:
-        reason = error.strerror or error
+        reason = error.strerror or error  # without the number of the error
         raise MintError(f"cannot read {path}: {reason}; check the path in the manifest") from None
 
 
@@ -171,6 +174,7 @@ def part_key(whole: bytes, start: float, duration: float | None) -> bytes:
     never share a key, and those of different files as rarely as the files share a digest.
     """
     digest_bits = struct.unpack("<2Q", whole)
+    # Adding 0.0 makes 0.0 of -0.0, whose bits differ. No clip has a duration of 0, which can stand for the whole file.
     part_bits = _part_bits(*struct.unpack("<2Q", struct.pack("<2d", start + 0.0, duration or 0.0)))
     return struct.pack("<2Q", digest_bits[0] ^ part_bits[0], digest_bits[1] ^ part_bits[1])
 
@@ -183,6 +187,7 @@ def part_keys(wholes: Ids, starts: NDArray[np.float64], durations: NDArray[np.fl
         starts: seconds, [N].
         durations: seconds, [N]; NaN: to the end of the file.
     """
+    # As above, for all parts at once.
     start_bits = (starts + 0.0).astype("<f8").view("<u8")
     duration_bits = np.where(np.isnan(durations), 0.0, durations).astype("<f8").view("<u8")
     part_bits = np.stack(_part_bits(start_bits, duration_bits), axis=1)  # [N, 2]
@@ -196,11 +201,13 @@ def _part_bits(start: Any, duration: Any) -> tuple[Any, Any]:
     start. The halves are well mixed, because tables are searched by the first half alone.
     """
     second = _mixed(duration)
+    # 0 stays 0, and so the bits of a whole file.
     return _mixed(start ^ second), second
 
 
 def _mixed(bits: Any) -> Any:
     """Mix 64 bits, a number or an array of them, one to one: the last step of the generator SplitMix64."""
+    # Each line can be undone, so that no two numbers become one. Python's numbers must be cut to 64 bits.
     bits = (bits ^ (bits >> 30)) * 0xBF58476D1CE4E5B9 & _ALL_BITS
     bits = (bits ^ (bits >> 27)) * 0x94D049BB133111EB & _ALL_BITS
     return bits ^ (bits >> 31)
@@ -211,5 +218,6 @@ def checksum(tensors: Mapping[str, Tensor]) -> str:
     state = hashlib.sha256()
     for name in sorted(tensors):
         state.update(f"{name} {tuple(tensors[name].shape)} ".encode())
+        # Viewed as bytes, as NumPy has no bfloat16.
         state.update(tensors[name].contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return state.hexdigest()

@@ -91,6 +91,7 @@ def fill_cache(cache: FeatureCache, encoder: AudioEncoder, examples: Iterable[Ex
     """
 
     def read(example: Example) -> _Clip | MintError:
+        # In a thread: hashing, reading and decoding release Python's lock.
         try:
             digest = file_digest(example.audio, cache.digests)
             key = part_key(digest, example.start, example.duration)
@@ -119,6 +120,7 @@ def fill_cache(cache: FeatureCache, encoder: AudioEncoder, examples: Iterable[Ex
             encoded[clip.key] = [clip.features]
             filled.encoded += 1
 
+        # Batches for the encoder, and shards for the disk, are gathered apart: clips differ in length.
         if num_samples(one.windows for one in decoded.values()) >= SECONDS_AT_ONCE * encoder.sample_rate:
             encoded |= _encode_decoded(encoder, decoded, filled)
             decoded = {}
@@ -151,6 +153,7 @@ def _encode_decoded(
 def encode_clips(encoder: AudioEncoder, clips: Mapping[bytes, Sequence[Any]]) -> dict[bytes, list[Tensor]]:
     """Encode all windows [S] of some clips in one padded batch: windows [T, D] by key, as `encode_batch`."""
     samples = list(itertools.chain.from_iterable(clips.values()))
+    # In the order of the windows, so that each clip takes as many as it has.
     features = iter(encode_batch(encoder, samples) if samples else [])
     return {key: list(itertools.islice(features, len(windows))) for key, windows in clips.items()}
 
@@ -180,9 +183,11 @@ def encode_batch(encoder: AudioEncoder, samples: Sequence[Any]) -> list[Tensor]:
 
 def decode(example: Example, rate: int, max_seconds: float) -> list[Any]:
     """Return the windows of a clip, waveforms [S] at `rate`; errors as `load_parts`."""
-    length = probe(example.audio)[0] - example.start
+    length = probe(example.audio)[0] - example.start  # seconds
     if example.duration is not None:
         length = min(length, example.duration)
+
+    # A clip that fits into one window is read to its end, whatever its header says of its length.
     parts = windows(length, max_seconds) if length > max_seconds else [(0.0, example.duration)]
     return list(load_parts(example.audio, rate, [(example.start + start, seconds) for start, seconds in parts]))
 
@@ -190,13 +195,16 @@ def decode(example: Example, rate: int, max_seconds: float) -> list[Any]:
 def read_ahead(examples: Iterable[Example], read: Callable[[Example], T]) -> Iterator[tuple[Example, T]]:
     """Call `read` in threads, a few examples before they are wanted, and yield its results in their order."""
     num_threads = read_threads()
+    # Decoded clips are large: only a few wait at a time.
     waiting: deque[tuple[Example, Future[T]]] = deque()
     with ThreadPoolExecutor(num_threads) as pool:
         for example in examples:
             waiting.append((example, pool.submit(read, example)))
+            # The oldest is waited for, however many later ones are ready: the order stays.
             if len(waiting) > 2 * num_threads:
                 first, job = waiting.popleft()
                 yield first, job.result()
+
         while waiting:
             first, job = waiting.popleft()
             yield first, job.result()
@@ -222,10 +230,12 @@ def num_samples(clips: Iterable[Sequence[Any]]) -> int:
 
 
 def _num_numbers(clips: Mapping[bytes, Sequence[Tensor]]) -> int:
+    """Return how many numbers the features of some clips have."""
     return sum(window.numel() for windows in clips.values() for window in windows)
 
 
 def _is_finite(features: Tensor) -> bool:
+    """Return whether all features are finite in the precision that they were rounded to."""
     return bool(features.isfinite().all())
 
 

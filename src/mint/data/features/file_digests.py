@@ -115,6 +115,7 @@ class Digests:
         if not new:
             return
 
+        # Outside of the lock, as other threads need not wait for the disk.
         table = np.frombuffer(b"".join(new.values()), np.int64).reshape(-1, COLUMNS)
         if self._write(table):
             with self._lock:
@@ -162,6 +163,8 @@ class Digests:
 
         joined = np.concatenate(tables)
         joined = np.asfortranarray(joined[latest(joined[:, :2])])
+
+        # The merged table is there before the others go: a process that is killed in between loses nothing.
         if len(paths) > TABLES and self._write(joined):
             for path in paths:
                 with suppress(OSError):
@@ -170,6 +173,7 @@ class Digests:
 
     def _write(self, table: NDArray[np.int64]) -> bool:
         """Write a table; return False where that is not possible."""
+        # Sorted by name, tables are sorted by time, and the last record of a path counts.
         path = self.folder / f"{time.time_ns():020d}-{uuid.uuid4().hex}{SUFFIX}"
         return write_table(path, {"records": table})
 

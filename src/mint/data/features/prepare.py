@@ -44,6 +44,7 @@ class Features:
 
     def usable(self, examples: Sequence[Example]) -> Sequence[Example]:
         """Return the examples that could be decoded."""
+        # Known already, without a look at each.
         if self.indexed is not None and examples is self.indexed[0]:
             return self.indexed[0].chosen(self.indexed[1])
         return [example for example in examples if self.has(example)]
@@ -75,6 +76,7 @@ class DigestTable(Mapping[str, bytes]):
 
     def __init__(self, ids: Ids, digests: Ids) -> None:
         rows = latest(ids)
+        # Column by column, as a search reads the first column alone.
         self._ids, self._digests = np.asfortranarray(ids[rows]), digests[rows]
 
     def __getitem__(self, path: str) -> bytes:
@@ -93,6 +95,7 @@ class DigestTable(Mapping[str, bytes]):
         """Return digests [N, 2] of files by the ids of their paths [N, 2], and which of them are known [N]."""
         rows = find(self._ids, ids)
         is_known = rows >= 0
+        # Rows of unknown files are -1: their digests mean nothing. An empty table has no row at all.
         return self._digests[rows] if is_known.any() else np.zeros_like(ids), is_known
 
     def with_others(self, files: Mapping[str, bytes]) -> DigestTable:
@@ -112,6 +115,7 @@ def read_examples(manifests: Sequence[str | Path]) -> list[Example]:
 def open_examples(manifests: Sequence[str | Path], splits: Sequence[str] = SPLITS) -> Sequence[Example]:
     """Open the examples of some splits, each read when it is drawn; errors as `read_examples`."""
     manifests = [json_lines_of(manifest) for manifest in manifests]
+    # A Parquet file of which no copy could be written is read into memory.
     if manifests and can_be_indexed(manifests):
         return read_lines(manifests).of_splits(splits)
     return of_splits(read_examples(manifests), splits)
@@ -134,6 +138,7 @@ def prepare_features(encoder: AudioEncoder, examples: Sequence[Example], max_sec
     """
     features = _prepare(open_cache(encoder, max_seconds), encoder, examples, max_seconds)
     if features.skipped:
+        # One line; `mint cache` and the folder of a run list all of them.
         first = features.skipped[0].reason
         tqdm.write(f"{len(features.skipped)} of {len(examples)} clips skipped; the first: {first}", file=sys.stderr)
     return features
@@ -145,6 +150,7 @@ def _prepare(cache: FeatureCache, encoder: AudioEncoder, examples: Sequence[Exam
         filled = _fill(cache, encoder, examples, max_seconds)
         return Features(cache, filled.files, filled.skipped, filled.encoded)
 
+    # Of a large manifest only what is missing is looked at clip by clip.
     files, is_there = known_features(cache, examples)
     filled = _fill(cache, encoder, examples.chosen(~is_there), max_seconds)
     if filled.files:
@@ -157,6 +163,7 @@ def _fill(cache: FeatureCache, encoder: AudioEncoder, examples: Sequence[Example
     """Encode what is not in the cache: first this rank's part, then those of the others from their ends."""
     if not examples:
         return Filled({}, [], 0)
+
     rank, ranks = launched_rank()
     parts = [own_part(examples, (rank + step) % ranks, ranks) for step in range(ranks)]
     order = chain(parts[0], *(reversed(part) for part in parts[1:]))
@@ -179,7 +186,7 @@ def _have(cache: FeatureCache, lines: Lines, digests: Ids, is_known: NDArray[np.
         digests: digests of their files, [F, 2].
         is_known: which of these are known, [F].
     """
-    files = lines.rows["file"]
+    files = lines.rows["file"]  # number of the file of each example, [N]
     keys = part_keys(digests[files], lines.rows["start"], lines.rows["duration"])
     return is_known[files] & cache.have(keys)
 
@@ -202,5 +209,6 @@ def own_part(examples: Sequence[Example], rank: int, ranks: int) -> Sequence[Exa
 
 def progress(examples: Iterable[Example], total: int | None = None) -> Iterable[Example]:
     """Yield the examples, with a progress bar on standard error."""
+    # In a log file each update is a line.
     interval = 1.0 if sys.stderr.isatty() else 30.0
     return tqdm(examples, desc="features", unit="clip", total=total, mininterval=interval)

@@ -95,6 +95,7 @@ class ShardIndex:
         with self._lock:
             is_there = find(self._keys, keys) >= 0
             if self._recent:
+                # `find` wants a sorted table.
                 recent = as_ids(b"".join(self._recent))
                 is_there |= find(np.asfortranarray(recent[latest(recent)]), keys) >= 0
             return is_there
@@ -114,7 +115,7 @@ class ShardIndex:
         with self._lock:
             if number not in self._open:
                 self._open[number] = safe_open(self.folder / self._names[number], framework="pt")
-                if len(self._open) > OPEN_SHARDS:
+                if len(self._open) > OPEN_SHARDS:  # the one that was used longest ago goes
                     self._open.popitem(last=False)
             self._open.move_to_end(number)
             return self._open[number]
@@ -134,6 +135,8 @@ class ShardIndex:
             with safe_open(path, framework="pt") as shard:
                 clips = _clips(shard)
             size = path.stat().st_size
+        except FileNotFoundError:  # another process has removed it
+            return
         except (OSError, SafetensorError):
             set_aside(path)
             return
@@ -150,7 +153,7 @@ class ShardIndex:
         """Take the recent shards into the table, and write it."""
         keys = np.concatenate([self._keys, as_ids(b"".join(self._recent))])
         recent = np.array(list(self._recent.values()), np.int32).reshape(-1, 2)
-        rows = latest(keys)
+        rows = latest(keys)  # a clip that two writers wrote is taken from the later shard
         self._keys = np.asfortranarray(keys[rows])
         self._locations = np.concatenate([self._locations, recent])[rows]
         self._recent, self._num_recent_shards = {}, 0
@@ -169,6 +172,7 @@ class ShardIndex:
         if table is None:
             return
 
+        # A shard of the same name has the same content, unless it was cut off.
         names, sizes = table["names"].tolist(), table["sizes"].tolist()
         is_same = np.array([_size(self.folder / name) == size for name, size in zip(names, sizes, strict=True)], bool)
         keys, locations = table["keys"], table["locations"]

@@ -127,6 +127,7 @@ def prune_cache(cache: FeatureCache, examples: Sequence[Example]) -> Pruned:
     Raises:
         MintError: a file cannot be read, so that nobody knows which features are its; nothing is removed then.
     """
+    # All keys are known before anything is removed.
     wanted = {clip_key(example, cache.digests) for example in examples}
     cache.digests.save()
     result = _remove(cache, wanted.__contains__)
@@ -169,6 +170,7 @@ def _check_clips(
             result.missing.append(example.id)
             result.clips -= 1
             continue
+
         key, is_right, windows = clip
         result.checked += 1
         if not is_right:
@@ -180,9 +182,12 @@ def _check_clips(
             else:
                 waiting[key] = windows
         names.setdefault(key, []).append(example.id)
+
         if num_samples(waiting.values()) >= SECONDS_AT_ONCE * encoder.sample_rate:
             compare()
     compare()
+
+    # Every example of a wrong clip is named, in the order of the examples of each.
     result.wrong += [name for key, ids in names.items() if key in wrong for name in ids]
     return wrong
 
@@ -203,6 +208,7 @@ def _check_shard(path: Path, width: int) -> str:
             stated = (shard.metadata() or {}).get(CHECKSUM)
     except (OSError, SafetensorError) as error:
         return f"it cannot be read ({error})"
+
     if stated != checksum(tensors):
         return "its features are not those that were written"
     for name, tensor in tensors.items():
@@ -216,6 +222,7 @@ def _is_same(windows: Sequence[Tensor], expected: Sequence[Tensor]) -> bool:
     if len(windows) != len(expected):
         return False
     for window, other in zip(windows, expected, strict=True):
+        # Another machine, or other clips in the batch, may round differently; another clip differs by far more.
         if window.shape != other.shape:
             return False
         if bool((window - other).abs().max() > TOLERANCE * (1e-3 + other.abs().max())):

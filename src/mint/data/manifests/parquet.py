@@ -26,6 +26,7 @@ def json_lines_of(manifest: str | Path) -> Path:
         return path
     folder, name, state = cache_folder() / "manifests", id_of(str(path.absolute())).hex(), path.stat()
     copy = folder / f"{name}-{state.st_size}-{state.st_mtime_ns}.jsonl"
+    # Size and time stand in the name, so that a changed file has another copy.
     if copy.is_file():
         return copy
 
@@ -35,6 +36,7 @@ def json_lines_of(manifest: str | Path) -> Path:
         _write_lines(path, copy)
     except OSError:
         return path
+    # Copies of what the file was before serve nobody.
     for old in set(folder.glob(f"{name}-*.jsonl")) - {copy}:
         old.unlink(missing_ok=True)
     return copy
