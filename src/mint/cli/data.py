@@ -30,10 +30,22 @@ def add_parser(subparsers: Subparsers) -> None:
     )
     actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
 
+    _add_list(actions)
+    _add_prepare(actions)
+    _add_leakage(actions)
+    _add_shard(actions)
+    _add_validate(actions)
+
+
+def _add_list(actions: Subparsers) -> None:
+    """Add the action that shows the corpora."""
     action = add_action(actions, "list", "Show the corpora that can be prepared.")
     action.add_argument("--json", action="store_true", help="Print JSON.")
     action.set_defaults(run=run_list)
 
+
+def _add_prepare(actions: Subparsers) -> None:
+    """Add the action that makes manifests."""
     action = add_action(actions, "prepare", "Make the manifests of a corpus.")
     action.add_argument("corpus", metavar="CORPUS", help="The name of a corpus, as `mint data list` shows it.")
     action.add_argument(
@@ -64,6 +76,9 @@ def add_parser(subparsers: Subparsers) -> None:
     )
     action.set_defaults(run=run_prepare)
 
+
+def _add_leakage(actions: Subparsers) -> None:
+    """Add the action that compares training and test clips."""
     action = add_action(
         actions, "leakage", "Find what training and test clips share; the exit code is 1 if they share recordings."
     )
@@ -87,6 +102,9 @@ def add_parser(subparsers: Subparsers) -> None:
     action.add_argument("--json", action="store_true", help="Print JSON in place of the table.")
     action.set_defaults(run=run_leakage)
 
+
+def _add_shard(actions: Subparsers) -> None:
+    """Add the action that copies clips into shards."""
     action = add_action(actions, "shard", "Copy the clips of a manifest into tar shards, as WebDataset reads them.")
     action.add_argument("manifest", type=Path, metavar="MANIFEST", help="The manifest whose clips are copied.")
     action.add_argument(
@@ -101,6 +119,9 @@ def add_parser(subparsers: Subparsers) -> None:
     )
     action.set_defaults(run=run_shard)
 
+
+def _add_validate(actions: Subparsers) -> None:
+    """Add the action that checks manifests."""
     action = add_action(
         actions, "validate", "Check manifests and their audio; the exit code is 1 if anything is wrong."
     )
