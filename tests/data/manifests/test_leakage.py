@@ -52,6 +52,7 @@ def clip(name: str, **changes: Any) -> Example:
         ("freesound", "x", "64760.flac", {}, "freesound:64760"),
         ("ESC-50", "1-100032-A-0", "1-100032-A-0.wav", {}, "freesound:100032"),
         ("clotho", "a (1).wav", "a (1).wav", {"freesound_id": "64760"}, "freesound:64760"),
+        ("freesound", "train/63", "63.flac", {"freesound_id": ""}, ""),
         ("clotho", "64760 rain.wav", "64760 rain.wav", {}, None),
         ("wavcaps", f"Y{TUBE}.wav", f"AudioSet_SL/Y{TUBE}.flac", {}, f"youtube:{TUBE}"),
         ("wavcaps", "64760", "FreeSound/64760.flac", {}, "freesound:64760"),

@@ -27,17 +27,19 @@ BLACKLIST_SOURCES = {"AudioSet": "youtube", "FreeSound": "freesound"}
 def recording_ids(example: Example) -> frozenset[str]:
     """Return where a clip comes from, as `youtube:ID` and `freesound:ID`; nothing where it is unknown.
 
-    `youtube_id` and `freesound_id` in its metadata are taken as they are. Else its corpus says how ids and file names
-    are made: AudioSet, AudioCaps, VGGSound and MusicCaps begin with the YouTube id, perhaps after a `Y`; FSD50K and
-    Freesound with the number of the sound; ESC-50 has it second (`1-100032-A-0.wav`); WavCaps has a folder or
-    `source` for each origin, and `Y...` or the number in it. Clotho's names hold none: its metadata do.
+    `youtube_id` and `freesound_id` in its metadata are taken as they are; an empty one says that the id is not known.
+    Where there is neither, its corpus says how ids and file names are made: AudioSet, AudioCaps, VGGSound and
+    MusicCaps begin with the YouTube id, perhaps after a `Y`; FSD50K and Freesound with the number of the sound;
+    ESC-50 has it second (`1-100032-A-0.wav`); WavCaps has a folder or `source` for each origin, and `Y...` or the
+    number in it. Clotho's names hold none: its metadata do.
     """
     stated = set()
     for site in ("youtube", "freesound"):
         value = example.metadata.get(f"{site}_id")
         if value not in (None, ""):
             stated.add(f"{site}:{value}")
-    if stated:
+    # An id that is stated to be empty is not known: the number of a file must not be taken for it.
+    if stated or "youtube_id" in example.metadata or "freesound_id" in example.metadata:
         return frozenset(stated)
 
     corpus = _plain(example.corpus)

@@ -9,6 +9,7 @@ first line. Recordings stay where they are.
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import re
@@ -127,9 +128,11 @@ def read_source(
         # Decoding lets go of the interpreter, so that threads share the processor.
         with ThreadPoolExecutor() as pool:
             inspected = list(pool.map(_inspect, recordings))
-        usable = [one for one in inspected if one.problem is None]
+        usable = []
         for one in inspected:
-            if one.problem is not None:
+            if one.problem is None:
+                usable.append(one)
+            else:
                 skip(str(one.recording.audio), one.problem)
 
         # What cannot be used is refused before the manifest is written: an earlier one stays as it was.
@@ -188,16 +191,17 @@ def _from_folder(source: Path, skip: Skip) -> Iterator[Recording]:
 
 def _label_folders(source: Path) -> list[tuple[Path, str | None]]:
     """Return the folders that are named after labels, each with the split in whose folder it lies, if in one."""
-    folders = [folder for folder in _sub_folders(source) if audio_files(folder)]
-    splits = [split_named(folder.name) for folder in folders]
-
-    # One folder that is no split, such as a label `train` beside others, makes all of them labels.
-    if any(split is None for split in splits):
-        return [(folder, None) for folder in folders]
-    labelled: list[tuple[Path, str | None]] = []
-    for folder, split in zip(folders, splits, strict=True):
-        labelled += [(label, split) for label in _sub_folders(folder)]
-    return labelled
+    is_any_label = False
+    labels: list[tuple[Path, str | None]] = []
+    in_splits: list[tuple[Path, str | None]] = []
+    for folder in _sub_folders(source):
+        if audio_files(folder):
+            split = split_named(folder.name)
+            labels.append((folder, None))
+            in_splits += itertools.product(_sub_folders(folder), [split])
+            # One folder that is no split, such as a label `dog` beside one `test`, makes all of them labels.
+            is_any_label = is_any_label or split is None
+    return labels if is_any_label else in_splits
 
 
 def _from_heard(source: Path, heard: Mapping[Path, SoundWords], skip: Skip) -> Iterator[Recording]:
@@ -316,15 +320,16 @@ def _refuse_unusable(source: Path, inspected: Sequence[Inspected], usable: Seque
 
 def _splits(usable: Sequence[Inspected], seed: int, note: Callable[[str], None]) -> list[str]:
     """Return the split of each recording: the one that the source gives, else one that is drawn."""
-    given = [one.recording.split for one in usable]
+    given: list[str] = []
+    clips: list[Clip] = []
+    for one in usable:
+        recording = one.recording
+        clips.append(Clip(recording.name, recording.label, one.content, recording.group))
+        if recording.split is not None:
+            given.append(recording.split)
 
-    # A source that has splits has one for each recording: nothing is drawn, and nothing noted of what would be.
-    if all(split is not None for split in given):
-        return [split for split in given if split is not None]
-
-    clips = [Clip(one.recording.name, one.recording.label, one.content, one.recording.group) for one in usable]
-    drawn = assign_splits(clips, seed, note)
-    return [own or split for own, split in zip(given, drawn, strict=True)]
+    # A source has a split for each recording or for none. Where it has, nothing is noted of what would be drawn.
+    return given if len(given) == len(usable) else assign_splits(clips, seed, note)
 
 
 def _examples(

@@ -97,10 +97,12 @@ class DrawnSplits:
         if together:
             yield note_of_together(together)
 
-        torn = [name for name, splits in self._numbered.items() if len(splits) > 1]
+        torn: Counter[str] = Counter()
+        for name, splits in self._numbered.items():
+            if len(splits) > 1:
+                torn[name] = self._counts[name]
         if torn:
-            count = sum(self._counts[name] for name in torn)
-            yield note_of_torn(count, torn[0])
+            yield note_of_torn(torn)
 
 
 def note_of_together(groups: Sequence[Sequence[str]]) -> str:
@@ -110,10 +112,15 @@ def note_of_together(groups: Sequence[Sequence[str]]) -> str:
     return f"{count} clips whose names differ at the end alone, such as {some}, are kept in one split as one recording"
 
 
-def note_of_torn(count: int, name: str) -> str:
-    """Return the note that clips whose names differ at their end are taken for different recordings."""
+def note_of_torn(counts: Counter[str]) -> str:
+    """Return the note that clips whose names differ at their end are taken for different recordings.
+
+    Args:
+        counts: number of clips by their name up to its end.
+    """
+    name = next(iter(counts))
     return (
-        f"{count} clips whose names differ at the end alone, such as those of {name}, are taken for different "
+        f"{counts.total()} clips whose names differ at the end alone, such as those of {name}, are taken for different "
         f"recordings, in several splits; if they are parts of one, give a table with a column 'group'"
     )
 
@@ -152,12 +159,15 @@ def assign_splits(clips: Sequence[Clip], seed: int, note: Callable[[str], None])
     # A recording may be under two labels: it has the split that it was given under the first.
     split_of: dict[str, str] = {}
     for label in sorted(contents_of):
-        recordings = {min(recording_of[content]): recording_of[content] for content in contents_of[label]}
-        fresh = [recordings[key] for key in sorted(recordings) if key not in split_of]
+        # A recording is known by the first of its contents.
+        recordings: dict[str, set[str]] = {}
+        for content in contents_of[label]:
+            if content not in split_of:
+                recordings[min(recording_of[content])] = recording_of[content]
+        fresh = [recordings[key] for key in sorted(recordings)]
         rng.shuffle(fresh)
 
-        sizes = [len(recording) for recording in fresh]
-        for recording, split in zip(fresh, _divided(sizes), strict=True):
+        for recording, split in zip(fresh, _divided(list(map(len, fresh))), strict=True):
             split_of.update(dict.fromkeys(recording, split))
     return [split_of[clip.content] for clip in clips]
 
@@ -221,7 +231,7 @@ def _names_of_recordings(clips: Sequence[Clip], note: Callable[[str], None]) -> 
     if together:
         note(note_of_together(list(together.values())))
     if torn:
-        note(note_of_torn(torn.total(), next(iter(torn))))
+        note(note_of_torn(torn))
     return names
 
 
@@ -242,9 +252,12 @@ def _shared(stems: Mapping[int, str | None], is_letter: bool) -> tuple[dict[int,
         stems: the name up to its end of each clip of a label; None where it has no such end.
         is_letter: whether names are cut before a letter: then a clip without one is a recording too.
     """
-    counts = Counter(stem for stem in stems.values() if stem is not None)
-    others = sum(1 for stem in stems.values() if stem is None)
+    counts = Counter(stems.values())
+    others = counts.pop(None, 0)
     is_enough = len(counts) + (others if is_letter else 0) >= FEWEST
 
-    shared = {index: stem for index, stem in stems.items() if stem is not None and counts[stem] > 1}
+    shared: dict[int, str] = {}
+    for index, stem in stems.items():
+        if stem is not None and counts[stem] > 1:
+            shared[index] = stem
     return shared, is_enough

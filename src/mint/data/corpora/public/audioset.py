@@ -21,6 +21,7 @@ from mint.text_files import csv_lines, one_line
 from mint.types import Example
 
 SPLITS = {"balanced_train": "train", "unbalanced_train": "train", "eval": "test"}
+TABLES = {part: f"{part}_segments.csv" for part in SPLITS}
 FIELDS = ("YTID", "start_seconds", "end_seconds", "positive_labels")
 """The columns, which the third line of comment names."""
 
@@ -32,12 +33,12 @@ def read_audioset(source: Path, skip: Skip = ignore, audio: Path | None = None) 
         MintError: there is no class list or no segment CSV in the folder.
     """
     classes = official_file("audioset", source, "class_labels_indices.csv")
-    official_file("audioset", source, *(f"{part}_segments.csv" for part in SPLITS))
+    official_file("audioset", source, *TABLES.values())
     rows = csv_rows(classes, ("mid", "display_name"), skip)
     names = {row["mid"]: one_line(row["display_name"]) for _, row in rows if row["display_name"].strip()}
     recordings = Recordings(audio or source)
-    for part in SPLITS:
-        table = find_any(source, f"{part}_segments.csv")
+    for part, name in TABLES.items():
+        table = find_any(source, name)
         if table is not None:
             yield from _read_part(table, part, names, recordings, skip)
 
@@ -56,7 +57,7 @@ def _read_part(table: Path, part: str, names: dict[str, str], recordings: Record
             skip(video, "none of its labels is in the class list")
             return None
 
-        labels = tuple(names[mid] for mid in known)
+        labels = tuple(map(names.__getitem__, known))
         return Example(
             id=f"{video}_{row['start_seconds']}",
             audio=recordings.find(*segment_names(video, start, end)),
@@ -103,8 +104,10 @@ def _spans(start: float, end: float) -> tuple[str, ...]:
 
     spans = []
     for mark in "_-":
-        spans += [f"_{first}{mark}{last}" for first, last in zip(starts, ends, strict=True)]
-    spans += [f"_{first}" for first in reversed(starts)]
+        for first, last in zip(starts, ends, strict=True):
+            spans.append(f"_{first}{mark}{last}")
+    for first in reversed(starts):
+        spans.append(f"_{first}")
 
     # A whole number of seconds is written alike in two of the forms.
     return tuple(dict.fromkeys(spans))

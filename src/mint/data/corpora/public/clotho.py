@@ -19,6 +19,7 @@ from mint.data.manifests.prompts import PROMPTS
 from mint.types import Example
 
 SPLITS = {"development": "train", "validation": "validation", "evaluation": "test"}
+TABLES = {part: f"clotho_captions_{part}.csv" for part in SPLITS}
 WITHOUT_ID = "such clips have no Freesound id, so that `mint data leakage` cannot compare them by recording"
 SHOWN = 5
 """Names in a note."""
@@ -31,9 +32,9 @@ def read_clotho(source: Path, skip: Skip = ignore, audio: Path | None = None) ->
     Raises:
         MintError: no part's captions are in the folder.
     """
-    official_file("clotho", source, *(f"clotho_captions_{part}.csv" for part in SPLITS))
-    for part in SPLITS:
-        table = find_any(source, f"clotho_captions_{part}.csv")
+    official_file("clotho", source, *TABLES.values())
+    for part, name in TABLES.items():
+        table = find_any(source, name)
         if table is not None:
             yield from _read_part(source, part, table, skip, audio)
 
@@ -61,7 +62,7 @@ def _read_part(source: Path, part: str, table: Path, skip: Skip, audio: Path | N
             split=SPLITS[part],
             corpus="clotho",
             prompt=PROMPTS["Clotho"],
-            captions=captions(row[column] for column in CAPTIONS),
+            captions=captions(map(row.__getitem__, CAPTIONS)),
             metadata={"freesound_id": sound} if sound is not None and sound.isdigit() else {},
         )
 

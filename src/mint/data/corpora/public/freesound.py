@@ -14,7 +14,7 @@ from typing import Any
 
 from mint.data.corpora.outputs import Skip, ignore
 from mint.data.corpora.public.reading import find_any, not_the_corpus
-from mint.data.corpora.public.wavcaps import SOURCES, read_part
+from mint.data.corpora.public.wavcaps import TABLES, read_part
 from mint.data.corpora.recordings import Recordings
 from mint.data.corpora.values import captions
 from mint.data.manifests.prompts import PROMPTS
@@ -33,7 +33,7 @@ def read_freesound(source: Path, skip: Skip = ignore, audio: Path | None = None)
         MintError: neither form is in the folder.
     """
     # WavCaps' form is one JSON; without it, the folder is taken for LAION's.
-    table = find_any(source, f"json_files/FreeSound/{SOURCES['FreeSound']}")
+    table = find_any(source, TABLES["FreeSound"])
     if table is not None:
         yield from read_part(source, table, "FreeSound", "freesound", skip, audio)
         return

@@ -32,8 +32,11 @@ def read_gtzan(source: Path, skip: Skip = ignore, audio: Path | None = None) -> 
     Raises:
         MintError: neither the folder of a genre nor lists are there.
     """
-    lists = {split: find_any(source, name) for split, name in LISTS.items()}
-    given = {split: path for split, path in lists.items() if path is not None}
+    given: dict[str, Path] = {}
+    for split, name in LISTS.items():
+        path = find_any(source, name)
+        if path is not None:
+            given[split] = path
     home = _home(audio or source, has_lists=bool(given))
     recordings = Recordings(home)
 

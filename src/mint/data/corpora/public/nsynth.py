@@ -18,6 +18,7 @@ from mint.text_files import read_json
 from mint.types import Example, MintError
 
 SPLITS = {"train": "train", "valid": "validation", "test": "test"}
+TABLES = {part: f"nsynth-{part}/examples.json" for part in SPLITS}
 FAMILY = "instrument_family_str"
 FACTS = ("pitch", "velocity", "instrument_str", "instrument_source_str", "qualities_str")
 
@@ -34,9 +35,8 @@ def read_nsynth(source: Path, skip: Skip = ignore, audio: Path | None = None) ->
         yield from _read_part(source / "examples.json", alone, skip, audio)
         return
 
-    names = {part: f"nsynth-{part}/examples.json" for part in SPLITS}
-    official_file("nsynth", source, *names.values())
-    for part, name in names.items():
+    official_file("nsynth", source, *TABLES.values())
+    for part, name in TABLES.items():
         table = find_any(source, name)
         if table is not None:
             yield from _read_part(table, part, skip, audio)

@@ -46,9 +46,12 @@ def read_openmic(source: Path, skip: Skip = ignore, audio: Path | None = None) -
                 skip(key, "no listener was asked about it")
                 continue
 
-            present = [name for name in classes if relevance.get(name, 0.0) >= PRESENT]
-            unasked = [name for name in classes if name not in relevance]
-            labels = tuple(map(spoken, present))
+            present, unasked = [], []
+            for name in classes:
+                if name not in relevance:
+                    unasked.append(spoken(name))
+                elif relevance[name] >= PRESENT:
+                    present.append(spoken(name))
             # A key is the track of the FMA and the sample at which the clip begins.
             track = key.partition("_")[0]
             yield Example(
@@ -58,9 +61,9 @@ def read_openmic(source: Path, skip: Skip = ignore, audio: Path | None = None) -
                 split=split,
                 corpus="openmic",
                 prompt=PROMPTS["OpenMIC"],
-                answer=", ".join(labels) or None,
-                labels=labels,
-                unknown=tuple(map(spoken, unasked)),
+                answer=", ".join(present) or None,
+                labels=tuple(present),
+                unknown=tuple(unasked),
                 metadata={"fma_track": int(track)} if track.isdecimal() else {},
             )
 

@@ -146,9 +146,13 @@ def _counted(examples: Iterable[Example], named: Counter[str]) -> Iterator[Examp
 
 def _beside_published(entry: Entry, named: Counter[str]) -> str:
     """Return how many clips the files name, beside how many are published: a table may have been cut off."""
-    found = ", ".join(f"{count:,} {split}" for split, count in named.items())
-    published = ", ".join(f"{count:,} {split}" for split, count in entry.published.items())
-    return f"{entry.title}: its files name {found}; published are {published or f'{entry.clips:,} clips in all'}"
+    published = _in_words(entry.published) if entry.published else f"{entry.clips:,} clips in all"
+    return f"{entry.title}: its files name {_in_words(named)}; published are {published}"
+
+
+def _in_words(counts: Mapping[str, int]) -> str:
+    """Return the number of clips of each split, as in '1,200 train, 400 validation'."""
+    return ", ".join(f"{count:,} {split}" for split, count in counts.items())
 
 
 def _as_published(title: str, examples: Iterator[Example], source: Path) -> Iterator[Example]:

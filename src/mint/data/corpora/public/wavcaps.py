@@ -29,6 +29,7 @@ SOURCES = {
     "SoundBible": "sb_final.json",
     "AudioSet_SL": "as_final.json",
 }
+TABLES = {part: f"json_files/{part}/{name}" for part, name in SOURCES.items()}
 LISTED_AS = {"FreeSound": "FreeSound", "AudioSet_SL": "AudioSet"}
 """Source -> its key in a blacklist."""
 NO_LISTS = "no blacklist was found, so that clips of AudioCaps, Clotho and others are not left out"
@@ -40,11 +41,11 @@ def read_wavcaps(source: Path, skip: Skip = ignore, audio: Path | None = None) -
     Raises:
         MintError: no JSON of a source is in the folder, none can be read, or a blacklist cannot be read.
     """
-    official_file("wavcaps", source, *(f"json_files/{part}/{name}" for part, name in SOURCES.items()))
+    official_file("wavcaps", source, *TABLES.values())
     unread: list[str] = []
     is_any_read = False
-    for part, name in SOURCES.items():
-        table = find_any(source, f"json_files/{part}/{name}")
+    for part, name in TABLES.items():
+        table = find_any(source, name)
         if table is None:
             continue
 

@@ -116,28 +116,32 @@ def _phrase(rng: random.Random, name: str, split: str, players: list[Instrument]
     loudest = rng.choice(LOUDEST)
 
     notes: list[Note] = []
+    programs: set[int] = set()
     for player in players:
         program = rng.choice(player.programs)
         is_drum = player.role == "drums"
+        # The number of a drum kit is no instrument of the list of programs.
+        if not is_drum:
+            programs.add(program)
         for start, length, pitch in ROLES[player.role](rng, player, tonic, chords, beats):
             velocity = loudest + rng.randint(-8, 8)
             notes.append(Note(round(start * beat, 3), round(length * beat, 3), pitch, velocity, program, is_drum))
 
+    names = [player.name for player in players]
     captions = wording.captions(
         rng,
         TEMPLATES if len(players) > 1 else SOLO_TEMPLATES,
-        names=wording.enumeration([player.name for player in players]),
+        names=wording.enumeration(names),
         size={1: "solo", 2: "duet", 3: "trio"}[len(players)],
         tempo=wording.tempo(beats_a_minute),
         loudness=wording.loudness(loudest),
     )
-    programs = {note.program for note in notes if not note.drum}
     return ClipPlan(
         id=name,
         split=split,
         seconds=SECONDS,
         notes=tuple(notes),
-        labels=tuple(player.name for player in players),
+        labels=tuple(names),
         captions=captions,
         metadata={"programs": sorted(programs), "beats_a_minute": beats_a_minute},
     )
@@ -167,6 +171,7 @@ def _chords(rng: random.Random, player: Instrument, tonic: int, chords: list[int
     for now in range(0, beats, step):
         # A chord lasts two beats.
         degree = chords[now // 2]
+        # In the octave above the tonic, whatever the degree: chords follow each other without leaps.
         triad = [base + MAJOR[(degree + third) % 7] for third in (0, 2, 4)]
         if is_broken:
             for half in range(2 * min(step, beats - now)):
