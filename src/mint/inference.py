@@ -31,6 +31,7 @@ from mint.data.manifests.prompts import SOUND_PROMPT
 from mint.evaluation.metrics.similarity import similarity
 from mint.language.options import check_options
 from mint.machine import checked_device, default_device
+from mint.model.memory import align_weights
 from mint.model.stage1 import Stage1
 from mint.model.stage2 import Stage2
 from mint.predict import Scoring, finish_scores
@@ -77,6 +78,7 @@ class Mint:
         stage, folder = next(iter(folders.items()))
         with _MODELS:
             self._encoder: AudioEncoder = build_encoder(self._recipes[stage].encoder, self.device)
+            align_weights(self._encoder)
         check_frozen(folder, "encoder", self._encoder.identity)
 
     @classmethod
@@ -336,7 +338,9 @@ class Mint:
                 folder = self._folder(2, "captions, answers and vocabulary ranking")
                 language = self._recipes[2].language
                 assert language is not None
-                self._stage2 = self._stage(2, load_stage2(folder, build_language(language, self.device)))
+                frozen = build_language(language, self.device)
+                align_weights(frozen.model)  # type: ignore[attr-defined]  # every adapter holds its model
+                self._stage2 = self._stage(2, load_stage2(folder, frozen))
             return self._stage2
 
     def _folder(self, stage: int, purpose: str) -> Path:
@@ -353,6 +357,7 @@ class Mint:
         """Return a loaded stage on the device, with what its input needs."""
         recipe = self._recipes[number]
         tokenizer = load_tokenizer(self.folders[number])
+        align_weights(model)
         return TrainedStage(model.to(self.device), tokenizer, recipe.bridge.max_text_tokens, recipe.data.max_seconds)
 
 
