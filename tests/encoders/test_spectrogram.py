@@ -124,7 +124,7 @@ def test_frozen_and_the_same_every_time(kind: str) -> None:
 
 
 def test_mistakes() -> None:
-    with pytest.raises(MintError, match=r"encoder\.layer is 1, but of clap only the last is read; leave it"):
+    with pytest.raises(MintError, match=r"encoder\.layer is 1, but only the last layer of clap is read; leave it"):
         encoder_of("clap", layer=1)
     with pytest.raises(MintError, match=r"encoder\.layer is -4; the model has blocks 1 to 2"):
         encoder_of("ast", layer=-4)
