@@ -49,11 +49,32 @@ OPTIONS = "quickstart.json"
 """The file in the output folder that says with which options it was begun."""
 SMOKE_SCALE = 0.25
 """Share of the clips that a smoke run renders: it only shows, in minutes, that all parts work together."""
+SOURCE_OVERRIDES: tuple[tuple[str, ...], ...] = (
+    (
+        "training.max_steps=250",
+        "training.per_device_train_batch_size=16",
+        "training.learning_rate=3.0e-4",
+        "data.group_by_length=false",
+    ),
+    (
+        "training.max_steps=520",
+        "training.per_device_train_batch_size=4",
+        "training.learning_rate=3.0e-4",
+        "training.warmup_steps=0.1",
+        "bridge_lr_share=0.0667",
+    ),
+)
+"""Changes of both recipes for recordings of one's own, which are fewer and have fewer labels than the default's clips."""
 SMOKE_OVERRIDES: tuple[tuple[str, ...], ...] = (
-    ("training.max_steps=100",),
+    (
+        "training.max_steps=100",
+        "training.per_device_train_batch_size=16",
+        "data.mixture={notes: 6, sounds: 2, percussion: 1, ensembles: 1, chords: 0}",
+    ),
     (
         "training.max_steps=160",
-        "data.mixture={notes: 9, captioning: 1, sounds: 0, percussion: 0, ensembles: 0, chords: 0}",
+        "training.per_device_train_batch_size=4",
+        "data.mixture={notes: 9, captioning: 1, sounds: 0, percussion: 0, ensembles: 0, chords: 0, captioning/sounds: 0}",
     ),
 )
 """Of both recipes; of the tasks, stage 2 then has the time for one, `notes`."""
@@ -235,11 +256,15 @@ def _hear_unlabelled(source: Path, encoder: AudioEncoder) -> dict[Path, SoundWor
 
 
 def _recipe(stage: int, quickstart: Quickstart, manifests: Sequence[Path]) -> Recipe:
-    overrides = SMOKE_OVERRIDES[stage - 1] if quickstart.smoke else ()
+    overrides: list[str] = []
+    if quickstart.source is not None:
+        overrides += SOURCE_OVERRIDES[stage - 1]
+    if quickstart.smoke:
+        overrides += SMOKE_OVERRIDES[stage - 1]
+    if quickstart.source is not None:  # the recipe weighs tasks that a source does not have
+        overrides.append("data.mixture={}")
     recipe = load_recipe(f"quickstart/stage{stage}", overrides)
     data = dataclasses.replace(recipe.data, manifests=tuple(str(path) for path in manifests))
-    if quickstart.source is not None:  # the recipe weighs the rendered tasks
-        data = dataclasses.replace(data, mixture={})
     start = str(quickstart.output / "stage1") if stage == 2 else None
     return dataclasses.replace(recipe, data=data, start=start, seed=quickstart.seed)
 

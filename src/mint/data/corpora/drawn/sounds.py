@@ -44,7 +44,7 @@ ALONE, TOGETHER = 8, 3
 """Training clips of each class by itself, and with a second one."""
 SILENT = 6
 """Training clips without any sound, of as many lengths."""
-TESTED_CLIPS = 4
+TESTED_CLIPS = 2
 """Test clips of each of the classes in `TESTED`."""
 MOST_PATCHES = 5
 AT_ONCE = 256
