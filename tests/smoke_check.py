@@ -15,7 +15,7 @@ from typing import Any
 
 TOP_KEYS = {"rows", "seconds", "peak_memory_bytes", "recipe", "commit", "seed"}
 ROW_KEYS = {"task", "split", "metric", "method", "value", "low", "high", "n"}
-TASKS = {"notes", "ensembles", "chords", "percussion", "retrieval", "captioning"}
+TASKS = {"notes", "ensembles", "chords", "percussion", "sounds", "retrieval", "captioning"}
 FAMILIES = 11
 """Classes of the task `notes`."""
 EXTERNAL = re.compile(

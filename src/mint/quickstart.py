@@ -64,7 +64,7 @@ SOURCE_OVERRIDES: tuple[tuple[str, ...], ...] = (
         "bridge_lr_share=0.0667",
     ),
 )
-"""Changes of both recipes for recordings of one's own, which are fewer and have fewer labels than the default's clips."""
+"""Changes of both recipes for recordings of one's own, which are fewer and have fewer labels."""
 SMOKE_OVERRIDES: tuple[tuple[str, ...], ...] = (
     (
         "training.max_steps=100",
@@ -74,7 +74,8 @@ SMOKE_OVERRIDES: tuple[tuple[str, ...], ...] = (
     (
         "training.max_steps=160",
         "training.per_device_train_batch_size=4",
-        "data.mixture={notes: 9, captioning: 1, sounds: 0, percussion: 0, ensembles: 0, chords: 0, captioning/sounds: 0}",
+        "data.mixture={notes: 9, captioning/notes: 1, "
+        "captioning: 0, sounds: 0, percussion: 0, ensembles: 0, chords: 0}",
     ),
 )
 """Of both recipes; of the tasks, stage 2 then has the time for one, `notes`."""
