@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from safetensors import SafetensorError, safe_open
 
 from mint.assets.store import cache_folder
-from mint.files import write_whole
+from mint.files import clear_abandoned, write_whole
 from mint.types import MintError
 
 if TYPE_CHECKING:
@@ -296,6 +296,7 @@ def _digest(folder: Path) -> str:
     if is_settled:
         with suppress(OSError):  # the record only saves time
             record_path.parent.mkdir(parents=True, exist_ok=True)
+            clear_abandoned(record_path.parent)
             write_whole(record_path, json.dumps({"states": states, "digest": digest}))
     return digest
 

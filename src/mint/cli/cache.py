@@ -48,7 +48,7 @@ def run(arguments: Namespace) -> int:
     from mint.builders.encoder import build_encoder
     from mint.config import load_recipe
     from mint.data.features.encode import fill_cache
-    from mint.data.features.prepare import launched_rank, open_cache, open_examples, own_part, progress
+    from mint.data.features.prepare import launched_rank, open_cache, open_examples, part_of_rank, progress
 
     if arguments.all and not arguments.verify:
         raise MintError("--all says how much --verify checks; give both")
@@ -63,7 +63,7 @@ def run(arguments: Namespace) -> int:
 
     # Ranks share the clips; each writes shards, and a list of what it skipped, of its own.
     rank, ranks = launched_rank()
-    part = own_part(examples, rank, ranks)
+    part = part_of_rank(examples, rank, ranks)
     filled = fill_cache(cache, encoder, progress(part), recipe.data.max_seconds)
 
     num_hits = len(part) - len(filled.skipped) - filled.encoded
@@ -101,10 +101,10 @@ def verify(
     print_some("missing", result.missing)
 
     # What is to be done about it.
-    if result.wrong:
-        print(
-            f"  wrong features could not be removed: {result.kept}" if result.kept else "  wrong features are removed"
-        )
+    if result.not_removed:
+        print(f"  wrong features could not be removed: {result.not_removed}")
+    elif result.wrong:
+        print("  wrong features are removed")
     if not result.sound():
         rest = "" if check_all else "; --verify --all checks every clip"
         print(f"  `mint cache` without --verify encodes again what is missing{rest}")

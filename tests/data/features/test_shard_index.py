@@ -162,3 +162,12 @@ def test_shards_with_names_of_another_form_are_passed_over(tmp_path: Path) -> No
     save_file({"0123@1.000+/0of1": torch.zeros(2, 3), "x": torch.zeros(1)}, cache.folder / "old.safetensors")
     check(FeatureCache(tmp_path, "tiny"), range(4))
     assert not list(cache.folder.glob("*.damaged"))
+
+
+def test_keys_while_another_process_removes_shards(tmp_path: Path) -> None:
+    cache = filled(tmp_path, shards=4)
+    keys = iter(FeatureCache(tmp_path, "tiny"))
+    first = next(keys)
+    for path in cache.folder.glob("*.safetensors"):
+        path.unlink()
+    assert {first, *keys} <= {key(number) for number in range(8)}

@@ -23,7 +23,7 @@ from mint.data.features import file_digests as digests_module
 from mint.data.features import upkeep as upkeep_module
 from mint.data.features.cache import FeatureCache, clip_key
 from mint.data.features.encode import encode_samples, fill_cache
-from mint.data.features.prepare import open_cache, open_examples, own_part, prepare_features
+from mint.data.features.prepare import open_cache, open_examples, part_of_rank, prepare_features
 from mint.data.features.upkeep import Verified, prune_cache, verify_cache
 from mint.data.id_tables import as_ids, find, id_of
 from mint.encoders.tiny import TinyEncoder
@@ -115,7 +115,7 @@ def test_features_of_another_clip_are_found_and_made_anew(cache: FeatureCache, c
     cache.write({clip_key(clips[0]): [torch.rand(5, TinyEncoder.width)]})
     fill(cache, clips)
     result = verify(cache, clips)
-    assert (result.wrong, result.damaged, result.sound(), result.kept) == (["0"], [], False, "")
+    assert (result.wrong, result.damaged, result.sound(), result.not_removed) == (["0"], [], False, "")
 
     opened = again(cache)
     assert fill(opened, clips) == 1
@@ -235,7 +235,7 @@ def test_pruning_needs_to_know_all_files(cache: FeatureCache, clips: list[Exampl
 @pytest.mark.parametrize(("count", "ranks"), [(0, 3), (2, 3), (7, 3), (9, 3), (5, 1)])
 def test_parts_of_ranks(clips: list[Example], count: int, ranks: int) -> None:
     examples = [replace(clips[0], id=str(number)) for number in range(count)]
-    parts = [own_part(examples, rank, ranks) for rank in range(ranks)]
+    parts = [part_of_rank(examples, rank, ranks) for rank in range(ranks)]
     assert [one for part in parts for one in part] == examples
     assert max(map(len, parts)) - min(map(len, parts)) <= 1
 

@@ -67,7 +67,7 @@ class _Decoded:
 
 
 class _Clip(NamedTuple):
-    """What a thread has read of an example: digest and key, and unless the cache has them windows or features."""
+    """An example as a thread has read it: digest and key, and windows or features unless the cache has them."""
 
     digest: bytes
     key: bytes

@@ -165,7 +165,7 @@ def _fill(cache: FeatureCache, encoder: AudioEncoder, examples: Sequence[Example
         return Filled({}, [], 0)
 
     rank, ranks = launched_rank()
-    parts = [own_part(examples, (rank + step) % ranks, ranks) for step in range(ranks)]
+    parts = [part_of_rank(examples, (rank + step) % ranks, ranks) for step in range(ranks)]
     order = chain(parts[0], *(reversed(part) for part in parts[1:]))
     return fill_cache(cache, encoder, progress(order, len(examples)), max_seconds)
 
@@ -202,7 +202,7 @@ def launched_rank() -> tuple[int, int]:
     return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
 
 
-def own_part(examples: Sequence[Example], rank: int, ranks: int) -> Sequence[Example]:
+def part_of_rank(examples: Sequence[Example], rank: int, ranks: int) -> Sequence[Example]:
     """Return the stretch of the examples that is a rank's: neighbours in a tar shard stay together."""
     return examples[len(examples) * rank // ranks : len(examples) * (rank + 1) // ranks]
 

@@ -12,6 +12,7 @@ import re
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,14 +35,14 @@ WINDOW = re.compile(r"(?P<key>[0-9a-f]{32})/(?P<index>\d+)of(?P<count>\d+)")
 
 
 class Location(NamedTuple):
-    """Where the features of a clip are."""
+    """The shard that holds the features of a clip, by its number, and how many windows it has there."""
 
     shard: int
     num_windows: int
 
 
 class ShardIndex:
-    """What the shards of a folder hold; several threads may use one object.
+    """The clips in the shards of a folder; several threads may use one object.
 
     Args:
         folder: the folder of the shards.
@@ -103,7 +104,8 @@ class ShardIndex:
     def keys(self) -> Iterator[bytes]:
         """Yield the keys of all clips, read from the shards."""
         for number in range(len(self._names)):
-            yield from _clips(self.shard(number))
+            with suppress(OSError, SafetensorError):  # another process has removed the shard
+                yield from _clips(self.shard(number))
 
     def shard(self, number: int) -> Any:
         """Return an open shard.

@@ -48,8 +48,8 @@ class Verified:
     """Ids of clips whose features are not what the encoder gives."""
     wrong_digests: list[str] = field(default_factory=list)
     """Ids of clips whose file was recorded with the digest of other bytes; the record is corrected."""
-    kept: str = ""
-    """Why wrong features could not be removed; otherwise they were."""
+    not_removed: str = ""
+    """Why wrong features could not be removed; empty if they were."""
 
     def sound(self) -> bool:
         """Return whether everything that was looked at in the cache is right; clips may be missing."""
@@ -117,7 +117,7 @@ def verify_cache(
         try:
             _remove(opened, lambda key: key not in wrong)
         except (MintError, OSError) as error:
-            result.kept = str(error)
+            result.not_removed = str(error)
     return result
 
 

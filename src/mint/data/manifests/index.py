@@ -42,7 +42,7 @@ ROW = np.dtype(
         ("asks", "?"),  # whether it asks for anything but a caption
     ]
 )
-"""What is noted of a line."""
+"""The facts that are noted of a line."""
 FORM = 3
 """Version of what is kept on disk; an index of another one is made anew."""
 LINES_AT_ONCE = 1 << 16
