@@ -180,7 +180,7 @@ def test_a_template_that_cannot_be_used(template: str) -> None:
 def test_mistakes() -> None:
     with pytest.raises(MintError, match=r"is true, but the tokenizer of Model-X has none; set it to false, or choose"):
         frame_message(piece_tokenizer(), "Model-X")
-    with pytest.raises(MintError, match=r"language.chat_template is true, but seq2seq models know no chat"):
+    with pytest.raises(MintError, match=r"language.chat_template is true, but chat templates are not supported"):
         recipe_from_dict(
             {"name": "x", "stage": 2, "language": {"family": "seq2seq", "weights": "x", "chat_template": True}}
         )

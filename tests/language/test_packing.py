@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
-from mint.language.packing import pack_rows, share_rows
+from mint.language.packing import group_texts, pack_rows
 from tiny_languages import FAMILIES, tiny_language
 
 LENGTHS = some.lists(some.integers(1, 40), min_size=1, max_size=24)
@@ -41,20 +41,20 @@ def test_every_token_stands_once_and_sees_its_own_text_up_to_itself(lengths: lis
 @settings(deadline=None)
 @given(LENGTHS)
 def test_there_are_never_more_places_than_with_padding(lengths: list[int]) -> None:
-    rows = share_rows(lengths)
+    rows = group_texts(lengths)
     assert sorted(text for row in rows for text in row) == list(range(len(lengths)))
     width = max(sum(lengths[text] for text in row) for row in rows)
     assert len(rows) * width <= len(lengths) * max(lengths)
     assert width <= 2 * max(lengths)
 
 
-def test_long_and_short_texts_share_rows() -> None:
-    rows = share_rows([30, 10, 30, 10, 30, 10, 20, 20])
+def test_long_and_short_texts_group_texts() -> None:
+    rows = group_texts([30, 10, 30, 10, 30, 10, 20, 20])
     assert sorted(sorted((30, 10, 30, 10, 30, 10, 20, 20)[text] for text in row) for row in rows) == [
         *([[10, 30]] * 3),
         [20, 20],
     ]
-    assert share_rows([7, 7, 7]) == [[0], [1], [2]]
+    assert group_texts([7, 7, 7]) == [[0], [1], [2]]
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -64,7 +64,7 @@ def test_who_shares_a_row_changes_neither_loss_nor_gradient(family: str) -> None
     answers = ["rain", "a cat sings and a bird answers in the rain", "rock", "guitar, piano", "a dog"]
     soft = torch.randn(5, 3, language.width, generator=torch.Generator().manual_seed(0)).requires_grad_()
     batch = language.collate(prompts, answers)
-    assert len(share_rows((3 + batch["prompt_mask"].sum(1)).tolist())) < 5
+    assert len(group_texts((3 + batch["prompt_mask"].sum(1)).tolist())) < 5
     together = language.loss(soft, **batch)
     counts = (batch["labels"] != -100).sum(dim=1)
     alone = torch.stack(

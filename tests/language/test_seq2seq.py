@@ -185,7 +185,7 @@ def test_mistakes(tmp_path: Path) -> None:
     causal = tiny_language()
     with pytest.raises(MintError, match=r"language\.family seq2seq cannot read 'llama'; it reads t5, mt5"):
         Seq2SeqLanguageModel(causal.model, causal.tokenizer, "tiny")
-    with pytest.raises(MintError, match=r"language: language.answer_end is 'x', but seq2seq models have an end of"):
+    with pytest.raises(MintError, match=r"language: language.answer_end is 'x', but seq2seq models have their own end"):
         recipe_from_dict({"name": "a", "stage": 2, "language": {"family": "seq2seq", "answer_end": "x"}})
     with pytest.raises(MintError, match=r"cannot load .*nowhere' by AutoConfig \(.*give a local folder or"):
         build_language(LanguageConfig(family="seq2seq", weights=str(tmp_path / "nowhere")))

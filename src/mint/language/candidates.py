@@ -1,6 +1,14 @@
-"""Candidate answers packed into trees, so that common beginnings are computed once.
+r"""Candidate answers packed into trees, so that common beginnings are computed once.
 
-Used by vocabulary ranking (paper, section 4.1). Pure Python and small tensors: knows tokens, no model.
+Vocabulary ranking (paper, section 4.1) uses it. It is pure Python and small tensors: it knows tokens, no model.
+
+    candidates "a b <end>", "a c <end>", "d <end>"
+
+    prefix (ROOT) --a--> node 0 --b--> node 1 --<end>
+                              \--c--> node 2 --<end>
+                  --d--> node 3 --<end>
+
+Each arrow is an edge: a token whose probability is read after its parent. Nodes are fed to the model.
 """
 
 from __future__ import annotations
@@ -26,34 +34,37 @@ class CandidateTree:
     """
 
     tokens: list[int] = field(default_factory=list)
-    """Of each node; a parent stands before its children."""
+    """Token of each node; a parent stands before its children."""
     depths: list[int] = field(default_factory=list)
-    """0 for the nodes right after the prefix."""
+    """Depth of each node; 0 for those right after the prefix."""
     node_parents: list[int] = field(default_factory=list)
-    """`ROOT`, or the parent's index plus 1."""
+    """Parent of each node: `ROOT`, or the parent's index plus 1."""
     edges: dict[tuple[int, int], int] = field(default_factory=dict)
-    """(parent, token) to the edge's index."""
+    """Index of the edge of each (parent, token)."""
     paths: dict[int, list[int]] = field(default_factory=dict)
-    """Candidate to the indices of its edges, in order."""
+    """Indices of the edges of each candidate, in order."""
+    _children: dict[tuple[int, int], int] = field(default_factory=dict, repr=False)
+    """Node, plus 1, of each (parent, token)."""
 
     def add(self, candidate: int, tokens: Sequence[int]) -> None:
-        """Enter a candidate's tokens, sharing what is there already."""
+        """Enter a candidate's tokens; it shares the edges and nodes that there are already."""
         parent, path = ROOT, []
         for depth, token in enumerate(tokens):
             path.append(self.edges.setdefault((parent, token), len(self.edges)))
-            if depth < len(tokens) - 1:
+            if depth < len(tokens) - 1:  # nothing follows the last token, so it is no node
                 parent = self._child(parent, token, depth)
         self.paths[candidate] = path
 
     def ancestors(self) -> Tensor:
-        """[N, N] bool: node i sees node j, its ancestor or itself."""
+        """Return which nodes are ancestors, [N, N] bool: True where node j is an ancestor of node i, or i itself."""
         seen = torch.eye(len(self.tokens), dtype=torch.bool)
         for node, parent in enumerate(self.node_parents):
             if parent != ROOT:
-                seen[node] |= seen[parent - 1]
+                seen[node] |= seen[parent - 1]  # complete already: a parent stands before its children
         return seen
 
     def _child(self, parent: int, token: int, depth: int) -> int:
+        """Return the node, plus 1, of a token after a parent; it is made if it is not there yet."""
         key = (parent, token)
         if key not in self._children:
             self.tokens.append(token)
@@ -62,18 +73,19 @@ class CandidateTree:
             self._children[key] = len(self.tokens)
         return self._children[key]
 
-    _children: dict[tuple[int, int], int] = field(default_factory=dict, repr=False)
-
 
 def grow_trees(candidates: Sequence[Sequence[int]], max_nodes: int = 512) -> Iterator[CandidateTree]:
-    """Pack candidates into trees of about `max_nodes` nodes at most, neighbours in token order together.
+    """Yield trees of about `max_nodes` nodes at most, which together hold all candidates.
 
     Args:
         candidates: the tokens of each, the end of sequence last.
-        max_nodes: a tree is closed once it has this many; bounds the memory of a pass.
+        max_nodes: a tree is closed once it has this many, which bounds the memory of a pass.
     """
+    # Sorted by their tokens, candidates with a common beginning come into one tree.
+    order = sorted(range(len(candidates)), key=lambda index: list(candidates[index]))
+
     tree = CandidateTree()
-    for candidate in sorted(range(len(candidates)), key=lambda index: list(candidates[index])):
+    for candidate in order:
         if len(tree.tokens) + len(candidates[candidate]) > max_nodes and tree.paths:
             yield tree
             tree = CandidateTree()

@@ -30,29 +30,29 @@ MODELS = (
     *("llama", "mistral", "qwen2", "qwen3", "gemma", "phi", "phi3", "olmo2", "smollm3", "stablelm"),
     *("gpt2", "gpt_neox", "opt"),
 )
-"""`model_type` of the configurations that the adapter knows: the tests hold each to transformers' own results. Others
+"""`model_type` of the configurations that the adapter knows: tests compare each with transformers' own results. Others
 may compute something else, as Gemma 2, Cohere and Granite do, which scale or cap the logits, or MPT, whose positions
 are distances in the row."""
 LEARNED_POSITIONS = ("gpt2", "opt")
-"""Those of them that have an embedding for each position, and nothing beyond the last."""
+"""Model types that have an embedding for each position, and nothing beyond the last."""
 READER = "language.family causal"
 IGNORED = -100
 SENTENCEPIECE_SPACE = "\u2581"
-"""What such a tokenizer puts for a space."""
+"""Character that such a tokenizer puts for a space."""
 LOGITS_AT_ONCE = 1 << 26
-"""Bound on rows x vocabulary of the logits held at a time: 256 MiB in float32."""
+"""Number of logits (rows x vocabulary) that are in memory at a time: 256 MiB in float32."""
 
 
 @dataclass(frozen=True)
 class Prefix:
-    """[soft prompt; prompt] of a batch, run once; rows are padded on the left."""
+    """What the model keeps of [soft prompt; prompt] of a batch, which ran once; rows are padded on the left."""
 
     cache: Any
     """Keys and values of all layers (transformers' cache)."""
     mask: Tensor
-    """[B, K] bool, True: real."""
+    """[B, K] bool, True: a token, False: padding."""
     last: Tensor
-    """[B, D] output at the last position."""
+    """Output at the last position, [B, D]."""
 
 
 class CausalLanguageModel:
@@ -82,57 +82,81 @@ class CausalLanguageModel:
         self.end = self.stop if answer_end is None else self._single_token(answer_end)
         self.embedding: nn.Embedding = model.get_input_embeddings()
         self.width = self.embedding.embedding_dim
+
         learned = model.config.model_type in LEARNED_POSITIONS
+        # Longest row in tokens; None: any.
         self.positions: int | None = model.config.max_position_embeddings if learned else None
-        """Longest row in tokens; None: any."""
         self.decoder = model.get_decoder()
         self.head = model.get_output_embeddings()
+
         self.chat = frame_message(tokenizer, identity) if chat_template else None
+        # Tokens before the soft prompt.
         self.opening = self._tokens(self.chat.head) if self.chat else []
-        """Tokens before the soft prompt."""
         # SentencePiece's tokenizers put a space before every text by themselves; a chat's answer starts a line.
         self.space = "" if self.chat or tokenizer.tokenize("a")[0].startswith(SENTENCEPIECE_SPACE) else " "
 
     def collate(self, prompts: Sequence[str], answers: Sequence[str]) -> dict[str, Tensor]:
-        """Rows of prompt and answer, padded on the right; labels are -100 on the prompt and the padding."""
+        """Return rows of prompt and answer, padded on the right, with labels that are -100 on prompt and padding.
+
+        Returns:
+            `prompt_ids` [B, L], `prompt_mask` [B, L] bool (True: a token), `labels` [B, L].
+        """
         rows = []
         for prompt, answer in zip(prompts, answers, strict=True):
             prompt_ids, answer_ids = self.prompt_tokens(prompt), self.answer_tokens(answer)
             rows.append((prompt_ids + answer_ids, [IGNORED] * len(prompt_ids) + answer_ids))
+
         length = max(len(ids) for ids, _ in rows)
-        ids = torch.tensor([ids + [self.pad] * (length - len(ids)) for ids, _ in rows])
-        labels = torch.tensor([labels + [IGNORED] * (length - len(labels)) for _, labels in rows])
-        real = torch.tensor([[True] * len(ids) + [False] * (length - len(ids)) for ids, _ in rows])
-        return {"prompt_ids": ids, "prompt_mask": real, "labels": labels}
+        ids = torch.full((len(rows), length), self.pad)
+        labels = torch.full((len(rows), length), IGNORED)
+        mask = torch.zeros(len(rows), length, dtype=torch.bool)
+        for row, (row_ids, row_labels) in enumerate(rows):
+            ids[row, : len(row_ids)] = torch.tensor(row_ids)
+            labels[row, : len(row_ids)] = torch.tensor(row_labels)
+            mask[row, : len(row_ids)] = True
+        return {"prompt_ids": ids, "prompt_mask": mask, "labels": labels}
 
     def _single_token(self, text: str) -> int:
+        """Return the token of a text that is one.
+
+        Raises:
+            MintError: it is several.
+        """
         ids = self._tokens(text)
         if len(ids) != 1:
             raise MintError(f"language.answer_end {text!r} is {len(ids)} tokens; choose a text of one, such as '\\n'")
         return ids[0]
 
     def prompt_tokens(self, prompt: str) -> list[int]:
-        """Tokens of a prompt, and of what its chat template writes after it."""
+        """Return the tokens of a prompt, and of what its chat template writes after it."""
         return self._tokens(prompt if self.chat is None else prompt.strip() + self.chat.tail)
 
     def answer_tokens(self, answer: str) -> list[int]:
-        """Tokens of a whole answer: a space before it where none follows the prompt by itself, the end after it."""
+        """Return the tokens of a whole answer: a space before it where the prompt needs one, and the end after it."""
         return [*self._tokens(self.space + answer), self.end]
 
     def loss(self, soft_prompt: Tensor, prompt_ids: Tensor, prompt_mask: Tensor, labels: Tensor) -> Tensor:
-        """Mean negative log-likelihood of the answers' tokens; logits are computed for these alone.
+        """Return the mean negative log-likelihood of the answers' tokens.
 
-        Short sequences share a row (`mint.language.packing`).
+        Short sequences share a row (`mint.language.packing`), and logits are computed for the answers alone.
+
+        Args:
+            soft_prompt: [B, Q, D].
+            prompt_ids: [B, L], as `collate` gives it, like the others.
+            prompt_mask: [B, L] bool.
+            labels: [B, L].
         """
-        opened = self._opened(soft_prompt)
-        embedded = torch.cat([opened, self.embedding(prompt_ids)], dim=1)
+        opened = self._opened(soft_prompt)  # [B, K, D]
+        embedded = torch.cat([opened, self.embedding(prompt_ids)], dim=1)  # [B, K + L, D]
         packing = pack_rows(torch.cat([prompt_mask.new_ones(opened.shape[:2]), prompt_mask], dim=1))
+
         output = self.decoder(
             inputs_embeds=packing.pack(embedded),
             attention_mask=packing.attention_mask(embedded.dtype),
             position_ids=packing.positions,
             use_cache=False,
         )
+
         predicts = labels != IGNORED
         before = packing.target[:, opened.shape[1] - 1 : -1][predicts]  # position i predicts label i
         logits = self.head(output.last_hidden_state.flatten(0, 1)[before])
@@ -140,24 +164,25 @@ class CausalLanguageModel:
 
     @torch.no_grad()
     def score(self, soft_prompt: Tensor, prompts: Sequence[str], candidates: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """Log-likelihood of each candidate as the whole answer (vocabulary ranking; paper, section 4.1).
+        """Return the log-likelihood of each candidate as the whole answer (vocabulary ranking; paper, section 4.1).
 
-        [soft prompt; prompt] runs once a clip. The candidates follow as one packed tree: common beginnings are computed
-        once, and a mask lets each token see the prefix and its own ancestors only. Trees are bounded, so that thousands
-        of candidates need no more memory than hundreds.
+        [soft prompt; prompt] runs once for each clip. The candidates follow as one packed tree: common beginnings are
+        computed once, and a mask lets each token see the prefix and its own ancestors only. Trees are bounded, so that
+        thousands of candidates need no more memory than hundreds.
 
         Returns:
             sums [B, C] over the tokens and the end, and token counts [C].
         """
         prefix = self._run_prefix(soft_prompt, prompts)
-        tokens = [self.answer_tokens(candidate) for candidate in candidates]
+        tokens = list(map(self.answer_tokens, candidates))
         self._check_length(prefix.mask.shape[1] + max(map(len, tokens), default=1) - 1)
+
         sums = prefix.last.new_zeros(len(prompts), len(candidates), dtype=torch.float32)
         for tree in grow_trees(tokens):
             edges = self._edge_scores(prefix, tree)  # [B, number of edges]
             for candidate, path in tree.paths.items():
                 sums[:, candidate] = edges[:, path].sum(dim=1)
-        return sums, torch.tensor([len(row) for row in tokens], device=sums.device)
+        return sums, torch.tensor(list(map(len, tokens)), device=sums.device)
 
     @torch.no_grad()
     def generate(self, soft_prompt: Tensor, prompts: Sequence[str], **options: Any) -> list[str]:
@@ -173,29 +198,35 @@ class CausalLanguageModel:
         return [text.strip() for text in self.tokenizer.batch_decode(produced, skip_special_tokens=True)]
 
     def _tokens(self, text: str) -> list[int]:
+        """Return the tokens of a text, without any that the tokenizer would add."""
         ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
         return ids
 
     def _embed(self, tokens: list[int]) -> Tensor:
+        """Return the embeddings of some tokens, [N, D]."""
         return self.embedding(torch.tensor(tokens, device=self.embedding.weight.device, dtype=torch.long))
 
     def _opened(self, soft_prompt: Tensor) -> Tensor:
-        """What stands before the prompts: the soft prompt, in a chat after the template's head. [B, K, D]."""
+        """Return what stands before the prompts, [B, K, D]: the soft prompt, in a chat after the template's head."""
         soft_prompt = soft_prompt.to(self.embedding.weight.dtype)
         if not self.opening:
             return soft_prompt
         return torch.cat([self._embed(self.opening).expand(len(soft_prompt), -1, -1), soft_prompt], dim=1)
 
     def _embed_prefix(self, soft_prompt: Tensor, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """[padding; soft prompt; prompt] embedded [B, K, D], and its mask [B, K]."""
-        rows = [
-            torch.cat([opened, self._embed(self.prompt_tokens(prompt))])
-            for opened, prompt in zip(self._opened(soft_prompt), prompts, strict=True)
-        ]
-        length = max(len(row) for row in rows)
+        """Return [padding; soft prompt; prompt] embedded, [B, K, D], and its mask [B, K]."""
+        rows = []
+        for opened, prompt in zip(self._opened(soft_prompt), prompts, strict=True):
+            rows.append(torch.cat([opened, self._embed(self.prompt_tokens(prompt))]))
+        length = max(map(len, rows))
         self._check_length(length)
-        embedded = torch.stack([functional.pad(row, (0, 0, length - len(row), 0)) for row in rows])
-        mask = torch.stack([torch.arange(length, device=row.device) >= length - len(row) for row in rows])
+
+        # On the left, so that all answers begin in one column.
+        embedded = rows[0].new_zeros(len(rows), length, rows[0].shape[1])
+        mask = torch.zeros(len(rows), length, dtype=torch.bool, device=embedded.device)
+        for index, row in enumerate(rows):
+            embedded[index, length - len(row) :] = row
+            mask[index, length - len(row) :] = True
         return embedded, mask
 
     def _check_length(self, length: int) -> None:
@@ -207,6 +238,7 @@ class CausalLanguageModel:
             )
 
     def _run_prefix(self, soft_prompt: Tensor, prompts: Sequence[str]) -> Prefix:
+        """Run [soft prompt; prompt] once."""
         embedded, mask = self._embed_prefix(soft_prompt, prompts)
         positions = (mask.long().cumsum(dim=1) - 1).clamp(min=0)
         output = self.decoder(
@@ -215,37 +247,42 @@ class CausalLanguageModel:
         return Prefix(output.past_key_values, mask, output.last_hidden_state[:, -1])
 
     def _edge_scores(self, prefix: Prefix, tree: CandidateTree) -> Tensor:
-        """Log-probability of each edge's token after its parent: [B, number of edges]."""
-        parents = prefix.last[:, None]  # [B, 1 + N, D] once the nodes have run
+        """Return the log-probability of each edge's token after its parent, [B, number of edges]."""
+        parents = prefix.last[:, None]  # [B, 1, D]: the prefix, which is ROOT
         if tree.tokens:
-            parents = torch.cat([parents, self._run_nodes(prefix, tree)], dim=1)
+            parents = torch.cat([parents, self._run_nodes(prefix, tree)], dim=1)  # [B, 1 + N, D]
+
         edge_parents = torch.tensor([parent for parent, _ in tree.edges], device=parents.device)
         edge_tokens = torch.tensor([token for _, token in tree.edges], device=parents.device)
+
         scores = parents.new_empty(parents.shape[0], len(tree.edges), dtype=torch.float32)
+        # The vocabulary is large: logits of some parents at a time.
         at_once = max(1, LOGITS_AT_ONCE // (parents.shape[0] * self.head.weight.shape[0]))
         for first in range(0, parents.shape[1], at_once):
             logits = self.head(parents[:, first : first + at_once]).float()  # [B, parents of the chunk, V]
-            here = ((edge_parents >= first) & (edge_parents < first + at_once)).nonzero()[:, 0]
-            rows, tokens = edge_parents[here] - first, edge_tokens[here]
-            scores[:, here] = logits[:, rows, tokens] - logits.logsumexp(dim=-1)[:, rows]
+            edges = ((edge_parents >= first) & (edge_parents < first + at_once)).nonzero()[:, 0]
+            rows, tokens = edge_parents[edges] - first, edge_tokens[edges]
+            scores[:, edges] = logits[:, rows, tokens] - logits.logsumexp(dim=-1)[:, rows]
         return scores
 
     def _run_nodes(self, prefix: Prefix, tree: CandidateTree) -> Tensor:
-        """Outputs [B, N, D] of the tree's nodes; each sees the prefix and its own ancestors."""
+        """Return the outputs of the tree's nodes, [B, N, D]; each sees the prefix and its own ancestors."""
         device, dtype = prefix.last.device, prefix.last.dtype
-        batch, ancestors = len(prefix.mask), tree.ancestors().to(device)
-        seen = torch.cat([prefix.mask[:, None].expand(-1, len(ancestors), -1), ancestors.expand(batch, -1, -1)], dim=2)[
-            :, None
-        ]  # [B, 1, N, K + N]
+        batch, nodes = len(prefix.mask), len(tree.tokens)
+
+        sees_prefix = prefix.mask[:, None].expand(-1, nodes, -1)  # [B, N, K]
+        sees_nodes = tree.ancestors().to(device).expand(batch, -1, -1)  # [B, N, N]
+        seen = torch.cat([sees_prefix, sees_nodes], dim=2)[:, None]  # [B, 1, N, K + N]
+        additive = torch.zeros(seen.shape, dtype=dtype, device=device)
+        additive = additive.masked_fill(~seen, torch.finfo(dtype).min)
+
         output = self.decoder(
             input_ids=torch.tensor(tree.tokens, device=device).expand(batch, -1),
-            attention_mask=torch.zeros(seen.shape, dtype=dtype, device=device).masked_fill(
-                ~seen, torch.finfo(dtype).min
-            ),
+            attention_mask=additive,
             position_ids=prefix.mask.sum(dim=1, keepdim=True) + torch.tensor(tree.depths, device=device),
             past_key_values=prefix.cache,
             use_cache=True,
         )
-        prefix.cache.crop(-len(tree.tokens))
+        prefix.cache.crop(-nodes)  # the next tree follows the prefix too
         hidden: Tensor = output.last_hidden_state
         return hidden

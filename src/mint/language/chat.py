@@ -14,7 +14,7 @@ from jinja2 import TemplateError
 from mint.types import MintError
 
 MARK = "\ue000"
-"""Of Unicode's private use: in no template, and no white space that a template would strip."""
+"""A character of Unicode's private use: in no template, and no white space that a template would strip."""
 
 
 @dataclass(frozen=True)
@@ -22,17 +22,17 @@ class Frame:
     """The text of a conversation around its one message."""
 
     head: str
-    """Before the message: what the model is told first, and whose turn it is."""
+    """What stands before the message: what the model is told first, and whose turn it is."""
     tail: str
-    """After it, up to where the answer begins."""
+    """What stands after it, up to where the answer begins."""
 
 
 def frame_message(tokenizer: Any, identity: str) -> Frame:
-    """The frame of a user's message.
+    """Return what a chat template writes around a user's message.
 
     Args:
-        tokenizer: of transformers.
-        identity: of the language model, for the error.
+        tokenizer: a tokenizer of transformers.
+        identity: name of the language model, for the error.
 
     Raises:
         MintError: the tokenizer has no chat template, or one that does not write a message as it is.
@@ -42,6 +42,7 @@ def frame_message(tokenizer: Any, identity: str) -> Frame:
             f"language.chat_template is true, but the tokenizer of {identity} has none; set it to false, or choose an "
             "instruct model"
         )
+
     try:
         written = tokenizer.apply_chat_template(
             [{"role": "user", "content": MARK}],
@@ -51,6 +52,8 @@ def frame_message(tokenizer: Any, identity: str) -> Frame:
         )
     except (TemplateError, ValueError, TypeError) as error:
         written = f"({error})"
+
+    # A template that writes the message twice, or not at all, leaves the mark where it cannot be taken apart.
     head, mark, tail = written.partition(MARK)
     if not mark or MARK in tail:
         raise MintError(

@@ -1,4 +1,4 @@
-"""Turns a GGUF file into a folder that transformers loads fast: safetensors in float32, configuration, tokenizer.
+"""Turn a GGUF file into a folder that transformers loads fast: safetensors in float32, configuration, tokenizer.
 
 The reading is transformers' own GGUF support; it takes tens of seconds, so it is done once. One detail is mended: it
 leaves out SmolLM's splitting of digits (GGUF's `tokenizer.ggml.pre`), so that white space before a digit came out as
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def converted(folder: Path) -> Path:
-    """The folder, beside `folder`, that holds its one .gguf file converted; made on the first call.
+    """Return the folder, beside `folder`, that holds its one .gguf file converted; it is made on the first call.
 
     Raises:
         MintError: not exactly one .gguf file, or the package `gguf` is not installed.
@@ -30,8 +30,10 @@ def converted(folder: Path) -> Path:
 
 
 def _convert(file: Path, target: Path) -> None:
+    """Write the model and the tokenizer of a .gguf file into a folder."""
     if importlib.util.find_spec("gguf") is None:
         raise MintError(f"reading {file.name} needs the package gguf; pip install 'mint-audio[quickstart]'")
+
     import torch
     from gguf import GGUFReader
     from tokenizers import pre_tokenizers
@@ -41,8 +43,10 @@ def _convert(file: Path, target: Path) -> None:
         file.parent, gguf_file=file.name, dtype=torch.float32, quantization_config=GgufConfig(dequantize=True)
     )
     model.save_pretrained(target)
+
     tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
     tokenizer.model_max_length = model.config.max_position_embeddings
+    # transformers leaves this field out: SmolLM's tokenizer splits numbers into digits before anything else.
     style = GGUFReader(file).get_field("tokenizer.ggml.pre")
     if style is not None and style.contents() == "smollm":
         tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(

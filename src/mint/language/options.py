@@ -67,6 +67,7 @@ def check_options(options: Mapping[str, Any]) -> dict[str, Any]:
         MintError: an unknown option, or a value out of its range; the message names it.
     """
     given = {name: value for name, value in options.items() if value is not None}
+
     for name, value in given.items():
         shown = f"{name} is {reprlib.repr(value)}"
         if name in ONE_TEXT:
@@ -86,6 +87,7 @@ def check_options(options: Mapping[str, Any]) -> dict[str, Any]:
                 raise MintError(f"{shown}; give True or False")
         elif name not in PASSED_ON:
             raise MintError(f"{name!r} is no option of generation; {_suggestion(name)}")
+
     return {name: value for name, value in given.items() if name not in ONE_TEXT}
 
 
@@ -99,9 +101,11 @@ def with_defaults(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _is_number(value: Any, kind: type) -> bool:
+    """Return whether a value is a number of a kind; truth values are none."""
     return isinstance(value, kind) and not isinstance(value, bool)
 
 
 def _suggestion(name: str) -> str:
+    """Return the option that was meant, or all that there are."""
     close = difflib.get_close_matches(name, KNOWN, n=1)
     return f"did you mean {close[0]!r}?" if close else f"choose among {', '.join(sorted(KNOWN))}"

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 WIDTHS = 8
-"""Between the longest text and twice its length so many widths of the packed rows are tried."""
+"""Number of widths of the packed rows that are tried, between the longest text and twice its length."""
 
 
 @dataclass(frozen=True)
@@ -21,22 +21,22 @@ class Packing:
     """Where the tokens of B padded rows of length L stand in R rows of length N."""
 
     source: Tensor
-    """[R, N] int64: place in the padded rows, flattened; 0 where nothing stands."""
+    """[R, N] int64: index of each token in the padded rows, flattened; 0 where there is none."""
     target: Tensor
-    """[B, L] int64: place in the packed rows, flattened; 0 for padding."""
+    """[B, L] int64: index of each token in the packed rows, flattened; 0 for padding."""
     owners: Tensor
-    """[R, N] int64: the padded row that a token is from; -1 where nothing stands."""
+    """[R, N] int64: the padded row that a token is from; -1 where there is none."""
     positions: Tensor
-    """[R, N] int64: of a token in its own text."""
+    """[R, N] int64: position of a token in its own text."""
 
     def pack(self, rows: Tensor) -> Tensor:
-        """[B, L, D] to [R, N, D]."""
+        """Return padded rows as packed ones, [B, L, D] -> [R, N, D]."""
         return rows.flatten(0, 1)[self.source]
 
     def attention_mask(self, dtype: torch.dtype) -> Tensor:
-        """[R, 1, N, N], added to the scores: each token sees its own text up to itself."""
-        same = self.owners[:, :, None] == self.owners[:, None]
-        seen = same.tril()[:, None]
+        """Return what is added to the attention's scores, [R, 1, N, N]: each token sees its own text up to itself."""
+        same_text = self.owners[:, :, None] == self.owners[:, None]  # [R, N, N]
+        seen = same_text.tril()[:, None]  # [R, 1, N, N]
         return torch.zeros(seen.shape, dtype=dtype, device=seen.device).masked_fill(~seen, torch.finfo(dtype).min)
 
 
@@ -44,43 +44,63 @@ def pack_rows(mask: Tensor) -> Packing:
     """Pack rows that are padded on the right.
 
     Args:
-        mask: [B, L] bool, True: real; at least one token a row.
+        mask: [B, L] bool, True: a token; at least one in each row.
     """
     lengths = mask.sum(dim=1).tolist()
-    rows = share_rows(lengths)
-    width = max(sum(lengths[text] for text in row) for row in rows)
+    rows = group_texts(lengths)
+    width = _width(rows, lengths)
+
     source, positions = torch.zeros(2, len(rows), width, dtype=torch.long)
     owners = torch.full((len(rows), width), -1)
     target = torch.zeros(mask.shape, dtype=torch.long)
-    for number, row in enumerate(rows):
+    for row, texts in enumerate(rows):
         first = 0
-        for text in row:
+        for text in texts:
             length = lengths[text]
-            here, steps = slice(first, first + length), torch.arange(length)
-            source[number, here] = text * mask.shape[1] + steps
-            positions[number, here] = steps
-            owners[number, here] = text
-            target[text, :length] = number * width + first + steps
+            columns, steps = slice(first, first + length), torch.arange(length)
+            source[row, columns] = text * mask.shape[1] + steps
+            positions[row, columns] = steps
+            owners[row, columns] = text
+            target[text, :length] = row * width + first + steps
             first += length
-    return Packing(*(part.to(mask.device) for part in (source, target, owners, positions)))
+
+    device = mask.device
+    return Packing(source.to(device), target.to(device), owners.to(device), positions.to(device))
 
 
-def share_rows(lengths: Sequence[int]) -> list[list[int]]:
-    """Which texts share a row: of some widths the one that needs the fewest places, and of equal ones the narrowest."""
+def group_texts(lengths: Sequence[int]) -> list[list[int]]:
+    """Return the indices of the texts of each row.
+
+    Of some widths that one is taken which needs the smallest area, and of equal ones the narrowest.
+    """
     longest = max(lengths)
-    layouts = [first_fit(lengths, longest + longest * step // WIDTHS) for step in range(WIDTHS + 1)]
-    return min(layouts, key=lambda rows: len(rows) * max(sum(lengths[text] for text in row) for row in rows))
+    best: list[list[int]] = []
+    smallest = None
+    for step in range(WIDTHS + 1):
+        rows = first_fit(lengths, longest + longest * step // WIDTHS)
+        area = len(rows) * _width(rows, lengths)
+        if smallest is None or area < smallest:
+            best, smallest = rows, area
+    return best
 
 
 def first_fit(lengths: Sequence[int], width: int) -> list[list[int]]:
-    """Texts in rows of a width, each in the first row that has room, the longest first."""
+    """Return the texts of each row of a width: the longest come first, each in the first row that has room."""
     rows: list[list[int]] = []
     room: list[int] = []
     for text in sorted(range(len(lengths)), key=lambda text: -lengths[text]):
-        place = next((row for row, left in enumerate(room) if left >= lengths[text]), len(rows))
-        if place == len(rows):
+        row = next((row for row, left in enumerate(room) if left >= lengths[text]), len(rows))
+        if row == len(rows):
             rows.append([])
             room.append(width)
-        rows[place].append(text)
-        room[place] -= lengths[text]
+        rows[row].append(text)
+        room[row] -= lengths[text]
     return rows
+
+
+def _width(rows: Sequence[Sequence[int]], lengths: Sequence[int]) -> int:
+    """Return the length of the longest row."""
+    longest = 0
+    for texts in rows:
+        longest = max(longest, sum(lengths[text] for text in texts))
+    return longest

@@ -21,15 +21,16 @@ def shard_blocks(model: Any, device: torch.device | str, ranks: int) -> None:
     From then on all ranks must run the model equally often. With one rank nothing happens.
 
     Args:
-        model: of transformers, not on its device yet; changed in place.
-        device: of this rank.
-        ranks: in all.
+        model: a model of transformers that is not on its device yet; it is changed in place.
+        device: the device of this rank.
+        ranks: number of ranks.
 
     Raises:
         MintError: transformers does not say which of its modules are blocks.
     """
     if ranks == 1:
         return
+
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
@@ -40,7 +41,10 @@ def shard_blocks(model: Any, device: torch.device | str, ranks: int) -> None:
 
 
 def find_blocks(model: Any) -> list[nn.Module]:
-    """The modules that transformers keeps in one piece when it spreads a model over devices: its blocks, in order."""
+    """Return the blocks of a model, in order.
+
+    They are the modules that transformers keeps in one piece when it spreads a model over devices.
+    """
     names = set(getattr(model, "_no_split_modules", None) or ())
     blocks = [module for module in model.modules() if type(module).__name__ in names]
     if not blocks:

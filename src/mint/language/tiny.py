@@ -29,9 +29,10 @@ TINY_CHAT = (
 
 
 def tiny_language() -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast]:
-    """Two Llama blocks of width 32 over bytes, the same on every call, and their tokenizer."""
+    """Return two Llama blocks of width 32 over bytes, the same on every call, and their tokenizer."""
     tokenizer = byte_tokenizer(["<end>", "<pad>"], eos_token="<end>", pad_token="<pad>")
     tokenizer.chat_template = TINY_CHAT
+
     config = LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=32,
@@ -43,13 +44,15 @@ def tiny_language() -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast]:
         pad_token_id=tokenizer.pad_token_id,
         initializer_range=0.3,  # at the usual 0.02 every soft prompt would give much the same answer
     )
+
+    # The seed of the weights leaves the caller's random numbers alone.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         return LlamaForCausalLM(config), tokenizer
 
 
 def tiny_bert_tokenizer() -> PreTrainedTokenizerFast:
-    """Bytes between [CLS] and [SEP], as Bridge-Net reads text."""
+    """Return a tokenizer of bytes between [CLS] and [SEP], as Bridge-Net reads text."""
     special = {"pad_token": "[PAD]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
     tokenizer = byte_tokenizer(list(special.values()), **special)
     tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
@@ -60,9 +63,10 @@ def tiny_bert_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def byte_tokenizer(special: list[str], **roles: str) -> PreTrainedTokenizerFast:
-    """Special tokens first, then one token a byte."""
+    """Return a tokenizer with one token for each byte, after the special tokens."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocabulary = {token: index for index, token in enumerate([*special, *alphabet])}
+
     tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
     tokenizer.add_special_tokens(special)
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
