@@ -151,6 +151,7 @@ def run_list(args: argparse.Namespace) -> int:
     from mint.data.corpora import CORPORA
 
     if args.json:
+        # Corpora that are rendered or one's own have no entry in the catalogue.
         rows = []
         for name, corpus in CORPORA.items():
             row = {"name": name, "about": corpus.about, "needs_source": corpus.needs_source}
@@ -254,7 +255,9 @@ def run_shard(args: argparse.Namespace) -> int:
     """Write the shards and print what they hold."""
     from mint.data.manifests.tar_shards import write_shards
 
+    # A megabyte is a million bytes, as disks are sold.
     result = write_shards(args.manifest, args.output, round(args.megabytes * 1e6))
+
     skipped = len(result.skipped)
     print(f"{result.manifest}: {result.clips} clips in {result.shards} shards, {skipped} skipped")
     for name, reason in result.skipped[:SHOWN]:
@@ -284,6 +287,7 @@ def run_validate(args: argparse.Namespace) -> int:
         labels = set(filter(None, map(one_line, text_lines(args.labels))))
     report = validate(args.manifests, audio, labels, args.workers, progress=sys.stderr.isatty())
 
+    # One record for both, so that the file holds what is printed with --json.
     record = json.dumps(asdict(report), indent=2)
     if args.json:
         print(record)

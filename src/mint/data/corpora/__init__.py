@@ -22,7 +22,7 @@ class Request:
     output: Path
     """A folder, or for a corpus with one manifest that file."""
     seed: int = 0
-    """Of splits, of the wording of captions and of what is rendered."""
+    """The number from which splits, the wording of captions and renderings are drawn."""
     audio: Path | None = None
     """Where its recordings lie; None: where they are published."""
     metadata_only: bool = False
@@ -115,6 +115,7 @@ def _csv(request: Request) -> list[Path]:
     from mint.data.corpora.public.prepare import prepare_table
 
     assert request.source is not None
+    # In the order of the parameters of `prepare_table`.
     wanted = (request.audio, request.metadata_only, request.note, request.columns)
     return [prepare_table(request.source, request.output, request.seed, *wanted)]
 

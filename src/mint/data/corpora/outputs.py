@@ -19,7 +19,7 @@ from mint.types import MintError
 
 OTHER_SUFFIXES = (".parquet", ".json", ".ndjson", ".csv", ".tsv", ".txt")
 """Suffixes that no folder is likely to have."""
-MAIN_REASON = 200
+REASON_LENGTH = 200
 """Characters of a reason that an error message repeats."""
 
 
@@ -37,7 +37,7 @@ class Skip:
         """Leave a clip out."""
         # A list, since a frozen record cannot be given another text.
         if not self.first:
-            self.first.append(f"{name}: {reason[:MAIN_REASON]}")
+            self.first.append(f"{name}: {reason[:REASON_LENGTH]}")
         self.leave_out(name, reason)
 
     def lines_of(self, table: Path) -> Callable[[int, str], None]:
@@ -75,6 +75,7 @@ def skipped_file(manifest: Path) -> Path:
 def read_skipped(manifest: Path) -> Iterator[dict[str, str]]:
     """Yield what was left out when a manifest was made: a dictionary with `audio` and `reason` for each clip."""
     path = skipped_file(manifest)
+    # Streamed: of YouTube's corpora a million clips may be missing.
     if path.exists():
         with path.open(encoding="utf-8") as file:
             yield from map(json.loads, file)

@@ -14,7 +14,7 @@ SUFFIXES = (
     *(".wav", ".wave", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".au", ".caf", ".w64"),
     *FOREIGN,
 )
-"""What counts as a recording in a folder."""
+"""Suffixes of the files that count as recordings in a folder."""
 
 
 def audio_files(folder: Path) -> list[Path]:

@@ -15,6 +15,7 @@ GENRE_PROMPT = "The genre of this music is"
 NSYNTH_PROMPT = "The most prominent instrument in this music is"
 KEY_PROMPT = "The key of this music is"
 
+# Corpora beyond Table 1 have no prompt of the paper's: theirs stand with their readers.
 PROMPTS = {
     "AudioSet": SOUND_PROMPT,
     "VGGSound": SOUND_PROMPT,

@@ -129,11 +129,11 @@ def read_source(
         with ThreadPoolExecutor() as pool:
             inspected = list(pool.map(_inspect, recordings))
         usable = []
-        for one in inspected:
-            if one.problem is None:
-                usable.append(one)
+        for result in inspected:
+            if result.problem is None:
+                usable.append(result)
             else:
-                skip(str(one.recording.audio), one.problem)
+                skip(str(result.recording.audio), result.problem)
 
         # What cannot be used is refused before the manifest is written: an earlier one stays as it was.
         _refuse_unusable(source, inspected, usable)
@@ -245,6 +245,7 @@ def _from_table(table: Path, source: Path, skip: Skip, columns: Columns | None) 
     """Yield the recordings of a table, whose ids are relative to `source`."""
     leave_out = skip.lines_of(table)
     cure = f"it needs audio,label, or --columns audio=NAME,label=NAME; {UNLABELLED}"
+    # Ids are paths below the source, in which two tables may lie.
     folder = table.parent
     above = folder.relative_to(source)
     recordings: list[Recording] = []
@@ -310,7 +311,8 @@ def _refuse_unusable(source: Path, inspected: Sequence[Inspected], usable: Seque
         first = inspected[0].problem
         raise MintError(f"{source}: none of {len(inspected)} recordings can be decoded; the first: {first}")
 
-    labels = {one.recording.label for one in usable}
+    # One label alone cannot be told from anything.
+    labels = {result.recording.label for result in usable}
     if len(labels) < 2:
         raise MintError(
             f"{source} has one label only, {labels.pop()!r}; give each kind of sound a sub-folder of its own, "
@@ -322,9 +324,9 @@ def _splits(usable: Sequence[Inspected], seed: int, note: Callable[[str], None])
     """Return the split of each recording: the one that the source gives, else one that is drawn."""
     given: list[str] = []
     clips: list[Clip] = []
-    for one in usable:
-        recording = one.recording
-        clips.append(Clip(recording.name, recording.label, one.content, recording.group))
+    for result in usable:
+        recording = result.recording
+        clips.append(Clip(recording.name, recording.label, result.content, recording.group))
         if recording.split is not None:
             given.append(recording.split)
 
@@ -339,8 +341,8 @@ def _examples(
     # A seed of its own: the splits of a source do not change the wording of its captions.
     rng = random.Random(f"captions {seed}")
     times: Counter[str] = Counter()
-    for one, split in zip(usable, splits, strict=True):
-        recording = one.recording
+    for result, split in zip(usable, splits, strict=True):
+        recording = result.recording
         times[recording.name] += 1
         again = times[recording.name]
 

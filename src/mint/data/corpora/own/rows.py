@@ -48,7 +48,7 @@ ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar", ".zst")
 
 Row = dict[str, Any]
 Columns = Mapping[str, str]
-"""What a column stands for -> its name in the table."""
+"""Each column that means something, with its name in the table."""
 
 
 def read_columns(text: str) -> dict[str, str]:
@@ -75,6 +75,7 @@ def read_columns(text: str) -> dict[str, str]:
 
 def tables_in(folder: Path) -> list[tuple[Path, str | None]]:
     """Return the `metadata` tables of an audiofolder, in it or in its folders of splits, each with its split."""
+    # A table above the splits names the recordings of all of them.
     for name in METADATA:
         if (folder / name).is_file():
             return [(folder / name, None)]
@@ -155,6 +156,7 @@ def table_rows(
             delimiter = delimiter_of(source, FILE_NAME)
             if _has_column(source, delimiter, FILE_NAME):
                 columns["audio"] = FILE_NAME
+        # Every column that was spoken of must be there: a misspelt one would be empty in each row.
         names = [columns.get(meaning, meaning) for meaning in dict.fromkeys((*needed, *columns))]
         rows = csv_records(source, names, skip, delimiter, cure)
 
@@ -192,6 +194,7 @@ def _renamed(row: Row, columns: Columns) -> Row:
 
 def _json_rows(source: Path, skip: Callable[[int, str], None]) -> Iterator[tuple[int, Row]]:
     """Yield the object of each line that is not blank."""
+    # By line, so that one broken object costs its line alone.
     for line, text in enumerate(text_lines(source), start=1):
         if text.isspace():
             continue

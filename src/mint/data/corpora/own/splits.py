@@ -20,7 +20,7 @@ from mint.data.corpora.own.rows import GROUPS
 
 TEST_SHARE, VALIDATION_SHARE = 0.2, 0.1
 SHARES = {"test": 0.1, "validation": 0.1, "train": 0.8}
-"""Of a table that is read as a stream."""
+"""Shares of the splits of a table that is read as a stream."""
 LETTER = re.compile(r"(.+)[-_ ][A-Za-z](?:[-_ ]\d+)?")
 NUMBER = re.compile(r"(.+?)(?:[-_ ](?:part|take|clip|seg|segment)?\d{1,3})+")
 ORIGIN = re.compile(r"\d{4}")
@@ -127,7 +127,7 @@ def note_of_torn(counts: Counter[str]) -> str:
 
 @dataclass(frozen=True)
 class Clip:
-    """What the split of a clip depends on."""
+    """A clip, with all that its split depends on."""
 
     name: str
     """Path relative to the source."""

@@ -73,6 +73,7 @@ def read_own_table(
             f"metadata.csv in it"
         )
 
+    # One for all tables, so that a recording that two of them name is in one split.
     drawn = DrawnSplits(seed)
     for table, split in tables:
         corpus = source.resolve().stem
@@ -131,6 +132,7 @@ class _Reader:
                 fields[name] = _text(name, value)
             elif name:
                 metadata[name] = value
+
         if "audio" not in fields:
             raise MintError("audio is empty; name a file")
 
@@ -150,6 +152,7 @@ class _Reader:
             audio=self._folder / fields["audio"],
             start=seconds(fields, "start") if "start" in fields else 0.0,
             duration=_duration(fields),
+            # A clip with captions alone is no clip without a label: it belongs to another task.
             task=fields.get("task") or ("labels" if answer else "captioning"),
             split=self._split_of(fields, row),
             corpus=fields.get("corpus") or self._corpus,
@@ -183,6 +186,7 @@ def _text(name: str, value: Any) -> str:
 
 def _labels(fields: Mapping[str, str]) -> tuple[str, ...]:
     """Return the labels of `labels`, or else the one of `label`."""
+    # Semicolons, since labels such as AudioSet's "Bark, woof" hold commas.
     labels = tuple(filter(None, map(one_line, fields.get("labels", "").split(";"))))
     if not labels and "label" in fields:
         labels = (one_line(fields["label"]),)
@@ -191,6 +195,7 @@ def _labels(fields: Mapping[str, str]) -> tuple[str, ...]:
 
 def _captions(fields: Mapping[str, str]) -> tuple[str, ...]:
     """Return the descriptions in the columns of captions, less those without a word."""
+    # In the order of the columns.
     captions = []
     for name, text in fields.items():
         if CAPTION.fullmatch(name):
@@ -203,6 +208,7 @@ def _captions(fields: Mapping[str, str]) -> tuple[str, ...]:
 
 def _name(fields: Mapping[str, str]) -> str:
     """Return the id of a clip that has none."""
+    # Parts of one file need ids of their own.
     return f"{fields['audio']}@{fields['start']}" if "start" in fields else fields["audio"]
 
 
@@ -210,6 +216,8 @@ def _duration(fields: Mapping[str, str]) -> float | None:
     """Return the length of a clip in seconds; None: to the end of the file."""
     if "duration" not in fields:
         return None
+
+    # A part of no length cannot be encoded.
     duration = seconds(fields, "duration")
     if duration == 0:
         raise MintError(f"duration is {fields['duration']!r}; it must be more than 0 seconds")

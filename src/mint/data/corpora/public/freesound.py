@@ -80,6 +80,7 @@ def _pair(source: Path, text: Path, recordings: Recordings) -> Example:
         split=split,
         corpus="freesound",
         prompt=PROMPTS["FreeSound"],
+        # One text or a list of them, as the title and the description give.
         captions=captions([texts] if isinstance(texts, str) else texts),
         metadata={"freesound_id": _freesound_id(record)},
     )

@@ -61,6 +61,7 @@ def read_music4all_genre(source: Path, skip: Skip = ignore, audio: Path | None =
 
 def _example(track: str, recordings: Recordings, corpus: str, prompt: str, labels: tuple[str, ...]) -> Example:
     """Return the clip of a track."""
+    # One folder of recordings serves both corpora.
     return Example(
         id=track,
         audio=recordings.find(track, published=f"audios/{track}.mp3"),

@@ -139,6 +139,7 @@ def prepare_table(
 
 def _counted(examples: Iterable[Example], named: Counter[str]) -> Iterator[Example]:
     """Pass examples on, and count those of each split."""
+    # Passed on one by one: a corpus of two million clips is never in memory.
     for example in examples:
         named[example.split] += 1
         yield example
@@ -225,13 +226,13 @@ class _Chosen:
 
     def _conclude(self) -> None:
         """Note how many recordings are not there, or refuse a corpus of which nothing can be used."""
-        found, missing = self._suffixes.total(), self._missing
+        present, missing = self._suffixes.total(), self._missing
 
         if missing and self._metadata_only:
             self._skip.note(
-                f"{missing} of {missing + found} recordings are not on disk; the manifest says where they would be"
+                f"{missing} of {missing + present} recordings are not on disk; the manifest says where they would be"
             )
-        elif self._sought is not None and not found:
+        elif self._sought is not None and not present:
             # A table names a file; a public corpus a clip, whose recording may have any suffix.
             is_table = self._source.is_file()
             sought = self._sought if is_table else f"{self._sought.with_suffix('')}.*"
@@ -240,7 +241,7 @@ class _Chosen:
                 f"{sought}; unpack the audio there, say where it is with --audio, or keep all clips with "
                 f"--metadata-only"
             )
-        elif not found:
+        elif not present:
             reason = f" ({self._skip.first[0]})" if self._skip.first else ""
             cure = "mend its lines" if self._source.is_file() else "take the official files"
             raise MintError(f"{self._source}: {self._title} names no clip here that can be used{reason}; {cure}")

@@ -1,4 +1,4 @@
-"""What the readers of public corpora share: finding the official files and reading their rows one by one.
+"""Helpers of the readers of public corpora: they find the official files and read their rows one by one.
 
 A reader is a function `(source, skip, audio)` that yields an `Example` for every clip that the official files in the
 folder `source` name, in their order, whether or not its recording is on disk. What the files themselves exclude, and
@@ -20,7 +20,7 @@ from mint.types import Example, MintError
 Row = TypeVar("Row")
 
 BROKEN = (AttributeError, IndexError, KeyError, TypeError, ValueError)
-"""What reading a value of the wrong form raises."""
+"""Errors that reading a value of the wrong form raises."""
 
 
 def official_file(corpus: str, source: Path, *names: str) -> Path:
@@ -65,6 +65,7 @@ def find_any(source: Path, *names: str) -> Path | None:
 
 def audio_folder(home: Path, audio: Path | None, *names: str) -> Path:
     """Return the first of some folders of recordings in that of the corpus, or in `audio`, which may be it itself."""
+    # A folder that was given holds the recordings, whatever it is called; a published one has its own name.
     return find_any(audio or home, *names) or audio or home / names[0]
 
 
@@ -106,6 +107,7 @@ def each_row(
         except MintError as error:
             leave_out(line, str(error))
         except BROKEN as error:
+            # What no check foresees: the row is named, and the corpus goes on.
             leave_out(line, f"not as published ({type(error).__name__}: {error})")
         else:
             if example is not None:

@@ -68,6 +68,7 @@ def read_vggsound(source: Path, skip: Skip = ignore, audio: Path | None = None) 
 
 def _segment_rows(table: Path, skip: Skip) -> Iterator[tuple[int, dict[str, str]]]:
     """Yield the rows by column, with their lines."""
+    # Without a header, a row of another length cannot be told from one with a comma that lacks its quotes.
     leave_out = skip.lines_of(table)
     for line, row in csv_lines(table, broken=leave_out):
         if len(row) == len(FIELDS):

@@ -42,6 +42,7 @@ def read_wavcaps(source: Path, skip: Skip = ignore, audio: Path | None = None) -
         MintError: no JSON of a source is in the folder, none can be read, or a blacklist cannot be read.
     """
     official_file("wavcaps", source, *TABLES.values())
+    # Told at the end, so that a corpus of which nothing can be read ends with one message.
     unread: list[str] = []
     is_any_read = False
     for part, name in TABLES.items():
@@ -145,6 +146,7 @@ def _blacklisted(folder: Path, key: str | None, skip: Skip) -> dict[str, str]:
         if not isinstance(clips, list):
             raise MintError(f"{path} is no blacklist with a list for each source; take WavCaps' own file")
         for clip in clips:
+            # The first list that names a clip is the reason that is told.
             excluded.setdefault(str(clip).removesuffix(".wav"), f"it is on {path.name}")
     return excluded
 
@@ -169,5 +171,6 @@ def _origin(part: str, clip: str) -> dict[str, Any]:
     if part == "FreeSound":
         return {"source": part, "freesound_id": clip}
     if part == "AudioSet_SL":
+        # Before a YouTube id stands a `Y`, as AudioSet's recordings are named.
         return {"source": part, "youtube_id": clip.removeprefix("Y")}
     return {"source": part}

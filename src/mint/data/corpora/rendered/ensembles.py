@@ -150,6 +150,7 @@ def _phrase(rng: random.Random, name: str, split: str, players: list[Instrument]
 def _line(rng: random.Random, player: Instrument, tonic: int, chords: list[int], beats: int) -> PlayedNotes:
     """Return a melody that moves by small steps of the scale."""
     scale = [pitch for pitch in range(player.low, player.high + 1) if (pitch - tonic) % 12 in MAJOR]
+    # Begins anywhere and turns back at the ends of the instrument's range.
     index, now = rng.randrange(len(scale)), 0.0
     notes: PlayedNotes = []
     while now < beats:

@@ -29,6 +29,7 @@ class SoundClass:
     """Goes on by itself (waves, applause): played once, for most of the clip."""
 
 
+# Left and right hands, open and closed forms are one class where a listener would call them by one name.
 DRUMS = (
     SoundClass("bass drum", (35, 36)),
     SoundClass("snare drum", (38, 40)),
@@ -108,6 +109,7 @@ def plan(seed: int, scale: float) -> list[ClipPlan]:
 def _clip(rng: random.Random, split: str, sound: SoundClass, index: int) -> ClipPlan:
     """Decide on one clip: loudness, strokes, their rate, key and kit."""
     velocity = rng.randint(45, 127)
+    # Of sounds that can be repeated, two of seven are single.
     count = 1 if sound.once else rng.choice((1, 1, 2, 3, 4, 5, 6))
     # Many strokes must be fast enough to be heard within the clip.
     slowest = 2.6 / count if count > 2 else 0.8
@@ -127,6 +129,7 @@ def _clip(rng: random.Random, split: str, sound: SoundClass, index: int) -> Clip
         loudness=wording.loudness(velocity),
     )
 
+    # A sound effect has a program of its own and no kit.
     source = {"kit": DRUM_KITS[kit]} if sound.program is None else {"program": sound.program}
     return ClipPlan(
         id=f"percussion-{split}-{sound.label.replace(' ', '_')}-{index:03d}",

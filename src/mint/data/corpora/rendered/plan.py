@@ -1,4 +1,4 @@
-"""What is decided about a clip before a sound is made: the rendered corpora are lists of such plans."""
+"""Plans of clips, made before a sound is: the rendered corpora are lists of them."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ CORPORA: dict[str, ModuleType] = {
 """Name of corpus and task -> the module with its PROMPT, VOCABULARY and plan(seed, scale)."""
 
 SPLIT_ORDER = ("test", "unseen", "validation", "train")
-"""Of two renderings that are the same to the byte, the one of the earlier split stays."""
+"""The order in which splits keep a rendering: of two that are the same to the byte, the first one stays."""
 
 
 def prepare_quickstart(
@@ -62,6 +62,7 @@ def prepare_quickstart(
     Raises:
         MintError: no SoundFont, no renderer, or a scale that is not positive or too large.
     """
+    # Not `scale <= 0`, which lets NaN pass.
     if not scale > 0:
         raise MintError(f"scale is {scale}; give a number above 0, such as 1 or 0.05")
     output.mkdir(parents=True, exist_ok=True)
@@ -70,6 +71,7 @@ def prepare_quickstart(
     with ProcessPoolExecutor(
         workers, multiprocessing.get_context("spawn"), signal.signal, (signal.SIGINT, signal.SIG_IGN)
     ) as pool:
+        # In chunks, so that messages between the processes cost little beside the clips themselves.
         run = functools.partial(pool.map, chunksize=8) if workers > 1 else map
         return [_render_corpus(name, output, soundfont.absolute(), seed, scale, run, progress) for name in CORPORA]
 
@@ -114,7 +116,8 @@ def _clear_if_other(folder: Path, manifest: Path, stamp_file: Path, stamp: str) 
         MintError: files are there that were not rendered here.
     """
     is_stamped = stamp_file.exists()
-    if not is_stamped or stamp_file.read_text(encoding="utf-8") != stamp:
+    # As bytes, so that a stamp that is damaged is another one.
+    if not is_stamped or stamp_file.read_bytes() != stamp.encode():
         is_used = manifest.exists() or (folder.exists() and any(folder.iterdir()))
         if is_used and not is_stamped:
             raise MintError(f"{folder.parent} holds a {folder.name!r} that MINT has not rendered; give another folder")

@@ -33,6 +33,7 @@ def with_article(text: str) -> str:
 
 def enumeration(names: Sequence[str]) -> str:
     """Return names as a sentence has them: 'flute', 'guitar', 'drums' become 'flute, guitar and drums'."""
+    # Without a comma before the "and", as in British English.
     *others, last = names
     return f"{', '.join(others)} and {last}" if others else last
 
