@@ -46,6 +46,7 @@ def find_stages(run: Path) -> dict[int, Path]:
     else:
         candidates = [run / "stage1", run / "stage2", *_start_of(run / "stage2")]
 
+    # The first folder of each stage counts, and of two encoders that of the folder that was given.
     stages: dict[int, Path] = {}
     encoders: list[EncoderConfig] = []
     for folder in candidates:

@@ -133,6 +133,18 @@ def test_what_cannot_be_written_is_refused_before_anything_is_measured(
     assert sorted(file.name for file in tmp_path.iterdir()) == ["file", "folder"]
 
 
+def test_a_leakage_report_that_fails_takes_nothing_with_it(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> Any:
+        raise OSError("the disk is gone")
+
+    monkeypatch.setattr(module, "leakage_record", fail)
+    results, _ = evaluate_run(run, ["pitch"], output=tmp_path / "r.json")
+    assert results.extra["leakage"] == {"not_computed": "OSError: the disk is gone"}
+    assert {row.method for row in results.rows} >= {"stage1", "stage2"}
+
+
 def test_what_is_no_run_is_named(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["evaluate", str(run / "recipe.yaml")]) == 2
     assert "recipe.yaml' is a file; give the folder of a finished run" in capsys.readouterr().err

@@ -21,6 +21,7 @@ from mint.machine import default_device
 from mint.model.bridge_net import BridgeNet
 from mint.model.convert import LoadReport
 from mint.run_folder import check_frozen, load_record, load_run_recipe, load_tokenizer, load_weights
+from mint.text_files import one_line
 from mint.types import LanguageModel, MintError
 
 if TYPE_CHECKING:
@@ -73,7 +74,16 @@ def load_trained(folders: Mapping[int, Path], device: torch.device | str | None 
 
 
 def build_stage1(recipe: Recipe, audio_width: int, vocab_size: int) -> tuple[Stage1, LoadReport]:
-    """Stage 1's model, its new weights drawn by the recipe's seed, and what the checkpoint gave to Bridge-Net."""
+    """Build stage 1's model; its new weights are drawn by the recipe's seed.
+
+    Args:
+        recipe: the recipe of stage 1.
+        audio_width: the width of the encoder's features.
+        vocab_size: the number of tokens of Bridge-Net's tokenizer.
+
+    Returns:
+        The model, and what the checkpoint gave to Bridge-Net.
+    """
     torch.manual_seed(recipe.seed)
     bridge, report = build_bridge(recipe.bridge, audio_width, vocab_size)
     return _stage1(recipe, bridge), report
@@ -82,28 +92,37 @@ def build_stage1(recipe: Recipe, audio_width: int, vocab_size: int) -> tuple[Sta
 def build_stage2(
     recipe: Recipe, audio_width: int, vocab_size: int, language: LanguageModel
 ) -> tuple[Stage2, LoadReport | None]:
-    """Stage 2's model; Bridge-Net from the stage-1 run that the recipe names, else from its checkpoint.
+    """Build stage 2's model, with Bridge-Net from the stage-1 run that the recipe names, or else from its checkpoint.
+
+    Args:
+        recipe: the recipe of stage 2.
+        audio_width: the width of the encoder's features.
+        vocab_size: the number of tokens of Bridge-Net's tokenizer.
+        language: the frozen language model.
 
     Returns:
-        The model, and what the checkpoint gave to Bridge-Net, where it starts from one.
+        The model, and what the checkpoint gave to Bridge-Net; None if it starts from a stage-1 run.
 
     Raises:
         MintError: the stage-1 run is not finished, or its Bridge-Net has other sizes than the recipe's.
     """
     torch.manual_seed(recipe.seed)
-    report = None
     if recipe.start is None:
         bridge, report = build_bridge(recipe.bridge, audio_width, vocab_size)
-    else:
-        bridge = BridgeNet(**bridge_sizes(recipe.bridge, audio_width, vocab_size))
-        weights = load_weights(Path(recipe.start))
-        inner = {name.removeprefix("bridge."): weight for name, weight in weights.items() if name.startswith("bridge.")}
-        _load(bridge, inner, f"start: {recipe.start}")
-    return _stage2(recipe, bridge, language), report
+        return _stage2(recipe, bridge, language), report
+
+    # Of the weights of stage 1, its objectives' own are left behind.
+    bridge = BridgeNet(**bridge_sizes(recipe.bridge, audio_width, vocab_size))
+    weights = {}
+    for name, weight in load_weights(Path(recipe.start)).items():
+        if name.startswith("bridge."):
+            weights[name.removeprefix("bridge.")] = weight
+    _load(bridge, weights, f"start: {recipe.start}")
+    return _stage2(recipe, bridge, language), None
 
 
 def load_stage1(run: Path) -> Stage1:
-    """The model of a finished stage-1 run, without a look at the BERT that it started from.
+    """Load the model of a finished stage-1 run; the BERT that it started from is not needed.
 
     Raises:
         MintError: the run is not finished, or its files do not fit together.
@@ -112,10 +131,14 @@ def load_stage1(run: Path) -> Stage1:
 
 
 def load_stage2(run: Path, language: LanguageModel) -> Stage2:
-    """The model of a finished stage-2 run before its language model.
+    """Load the model of a finished stage-2 run.
+
+    Args:
+        run: the folder of the run.
+        language: the frozen language model.
 
     Raises:
-        MintError: as `load_stage1`, or it is another language model than the run was trained with.
+        MintError: as `load_stage1`, or the run was trained with another language model.
     """
     check_frozen(run, "language", language.identity)
     return _load_run(run, lambda recipe, bridge: _stage2(recipe, bridge, language))
@@ -150,15 +173,19 @@ def _stage2(recipe: Recipe, bridge: BridgeNet, language: LanguageModel) -> Stage
     if recipe.language.lora is not None:
         from mint.language.lora import attach_lora
 
-        model = language.model  # type: ignore[attr-defined]  # every adapter holds its model
+        # The adapters of language models hold the model of transformers that they adapt.
+        model = language.model  # type: ignore[attr-defined]
         stage.add_module("lora", attach_lora(model, **dataclasses.asdict(recipe.language.lora)))
     return stage
 
 
 def _load_run(run: Path, make: Callable[[Recipe, BridgeNet], Model]) -> Model:
     weights = load_weights(run)
-    with torch.device("meta"):  # no time is spent on random weights: the run's own take their place
-        model = make(load_recipe(run / "recipe.yaml"), BridgeNet(**load_record(run)["bridge"]))
+    recipe, sizes = load_recipe(run / "recipe.yaml"), load_record(run)["bridge"]
+
+    # No time is spent on random weights: those of the run take their place.
+    with torch.device("meta"):
+        model = make(recipe, BridgeNet(**sizes))
     _load(model, weights, str(run), assign=True)
     return model.eval()
 
@@ -173,7 +200,8 @@ def _load(module: nn.Module, weights: dict[str, torch.Tensor], source: str, assi
     try:
         module.load_state_dict(weights, assign=assign)
     except RuntimeError as error:
-        reason = " ".join(str(error).split("\n\t", maxsplit=1)[-1].splitlines()[0].split()).rstrip(".")
+        # torch lists every tensor that does not fit, one a line; the first one says enough.
+        reason = one_line(str(error).split("\n\t", maxsplit=1)[-1].splitlines()[0]).rstrip(".")
         raise MintError(
             f"{source} does not fit the recipe: {reason}; give the bridge section of its own recipe"
         ) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ from mint.evaluation.report.collect import report_of_run
 from mint.evaluation.report.page import write_report
 from mint.evaluation.results.file import Results, read_results, write_results
 from mint.evaluation.settings import Settings
+from mint.evaluation.steps import reason_of
 from mint.files import check_writable
 from mint.machine import default_device, git_commit, peak_memory_bytes
 from mint.run_folder import check_frozen, find_stages, load_run_recipe
@@ -51,22 +53,25 @@ def evaluate_run(
     begun = time.perf_counter()
     settings = settings or Settings()
     folders = find_stages(run)
-    recipes = {stage: load_run_recipe(folder) for stage, folder in folders.items()}
-    as_written = {stage: load_recipe(folder / "recipe.yaml") for stage, folder in folders.items()}
     last = max(folders)
+    recipes = {stage: load_run_recipe(folder) for stage, folder in folders.items()}
     recipe = recipes[last]
 
+    # The paths of a recipe as it was written are the same on every machine, those that were found are not.
+    as_written = {stage: load_recipe(folder / "recipe.yaml") for stage, folder in folders.items()}
+
     # Hours of measuring must not end with a path that cannot be written.
-    path = output or run / f"results-{'-'.join(tasks) if tasks else 'all'}.json"
-    for file in (path, report):
-        if file is not None:
-            check_writable(file)
+    path = output or run / _default_name(tasks)
+    check_writable(path)
+    if report is not None:
+        check_writable(report)
 
     examples = read_examples(manifests or _manifests_of(folders[last], recipe, as_written[last]))
     encoder = build_encoder(recipe.encoder, default_device())
     for folder in folders.values():
         check_frozen(folder, "encoder", encoder.identity)
     features = features_by_stage(recipes, encoder, examples)
+
     evaluation = evaluate(
         load_trained(folders),
         examples,
@@ -92,12 +97,19 @@ def evaluate_run(
         objectives=_objectives(recipes[min(recipes)]),
         **evaluation.record(),
     )
+
     results = read_results(path)
     if report is not None:
         skipped = features[last].skipped
         page = report_of_run(f"MINT: {recipe.name}", results, evaluation, encoder, folders, skipped)
         write_report(report, page)
     return results, path
+
+
+def _default_name(tasks: Sequence[str] | None) -> str:
+    """Return the name of the results file in a run's folder; a task may be called as no file can be."""
+    names = [re.sub(r"[^\w.-]+", "-", task) for task in dict.fromkeys(tasks or ["all"])]
+    return f"results-{'-'.join(names)}.json"
 
 
 def features_by_stage(
@@ -132,8 +144,8 @@ def _leakage(recipes: Iterable[Recipe], evaluation: Evaluation) -> dict[str, Any
         blacklists += recipe.data.blacklists
     try:
         return leakage_record(training, evaluation.clips(), blacklists)
-    except OSError as error:  # a manifest of the training may not be read; what was measured counts all the same
-        return {"not_computed": f"{type(error).__name__}: {error}"}
+    except Exception as error:  # whatever it is, what was measured must not be lost
+        return {"not_computed": reason_of(error)}
 
 
 def _objectives(recipe: Recipe) -> str | None:
