@@ -10,7 +10,7 @@ import pytest
 import torch
 import yaml
 
-from mint import Mint, inference
+from mint import Mint
 from mint import hub as share
 from mint.types import MintError
 from tiny_runs import LABELS, train_both
@@ -52,7 +52,7 @@ class Hub:
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hub:
     hub = Hub(tmp_path / "hub")
     monkeypatch.setattr(share, "HfApi", lambda: hub)
-    monkeypatch.setattr(inference, "snapshot_download", hub.snapshot_download)
+    monkeypatch.setattr("mint.hub.snapshot_download", hub.snapshot_download)
     return hub
 
 

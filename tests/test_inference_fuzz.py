@@ -27,7 +27,7 @@ def mint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mint]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MINT_CACHE", str(folder / "cache"))
         patch.chdir(folder)
-        patch.setattr("mint.inference.snapshot_download", refuse)
+        patch.setattr("mint.hub.snapshot_download", refuse)
         for call in ("create_repo", "upload_folder"):
             patch.setattr(f"mint.hub.HfApi.{call}", refuse)
         run = train_both(folder, max_steps=2)

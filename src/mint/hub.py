@@ -5,16 +5,18 @@ The trained weights alone are shared; the frozen models come from where the reci
 
 from __future__ import annotations
 
+import re
 import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from huggingface_hub import HfApi, ModelCardData
+from huggingface_hub import HfApi, ModelCardData, snapshot_download
 
 from mint.config import Recipe, load_recipe
 from mint.files import write_json, write_whole
 from mint.run_folder import load_record
+from mint.text_files import one_line
 from mint.types import MintError
 
 FILES = ("recipe.yaml", "model.safetensors")
@@ -88,9 +90,26 @@ def push(folders: Mapping[int, Path], repo: str, private: bool = False) -> str:
             address = api.create_repo(repo, private=private, exist_ok=True)
             api.upload_folder(repo_id=repo, folder_path=folder, commit_message="A model made with MINT")
         except (OSError, ValueError) as error:
-            reason = " ".join(str(error).split())
+            reason = one_line(str(error))
             raise MintError(f"cannot upload to {repo!r} ({reason}); log in with `hf auth login`") from None
     return str(address)
+
+
+def download(name: str) -> Path:
+    """Return the folder in the hub's cache that holds a model, which is fetched if it is not there.
+
+    Raises:
+        MintError: it is no name of a model, or the model cannot be fetched.
+    """
+    missing = f"no such folder: {name!r}; give the folder of a finished run, or a name on the hub (user/model)"
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", name) or name.startswith("."):
+        raise MintError(missing)
+
+    try:
+        return Path(snapshot_download(name))
+    except (OSError, ValueError) as error:
+        reason = one_line(str(error))
+        raise MintError(f"{missing}, which could not be fetched ({reason})") from None
 
 
 def model_card(recipes: Mapping[int, Recipe], name: str) -> str:

@@ -9,7 +9,6 @@ time.
 
 from __future__ import annotations
 
-import re
 import reprlib
 import threading
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,7 +16,6 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, overload
 
 import torch
-from huggingface_hub import snapshot_download
 from torch import Tensor, nn
 
 from mint import hub, predict
@@ -36,6 +34,7 @@ from mint.model.stage1 import Stage1
 from mint.model.stage2 import Stage2
 from mint.predict import Scoring, finish_scores
 from mint.run_folder import check_frozen, find_stages, load_run_recipe, load_tokenizer
+from mint.text_files import one_line
 from mint.types import CAPTION_PROMPT, AudioEncoder, Clip, MintError
 from mint.user_input import checked_labels, checked_seed, checked_text, listed
 
@@ -94,13 +93,16 @@ class Mint:
         """
         if not isinstance(run_or_repo, str | Path):
             raise MintError(f"the run is {reprlib.repr(run_or_repo)}; give the folder of a finished run")
+
+        # A folder comes before a name on the hub, which may look the same.
         try:
             folder = Path(run_or_repo).expanduser()
             exists = folder.exists()
         except (OSError, RuntimeError) as error:  # a name that is too long; a home folder that is nobody's
             raise MintError(f"cannot read {str(run_or_repo)!r} ({error}); give the folder of a finished run") from None
         if not exists:
-            folder = _download(str(run_or_repo))
+            folder = hub.download(str(run_or_repo))
+
         return cls(find_stages(folder), default_device() if device is None else device)
 
     def to(self, device: torch.device | str) -> Mint:
@@ -116,7 +118,8 @@ class Mint:
                 self._encoder.to(device)
             if self._stage1 is not None:
                 self._stage1.model.to(device)
-            self._stage2 = None  # it is loaded again with its language model, which may be spread over devices
+            # Stage 2 is loaded again where it is needed, with its language model.
+            self._stage2 = None
         return self
 
     @overload
@@ -186,11 +189,14 @@ class Mint:
             MintError: audio that cannot be decoded, no labels, an unknown method or scoring, a scoring that the method
                 does not have, or the stage is missing.
         """
+        # All is checked before a model is loaded, which may take minutes.
         labels = checked_labels(labels)
         prompt = SOUND_PROMPT if prompt is None else checked_text("the prompt", prompt, f"one such as {SOUND_PROMPT!r}")
         for name, value, choices in (("method", method, get_args(Method)), ("scoring", scoring, get_args(Scoring))):
             if not isinstance(value, str) or value not in choices:
                 raise MintError(f"{name} is {reprlib.repr(value)}; choose one of {', '.join(choices)}")
+
+        # The mean over the clips would leave nothing of the scores of a single one.
         if scoring == "prior" and not (isinstance(audio, list) and len(audio) > 1):
             raise MintError("scoring 'prior' compares several clips; give a list of at least two, or another scoring")
 
@@ -202,6 +208,8 @@ class Mint:
             )
         else:
             scores = self._rank_similarity(audio, [f"{prompt} {label}" for label in labels])
+
+        # scores: [N, C]
         results = [dict(zip(labels, row, strict=True)) for row in scores.tolist()]
         return results if isinstance(audio, list) else results[0]
 
@@ -215,10 +223,12 @@ class Mint:
             MintError: audio that cannot be decoded, or there is no stage 1.
         """
         stage = self._load_stage1()
+
         batches = []
         for clips in self._encoded(audio, stage):
             with _MODELS:
                 batches.append(predict.embed_clips(stage, clips).cpu())
+
         embeddings = torch.cat(batches)  # [N, Q, E]
         return embeddings if isinstance(audio, list) else embeddings[0]
 
@@ -234,8 +244,9 @@ class Mint:
         texts = [text] if isinstance(text, str) else listed("texts", text, "['a dog', 'rain']")
         texts = [checked_text("the text", one, "one, such as 'a dog'") for one in texts]
         stage = self._load_stage1()
+
         with _MODELS:
-            embeddings = predict.embed_texts(stage, texts).cpu()
+            embeddings = predict.embed_texts(stage, texts).cpu()  # [N, E]
         return embeddings[0] if isinstance(text, str) else embeddings
 
     def search(self, query: str, audio: list[Any]) -> list[tuple[int, float]]:
@@ -251,7 +262,9 @@ class Mint:
         if isinstance(audio, str | Path | Clip | tuple | dict):  # each of these is one clip everywhere
             raise MintError(f"the clips are {reprlib.repr(audio)}; give a list, such as ['a.wav', 'b.wav']")
         clips = listed("the clips", audio, "['a.wav', 'b.wav']")
-        texts = self.embed_text([query])
+
+        # The text goes first: it takes a moment, and may be refused, where thousands of clips take hours.
+        texts = self.embed_text([query])  # [1, E]
         cosines = similarity(self.embed_audio(clips), texts)[:, 0].tolist()
         return sorted(enumerate(cosines), key=lambda scored: -scored[1])
 
@@ -263,12 +276,13 @@ class Mint:
         """
         if not isinstance(folder, str | Path):
             raise MintError(f"the folder is {reprlib.repr(folder)}; give a path")
+
         try:
             return hub.save(self.folders, Path(folder))
         except MintError:
             raise
         except (OSError, ValueError) as error:  # ValueError: a name that no file can have
-            reason = " ".join(str(error).split())
+            reason = one_line(str(error))
             raise MintError(f"cannot write a model to {str(folder)!r} ({reason}); choose another folder") from error
 
     def push_to_hub(self, repo: str, private: bool = False) -> str:
@@ -297,29 +311,34 @@ class Mint:
     ) -> Tensor:
         """Return the scores of labels as answers, [N, C]."""
         stage = self._load_stage2()
+
         sums = []
-        counts = torch.empty(0)
+        counts = torch.empty(0)  # [C], the same for all clips
         for clips in self._encoded(audio, stage):
             with _MODELS:
                 some, counts = predict.rank_vocabulary(stage, clips, prompt, labels)
             sums.append(some)
+
         return finish_scores(torch.cat(sums), counts, scoring)
 
     def _rank_similarity(self, audio: AudioSource | list[Any], texts: list[str]) -> Tensor:
         """Return the similarities over the temperature, [N, C]."""
         queries = self.embed_audio(audio if isinstance(audio, list) else [audio])  # [N, Q, E]
-        return similarity(queries, self.embed_text(texts)) / self._load_stage1().model.temperature.item()
+        cosines = similarity(queries, self.embed_text(texts))  # [N, C]
+        return cosines / self._load_stage1().model.temperature.item()
 
     def _encoded(self, audio: AudioSource | list[Any], stage: TrainedStage[Any]) -> Iterator[list[list[Tensor]]]:
         """Yield clips as lists of windows of frozen features [T, D], some clips at a time."""
         clips = audio if isinstance(audio, list) else [audio]
         if not clips:
             raise MintError("the list of audio is empty; give at least one clip")
+
         for first in range(0, len(clips), CLIPS_AT_ONCE):
             encoded = []
             for clip in clips[first : first + CLIPS_AT_ONCE]:
                 windows = []
                 for samples in load_windows(clip, self._encoder.sample_rate, stage.max_seconds):
+                    # Other threads decode meanwhile.
                     with _MODELS:
                         windows.append(encode_samples(self._encoder, samples))
                 encoded.append(windows)
@@ -338,6 +357,7 @@ class Mint:
                 folder = self._folder(2, "captions, answers and vocabulary ranking")
                 language = self._recipes[2].language
                 assert language is not None
+
                 frozen = build_language(language, self.device)
                 align_weights(frozen.model)  # type: ignore[attr-defined]  # every adapter holds its model
                 self._stage2 = self._stage(2, load_stage2(folder, frozen))
@@ -370,20 +390,8 @@ def _generate(
     except (MintError, MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:
-        # transformers checks some options as it goes, each in its own way.
+        # transformers checks some options only when it comes to them, and each raises an error of its own.
         if not options or "can't allocate memory" in str(error):
             raise
-        reason = " ".join(str(error).split())
+        reason = one_line(str(error))
         raise MintError(f"cannot generate with {options}: {reason or type(error).__name__}") from error
-
-
-def _download(name: str) -> Path:
-    """Return the folder in the hub's cache that holds a model."""
-    missing = f"no such folder: {name!r}; give the folder of a finished run, or a name on the hub (user/model)"
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", name) or name.startswith("."):
-        raise MintError(missing)
-    try:
-        return Path(snapshot_download(name))
-    except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise MintError(f"{missing}, which could not be fetched ({reason})") from None

@@ -27,12 +27,16 @@ def checked_text(name: str, text: Any, example: str) -> str:
         raise MintError(f"{name} is {reprlib.repr(text)}; give {example}")
     if not text.strip():
         raise MintError(f"{name} is {text!r}; give {example}")
+
+    # Bytes of the command line that are not UTF-8 arrive as halves of characters.
     try:
         text.encode()
     except UnicodeEncodeError:
         raise MintError(
             f"{name} {reprlib.repr(text)} is not valid Unicode; give it in UTF-8, as the terminal and its locale do"
         ) from None
+
+    # NumPy's own kind of text would stay in results and pickles.
     return str(text)
 
 
@@ -48,12 +52,15 @@ def listed(name: str, values: Any, example: str) -> list[Any]:
         MintError: it is a text or no iterable, or there is no value in it.
     """
     refused = MintError(f"{name} are {reprlib.repr(values)}; give a list, such as {example}")
+
+    # A text is an iterable of its letters, which nobody means.
     if isinstance(values, str | bytes):
         raise refused
     try:
         found = list(values)
     except TypeError:
         raise refused from None
+
     if not found:
         raise MintError(f"the list of {name.removeprefix('the ')} is empty; give at least one")
     return found

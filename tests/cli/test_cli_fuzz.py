@@ -64,7 +64,7 @@ def origin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         for heavy in ("training.train.train", "quickstart.run", "ablation.cells.run", "assets.fetch"):
             patch.setattr(f"mint.{heavy}", refuse)
         patch.setattr("mint.assets.store.fetch", refuse)
-        patch.setattr("mint.inference.snapshot_download", refuse)
+        patch.setattr("mint.hub.snapshot_download", refuse)
         patch.chdir(folder)
         assert run(["evaluate", "run", "--task", "pitch", "--output", "results.json"])[0] == 0
         yield folder

@@ -70,6 +70,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line `argv` (None: that of the process) and return its exit code."""
     _open_closed_streams()
     arguments, debug = _take_debug(list(sys.argv[1:] if argv is None else argv))
+
+    # The verb is known before anything is parsed, as its module brings its arguments.
     verb = next((argument for argument in arguments if not argument.startswith("-")), None)
     if not debug:
         quiet_libraries()
@@ -80,6 +82,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         try:
             code = _run(verb, arguments)
             sys.stdout.flush()
+            # A library may have swallowed an interruption, and with it part of the work.
             if interrupted():
                 raise KeyboardInterrupt
             return code
@@ -89,9 +92,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         except (Exception, KeyboardInterrupt) as error:
             if debug:
                 traceback.print_exc()
+
             # A library may turn an interruption into an error of its own.
             line, code = describe(KeyboardInterrupt() if interrupted() else error, verb)
             print(f"mint: {line}", file=sys.stderr)
+
             try:
                 sys.stdout.flush()
             except OSError:  # as where the disk is full
@@ -127,11 +132,13 @@ def _noticing_interrupts(verb: str | None, ends_process: bool) -> Iterator[None]
         raise KeyboardInterrupt
 
     _interrupted.clear()
+
     # Other threads cannot set a handler; another handler than Python's own, or none as under nohup, is left alone.
     in_main_thread = threading.current_thread() is threading.main_thread()
     if not in_main_thread or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
         yield
         return
+
     signal.signal(signal.SIGINT, interrupt)
     try:
         yield
@@ -174,6 +181,8 @@ def quiet_libraries() -> None:
         "TOKENIZERS_PARALLELISM": "false",
     }.items():
         os.environ.setdefault(name, value)
+
+    # Whoever asks for warnings on Python's command line gets them all.
     if not sys.warnoptions:
         for library in ("accelerate", "huggingface_hub", "sklearn", "torch", "transformers"):
             warnings.filterwarnings("ignore", module=rf"{library}\b")
@@ -193,6 +202,7 @@ def describe(error: BaseException, verb: str | None = None) -> tuple[str, int]:
             "give fewer or shorter clips, or train with training.per_device_train_batch_size=4 or data.max_seconds=10"
         )
         return f"error: out of memory ({reason}); {cure}", 2
+
     if isinstance(error, OSError):
         return f"error: {_describe_os_error(error, text)}", 2
     return f"unexpected error: {type(error).__name__}: {text} (run with --debug for the traceback)", 1
@@ -200,6 +210,7 @@ def describe(error: BaseException, verb: str | None = None) -> tuple[str, int]:
 
 def _take_debug(arguments: list[str]) -> tuple[list[str], bool]:
     """Take `--debug` out of the arguments, before or after the verb, up to a `--`."""
+    # What stands after `--` is no option, whatever it looks like.
     end = arguments.index("--") if "--" in arguments else len(arguments)
     options, rest = arguments[:end], arguments[end:]
     return [option for option in options if option != "--debug"] + rest, "--debug" in options
@@ -210,6 +221,7 @@ def _run(verb: str | None, arguments: list[str]) -> int:
         close = difflib.get_close_matches(verb, VERBS, n=1)
         cure = f"did you mean {close[0]!r}?" if close else "`mint --help` lists the verbs"
         raise MintError(f"there is no verb {verb!r}; {cure}")
+
     parser = _build_parser(verb)
     try:
         chosen = parser.parse_args(arguments)
@@ -218,6 +230,7 @@ def _run(verb: str | None, arguments: list[str]) -> int:
     if verb is None:
         parser.print_help()
         return 0
+
     code = chosen.run(chosen)
     return code if isinstance(code, int) else 0
 
@@ -237,17 +250,19 @@ def _build_parser(verb: str | None) -> Parser:
         action="store_true",
         help="Show tracebacks and the output of libraries. It may also stand after the verb.",
     )
+
     subparsers = parser.add_subparsers(title="verbs", metavar="VERB")
     for name, (module, line, _) in VERBS.items():
         if name == verb:
             importlib.import_module(module).add_parser(subparsers)
+        # Of the others the line in the overview is enough, and their modules are not imported.
         else:
             subparsers.add_parser(name, help=line)
     return parser
 
 
 def _out_of_memory(error: BaseException) -> bool:
-    """Whether memory ran out, in Python, NumPy or torch (on the accelerator or, by its text, on the CPU)."""
+    """Return whether memory ran out, in Python, NumPy or torch (on the accelerator or, by its text, on the CPU)."""
     return (
         isinstance(error, MemoryError)
         or type(error).__name__ == "OutOfMemoryError"
@@ -256,6 +271,7 @@ def _out_of_memory(error: BaseException) -> bool:
 
 
 def _describe_os_error(error: OSError, text: str) -> str:
+    """Return what the system refused, with the file and a cure."""
     name = repr(str(error.filename))
     if error.filename is not None:
         for kind, line in (
@@ -267,6 +283,7 @@ def _describe_os_error(error: OSError, text: str) -> str:
         ):
             if isinstance(error, kind):
                 return line
+
     if error.errno == errno.ENOSPC:
         return f"{text}; free some space or choose another place"
     return text or type(error).__name__

@@ -35,17 +35,20 @@ class EachClip:
                 fault, and the other files would fare no better.
         """
         for path in self.paths:
-            failure = None
+            failure: Exception | None = None
             try:
                 result = call(path)
             except (MintError, OSError) as error:
                 failure = error
-            if interrupted():  # libsndfile swallows what is raised while it reads
+
+            # libsndfile swallows what is raised while it calls back for bytes.
+            if interrupted():
                 raise KeyboardInterrupt
             if failure is None:
                 yield path, result
                 continue
 
+            # An error that names no file, and comes again, is not the fault of the files.
             line, _ = describe(failure)
             named = Path(path).name in line
             if len(self.paths) == 1 or (line in self.failures and not named):

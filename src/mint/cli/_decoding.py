@@ -56,6 +56,8 @@ def generate_options(arguments: Namespace) -> dict[str, Any]:
     """Return the options of `Mint.caption` and `Mint.ask`; none where no option is given."""
     if all(getattr(arguments, name) is None for name in NAMES):
         return {}
+
+    # `Mint` has a longest text of its own, another than that of evaluation.
     options = read_decoding(arguments).options()
     if arguments.max_tokens is None:
         del options["max_new_tokens"]

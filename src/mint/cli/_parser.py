@@ -41,12 +41,15 @@ class Parser(ArgumentParser):
         """
         given = list(args or ())
         chosen, rest = super().parse_known_args(given, namespace)
+
         action = self._last_positional()
         if action is not None and rest:
             late, rest = _split(rest, given)
             convert: Any = action.type or str
             taken = getattr(chosen, action.dest) or []
             setattr(chosen, action.dest, [*taken, *map(convert, late)])
+
+        # argparse would leave this to the parser above, which knows neither the verb nor its options.
         if rest:
             self.error(f"unrecognized arguments: {' '.join(rest)}{self._cure(rest, given)}")
         return chosen, rest
@@ -78,6 +81,7 @@ def _split(rest: Sequence[str], given: Sequence[str]) -> tuple[list[str], list[s
     tail = list(given[given.index("--") + 1 :]) if "--" in given else []
     if not tail or list(rest[-len(tail) :]) != tail:
         tail = []
+
     before = rest[: len(rest) - len(tail)]
 
     positional = [argument for argument in before if argument == "-" or not argument.startswith("-")]
@@ -87,6 +91,7 @@ def _split(rest: Sequence[str], given: Sequence[str]) -> tuple[list[str], list[s
 
 def whole_number(text: str, smallest: int = 0) -> int:
     """Return an argument that must be a whole number, and not below the smallest."""
+    # Digits alone: int() would also take "1_000", " 7 " and "+7".
     if not text.isdecimal() or len(text) > DIGITS or int(text) < smallest:
         most = f" and at most {DIGITS} digits" if text.isdecimal() and len(text) > DIGITS else ""
         raise ArgumentTypeError(f"{text[:40]!r} is not a whole number of at least {smallest}{most}")
@@ -104,6 +109,8 @@ def number(text: str) -> float:
         value = float(text)
     except ValueError:
         value = math.nan
+
+    # "nan" and "inf" are numbers to Python, but no answer to any option.
     if not math.isfinite(value):
         raise ArgumentTypeError(f"{text[:40]!r} is not a number")
     return value

@@ -30,12 +30,15 @@ def run(arguments: Namespace) -> int:
     """Print the answer for each file."""
     options = generate_options(arguments)
     mint = load(arguments.folder)
+
     clips = EachClip(arguments.audio)
     answers = []
     for path, [answer] in clips.apply(lambda path: mint.ask([path], arguments.prompt, **options)):
         answers.append({"audio": path, "prompt": arguments.prompt, "answer": answer})
         if not arguments.json:
+            # Flushed, so that whoever reads along sees each answer when it is there.
             print(f"{path}: {one_line(answer)}", flush=True)
+
     if arguments.json:
         print_json(answers)
     return clips.exit_code

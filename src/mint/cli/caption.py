@@ -27,12 +27,15 @@ def run(arguments: Namespace) -> int:
     """Print a caption for each file."""
     options = generate_options(arguments)
     mint = load(arguments.folder)
+
     clips = EachClip(arguments.audio)
     captions = []
     for path, [caption] in clips.apply(lambda path: mint.caption([path], **options)):
         captions.append({"audio": path, "caption": caption})
         if not arguments.json:
+            # Flushed, so that whoever reads along sees each answer when it is there.
             print(f"{path}: {one_line(caption)}", flush=True)
+
     if arguments.json:
         print_json(captions)
     return clips.exit_code

@@ -49,20 +49,23 @@ def add_parser(subparsers: Subparsers) -> None:
 
 def run(arguments: Namespace) -> int:
     """Print the labels of each file with their probabilities among the candidates."""
+    # Both are checked before the model is loaded, which may take minutes.
     labels = read_labels(arguments.labels)
     _refuse_stray_labels(arguments.audio)
+
     mint = load(arguments.folder)
     clips = EachClip(arguments.audio)
     rows = []
     for path, [scores] in clips.apply(
         lambda path: mint.classify([path], labels, prompt=arguments.prompt, method=arguments.method)
     ):
-        ranked = rank(scores)[: arguments.top]
+        ranked = rank(scores)[: arguments.top]  # the probabilities are those among all labels
         rows.append({"audio": path, "label": ranked[0]["label"], "labels": ranked})
         if not arguments.json:
             print(path)
             for row in ranked:
                 print(f"  {row['probability']:6.1%}  {row['label']}", flush=True)
+
     if arguments.json:
         print_json(rows)
     return clips.exit_code
@@ -74,7 +77,7 @@ def read_labels(values: Sequence[str]) -> list[str]:
     Raises:
         MintError: a value names none, or a quote in it is never closed; or a file cannot be read as text.
     """
-    labels: dict[str, None] = {}
+    labels: dict[str, None] = {}  # in the order given, each once
     for value in values:
         named = _labels_of_file(value[1:]) if value.startswith("@") else _labels_of_list(value)
         found = [one_line(label) for label in named if label.strip()]
@@ -110,9 +113,11 @@ def _refuse_stray_labels(audio: Sequence[str]) -> None:
 
 def rank(scores: dict[str, float]) -> list[dict[str, Any]]:
     """Return labels from the best to the worst, each with its score and its softmax probability among them all."""
+    # Less the best one, or the exponentials of long labels would all be 0.
     best = max(scores.values())
     weights = {label: math.exp(score - best) for label, score in scores.items()}
     total = sum(weights.values())
+
     return [
         {"label": label, "probability": weights[label] / total, "score": scores[label]}
         for label in sorted(scores, key=lambda label: -scores[label])

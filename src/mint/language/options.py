@@ -71,6 +71,7 @@ def check_options(options: Mapping[str, Any]) -> dict[str, Any]:
     for name, value in given.items():
         shown = f"{name} is {reprlib.repr(value)}"
         if name in ONE_TEXT:
+            # True equals 1, but it is another answer to "how many".
             if type(value) is not type(ONE_TEXT[name]) or value != ONE_TEXT[name]:
                 raise MintError(f"{shown}, but each clip gets one text; leave it out, and call once for each text")
         elif name in COUNTS:
@@ -101,7 +102,7 @@ def with_defaults(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _is_number(value: Any, kind: type) -> bool:
-    """Return whether a value is a number of a kind; truth values are none."""
+    """Return whether a value is a number of a kind; truth values are none, though Python takes them for numbers."""
     return isinstance(value, kind) and not isinstance(value, bool)
 
 

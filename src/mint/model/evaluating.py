@@ -34,6 +34,7 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     with _LOCK:
         blocks = _RUNNING.get(model)
         if blocks is None:
+            # A model in training holds parts that are not, such as a frozen one: each mode is kept.
             trained = [module for module in model.modules() if module.training]
             blocks = _RUNNING[model] = _Blocks(0, trained)
             model.eval()
@@ -45,6 +46,7 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     finally:
         with _LOCK:
             blocks.count -= 1
+            # Another thread may still compute: the last one to leave restores.
             if blocks.count == 0:
                 del _RUNNING[model]
                 for module in blocks.trained:

@@ -18,6 +18,8 @@ def align_weights(model: Any) -> None:
     """
     if not isinstance(model, nn.Module):
         return
+
     for tensor in [*model.parameters(), *model.buffers()]:
         if tensor.device.type == "cpu" and tensor.data_ptr() % ALIGNMENT:
+            # In place: what shares a weight, as tied embeddings do, goes on sharing it.
             tensor.data = tensor.data.clone()
