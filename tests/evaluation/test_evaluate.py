@@ -196,7 +196,7 @@ def test_a_test_set_that_shares_clips_with_training_is_reported(folder: Path, tm
     results, path = evaluate_run(folder / "run" / "stage1", ["pitch"], [str(manifest)], output=tmp_path / "r.json")
     assert read_results(path) == results
     (table,) = [table for table in tables_of([path]) if table.name == "table2-own"]
-    assert {line.run.leakage for line in table.lines if line.run} == {"by recording 0, by file 1, by caption 4"}
+    assert {line.run.leakage for line in table.rows if line.run} == {"by recording 0, by file 1, by caption 4"}
 
 
 def test_what_was_chosen_travels_with_the_results(folder: Path, tmp_path: Path) -> None:

@@ -80,7 +80,7 @@ def test_headers_lead_to_tables_5_and_6(tmp_path: Path, monkeypatch: pytest.Monk
 
     tables = {table.name: table for table in tables_of(files)}
     measured = {
-        number: {line.name for line in tables[number].lines if line.run is not None and line.cells[0] is not None}
+        number: {line.name for line in tables[number].rows if line.run is not None and line.cells[0] is not None}
         for number in ("table5", "table6")
     }
     assert measured == {"table5": {"ALC", "ALC+ALM+ATG"}, "table6": {"Stage1", "Stage1+2"}}

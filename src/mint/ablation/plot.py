@@ -35,7 +35,7 @@ def draw(tables: Sequence[Table], stem: Path) -> list[Path]:
         from matplotlib.figure import Figure
     except ImportError:
         raise MintError("the plot needs matplotlib; install it by `pip install 'mint-audio[quickstart]'`") from None
-    shown = [table for table in tables if any(line.run is not None for line in table.lines)]
+    shown = [table for table in tables if any(line.run is not None for line in table.rows)]
     if not shown:
         return []
 
@@ -72,7 +72,7 @@ def draw(tables: Sequence[Table], stem: Path) -> list[Path]:
 
 def _draw_panel(panel: Any, table: Table, titles: Sequence[str]) -> None:
     """Draw one table: its measured rows along x, its columns side by side within each."""
-    lines = [line for line in table.lines if line.run is not None]
+    lines = [line for line in table.rows if line.run is not None]
     for index, column in enumerate(table.columns):
         shift = DODGE * ((index + 0.5) / len(table.columns) - 0.5)
         positions, values, below, above = [], [], [], []

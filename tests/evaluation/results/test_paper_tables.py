@@ -37,7 +37,7 @@ def named(tables: list[Table], name: str) -> Table:
 
 
 def cells(table: Table, line: str) -> list[float | None]:
-    found = [one for one in table.lines if one.name == line]
+    found = [one for one in table.rows if one.name == line]
     assert len(found) == 1
     return [None if cell is None else round(cell.value, 6) for cell in found[0].cells]
 
@@ -78,7 +78,7 @@ def test_without_a_value_of_the_papers_corpora_only_quoted_rows_stand_there(tmp_
     tables = tables_of([results(tmp_path / "a.json", [row("bells", "accuracy", "stage2", 0.5)])])
     assert [table.name for table in tables] == ["table2", "table2-own", "table3", "table4", "table5", "table6"]
     for table in tables:
-        assert all((line.run is None) == (table.name != "table2-own") for line in table.lines)
+        assert all((line.run is None) == (table.name != "table2-own") for line in table.rows)
         assert (table.source is None) == (table.name == "table2-own")
 
 
@@ -95,7 +95,7 @@ def test_our_values_stand_in_the_column_of_their_corpus_and_missing_ones_stay_em
     tables = tables_of([first])
     assert cells(named(tables, "table2"), "stage2") == [70.0, None, 80.0, 40.0, None]
     assert cells(named(tables, "table2"), "stage1") == [60.0, None, None, None, None]
-    ours = [line for line in named(tables, "table6").lines if line.run is not None]
+    ours = [line for line in named(tables, "table6").rows if line.run is not None]
     assert [(line.name, line.cells[0] and round(line.cells[0].value), line.cells[1]) for line in ours] == [
         ("Stage1", 60, None),
         ("Stage1+2", 70, None),
@@ -141,7 +141,7 @@ def test_retrieval_of_other_corpora_never_stands_in_the_papers_table(tmp_path: P
     unknown = results(tmp_path / "a.json", rows)
     several = results(tmp_path / "b.json", rows, recipe="other", corpora={"retrieval": ["clotho", "audiocaps"]})
     tables = tables_of([unknown, several])
-    assert all(line.run is None for line in named(tables, "table3").lines)
+    assert all(line.run is None for line in named(tables, "table3").rows)
     own = named(tables, "table3-own")
     assert [column.title for column in own.columns] == [
         "retrieval, test, recall@1",
@@ -156,7 +156,7 @@ def test_several_seeds_give_mean_and_spread(tmp_path: Path) -> None:
         for seed, value in enumerate(values)
     ]
     table = named(tables_of(files), "table2-own")
-    (line,) = table.lines
+    (line,) = table.rows
     (cell,) = line.cells
     assert cell is not None
     assert cell.value == pytest.approx(100 * statistics.mean(values))
@@ -191,9 +191,9 @@ def test_objectives_and_other_axes_have_their_tables(tmp_path: Path) -> None:
         for place, (name, axes) in enumerate(cells_of.items())
     ]
     tables = tables_of(files)
-    assert [line.name for line in named(tables, "table5-own").lines] == ["ALC", "ALC+ALM+ATG"]
+    assert [line.name for line in named(tables, "table5-own").rows] == ["ALC", "ALC+ALM+ATG"]
     assert cells(named(tables, "table5-own"), "ALC") == [40.0]
-    assert [line.name for line in named(tables, "ablation-queries").lines] == ["4", "8", "16"]
+    assert [line.name for line in named(tables, "ablation-queries").rows] == ["4", "8", "16"]
     assert cells(named(tables, "table6-own"), "Stage1+2") == [50.0]  # the base alone stands for the recipe
     assert cells(named(tables, "table2-own"), "stage2") == [50.0]
 
@@ -209,7 +209,7 @@ def test_table_5_by_the_objectives_of_stage_1(tmp_path: Path) -> None:
         for objectives, value in (("ALC+ALM+ATG", 0.6), ("ALC", 0.5))
     ]
     tables = tables_of(files)
-    ours = [(line.name, line.cells[0] and line.cells[0].value) for line in named(tables, "table5").lines if line.run]
+    ours = [(line.name, line.cells[0] and line.cells[0].value) for line in named(tables, "table5").rows if line.run]
     assert ours == [("ALC", 50.0), ("ALC+ALM+ATG", 60.0)]
     assert cells(named(tables, "table2"), "stage2") == [60.0, None, None, None, None]
 

@@ -39,14 +39,14 @@ AXES = {
 
 @dataclass(frozen=True)
 class Column:
-    """What a column shows."""
+    """A column, and where its values stand in results files."""
 
     title: str
     location: Location
 
 
 @dataclass(frozen=True)
-class Line:
+class TableRow:
     """One row of a table."""
 
     name: str
@@ -57,14 +57,25 @@ class Line:
 
 
 @dataclass(frozen=True)
+class RowSource:
+    """What a row of a table shows."""
+
+    run: Run
+    name: str
+    """The row's name."""
+    method: str
+    """The method whose values it holds."""
+
+
+@dataclass(frozen=True)
 class Table:
     """A table, whatever it will be written as."""
 
     name: str
-    """Of its file: `table2`, `table2-own`, `ablation-queries`, ..."""
+    """The name of its file: `table2`, `table2-own`, `ablation-queries`, ..."""
     title: str
     columns: tuple[Column, ...]
-    lines: tuple[Line, ...]
+    rows: tuple[TableRow, ...]
     digits: int
     """Decimals that are printed."""
     source: str | None
@@ -72,7 +83,7 @@ class Table:
 
 
 def tables_of(paths: Sequence[Path]) -> list[Table]:
-    """All tables that results files give; those of the paper always, others where there is something to show.
+    """Return all tables that results files give: those of the paper always, others where there is something to show.
 
     Raises:
         MintError: as `read_runs`.
@@ -81,90 +92,113 @@ def tables_of(paths: Sequence[Path]) -> list[Table]:
 
 
 def build_tables(runs: Sequence[Run]) -> list[Table]:
-    """As `tables_of`, from runs that are read."""
+    """Return the tables of `tables_of` from runs that are read."""
     tables = []
     for entry in published()["tables"]:
         tables += [_paper_table(entry, runs), *_own_table(entry, runs)]
+
     for axis, title in AXES.items():
-        columns = _own_columns(ways := axis_ways(runs, axis), FORMS["objectives"])
-        tables += _filled(f"ablation-{axis}", title, columns, ways)
+        sources = axis_rows(runs, axis)
+        tables += _filled(f"ablation-{axis}", title, _own_columns(sources, FORMS["objectives"]), sources)
+
     for axis, title in (("objectives", "Objectives of stage 1"), *AXES.items()):
-        columns = _own_columns(ways := axis_ways(runs, axis, "stage1"), FORMS["stage1"])
-        tables += _filled(f"ablation-{axis}-stage1", f"{title}, stage 1 alone", columns, ways)
+        sources = axis_rows(runs, axis, "stage1")
+        columns = _own_columns(sources, FORMS["stage1"])
+        tables += _filled(f"ablation-{axis}-stage1", f"{title}, stage 1 alone", columns, sources)
     return tables
 
 
 @cache
 def published() -> dict[str, Any]:
-    """What `published.yaml` holds."""
+    """Return what `published.yaml` holds."""
     text = (resources.files("mint.evaluation.results") / "published.yaml").read_text("utf-8")
     content: dict[str, Any] = yaml.safe_load(text)
     return content
 
 
 def _paper_table(entry: dict[str, Any], runs: Sequence[Run]) -> Table:
-    columns = tuple(
-        Column(column["title"], (column["corpus"], "test", column["metric"])) for column in entry["columns"]
-    )
-    quoted = [Line(name, tuple(Cell(value) for value in values), run=None) for name, values in entry["rows"].items()]
-    lines = [*quoted, *_lines(columns, _ways(entry["kind"], runs))]
+    """Return a table of the paper: its quoted rows, and ours below them."""
+    columns = []
+    for column in entry["columns"]:
+        columns.append(Column(column["title"], (column["corpus"], "test", column["metric"])))
+    rows = []
+    for name, values in entry["rows"].items():
+        rows.append(TableRow(name, tuple(map(Cell, values)), run=None))
+
+    rows += _rows(columns, _row_sources(entry["kind"], runs))
     title = f"Table {entry['number']}. {entry['title']}"
-    return Table(f"table{entry['number']}", title, columns, tuple(lines), entry["digits"], published()["source"])
+    return Table(f"table{entry['number']}", title, tuple(columns), tuple(rows), entry["digits"], published()["source"])
 
 
 def _own_table(entry: dict[str, Any], runs: Sequence[Run]) -> list[Table]:
-    """The same form for the tasks that the paper does not have."""
-    ways = _ways(entry["kind"], runs)
+    """Return a table of the same form for the tasks that the paper does not have."""
+    sources = _row_sources(entry["kind"], runs)
     subject = entry["title"].removesuffix(" on Clotho")
     title = f"{subject}, tasks that are not in the paper (form of Table {entry['number']})"
-    return _filled(f"table{entry['number']}-own", title, _own_columns(ways, FORMS[entry["kind"]]), ways)
+    return _filled(f"table{entry['number']}-own", title, _own_columns(sources, FORMS[entry["kind"]]), sources)
 
 
-def _ways(kind: str, runs: Sequence[Run]) -> list[tuple[Run, str, str]]:
-    """Run, name of the row and method of every row that a table of this kind may have."""
+def _row_sources(kind: str, runs: Sequence[Run]) -> list[RowSource]:
+    """Return the rows that a table of this kind may have."""
     if kind == "objectives":
-        return axis_ways(runs, kind)
-    whole = [run for run in runs if run.base]
-    if kind == "stages":
-        both = [run for run in whole if set(STAGES) <= set(run.methods)]
-        return [(run, name, method) for run in both for method, name in STAGES.items()]
-    return [(run, method, method) for run in whole for method in run.methods]
+        return axis_rows(runs, kind)
+
+    sources = []
+    for run in runs:
+        if not run.base:
+            continue
+        if kind != "stages":
+            sources += [RowSource(run, method, method) for method in run.methods]
+        elif set(STAGES) <= set(run.methods):
+            sources += [RowSource(run, name, method) for method, name in STAGES.items()]
+    return sources
 
 
-def axis_ways(runs: Sequence[Run], axis: str, method: str = "stage2") -> list[tuple[Run, str, str]]:
-    """The rows of one axis of an ablation: sums of losses in the paper's order, numbers by size, others as given.
+def axis_rows(runs: Sequence[Run], axis: str, method: str = "stage2") -> list[RowSource]:
+    """Return the rows of one axis of an ablation.
 
-    One run alone compares nothing and has no row.
+    Sums of losses come in the paper's order, numbers by size, others as given. One run alone compares nothing and has
+    no row.
     """
     paper = next(list(entry["rows"]) for entry in published()["tables"] if entry["kind"] == "objectives")
 
-    def order(way: tuple[Run, str, str]) -> float:
-        name = way[1]
-        return float(name) if name.isdigit() else paper.index(name) if name in paper else 0.0
+    def order(source: RowSource) -> float:
+        if source.name.isdigit():
+            return float(source.name)
+        return paper.index(source.name) if source.name in paper else 0.0
 
-    ways = [(run, run.axes[axis], method) for run in runs if axis in run.axes and method in run.methods]
-    return sorted(ways, key=order) if len(ways) > 1 else []
-
-
-def _own_columns(ways: Sequence[tuple[Run, str, str]], metrics: Sequence[str]) -> tuple[Column, ...]:
-    """Places that no table of the paper has, by task and split as they come and then by metric."""
-    names = published()["corpora"]
-    found = dict.fromkeys(
-        place for run, _, wanted in ways for place, method in run.values if method == wanted and place[0] not in names
-    )
-    shown = dict.fromkeys(place[:2] for place in found if place[2] in metrics)
-    places = [(*where, metric) for where in shown for metric in metrics if (*where, metric) in found]
-    return tuple(Column(f"{place[0]}, {place[1]}, {place[2]}", place) for place in places)
+    with_axis = [run for run in runs if axis in run.axes and method in run.methods]
+    sources = sorted((RowSource(run, run.axes[axis], method) for run in with_axis), key=order)
+    return sources if len(sources) > 1 else []
 
 
-def _filled(name: str, title: str, columns: tuple[Column, ...], ways: Iterable[tuple[Run, str, str]]) -> list[Table]:
-    lines = _lines(columns, ways)
-    return [Table(name, title, columns, tuple(lines), digits=1, source=None)] if lines else []
+def _own_columns(sources: Sequence[RowSource], metrics: Sequence[str]) -> tuple[Column, ...]:
+    """Return columns for what no table of the paper has: tasks and splits as they come, each with its metrics."""
+    measured: dict[tuple[str, str], set[str]] = {}
+    for source in sources:
+        for (task, split, metric), method in source.run.values:
+            if method == source.method and task not in published()["corpora"]:
+                measured.setdefault((task, split), set()).add(metric)
+
+    columns = []
+    for (task, split), there in measured.items():
+        for metric in metrics:
+            if metric in there:
+                columns.append(Column(f"{task}, {split}, {metric}", (task, split, metric)))
+    return tuple(columns)
 
 
-def _lines(columns: Sequence[Column], ways: Iterable[tuple[Run, str, str]]) -> list[Line]:
-    """The rows that have a value somewhere."""
-    lines = [
-        Line(name, tuple(run.cell(column.location, method) for column in columns), run) for run, name, method in ways
-    ]
-    return [line for line in lines if any(cell is not None for cell in line.cells)]
+def _filled(name: str, title: str, columns: tuple[Column, ...], sources: Iterable[RowSource]) -> list[Table]:
+    """Return the table of our own rows, none where it would be empty."""
+    rows = _rows(columns, sources)
+    return [Table(name, title, columns, tuple(rows), digits=1, source=None)] if rows else []
+
+
+def _rows(columns: Sequence[Column], sources: Iterable[RowSource]) -> list[TableRow]:
+    """Return the rows that have a value somewhere."""
+    rows = []
+    for source in sources:
+        cells = tuple(source.run.cell(column.location, source.method) for column in columns)
+        if any(cell is not None for cell in cells):
+            rows.append(TableRow(source.name, cells, source.run))
+    return rows

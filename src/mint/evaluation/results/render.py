@@ -1,7 +1,7 @@
 """Tables as Markdown, CSV and HTML.
 
 Markdown and HTML show a table as it is read, with the runs that measured it as notes below. CSV has one line for each
-value, with all that is known of it, for whoever goes on with the numbers.
+value, with all that is known of it, for further analysis.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 import jinja2
 
 from mint.evaluation.metrics.captions import CAPTION_METRICS
-from mint.evaluation.results.paper_tables import Line, Table
+from mint.evaluation.results.paper_tables import Table, TableRow
 from mint.evaluation.results.seeds import Cell, Run
 from mint.files import write_whole
 
@@ -33,7 +33,7 @@ def write_tables(tables: Sequence[Table], folder: Path) -> list[Path]:
     """Write `tables.md`, `tables.html` and a CSV file for each table; files of these names are replaced.
 
     Returns:
-        What was written.
+        The files that were written.
     """
     folder.mkdir(parents=True, exist_ok=True)
     written = {"tables.md": markdown(tables), "tables.html": html(tables)}
@@ -44,27 +44,34 @@ def write_tables(tables: Sequence[Table], folder: Path) -> list[Path]:
 
 
 def markdown(tables: Sequence[Table]) -> str:
-    """All tables, one after the other."""
-    return f"{NOTE}\n\n" + "\n".join(_markdown(table) for table in tables)
+    """Return all tables, one after the other."""
+    return f"{NOTE}\n\n" + "\n".join(map(_markdown, tables))
 
 
 def _markdown(table: Table) -> str:
     made = notes(table)
-    head = ["method", "origin", *(column.title for column in table.columns)]
-    rule = ["---", "---", *["---:"] * len(table.columns)]
-    body = [
-        [line.name, f"*{QUOTED}*" if line.run is None else origin(line, table, made)]
-        + [show(cell, table.digits) for cell in line.cells]
-        for line in table.lines
+    lines = [
+        ["method", "origin", *(column.title for column in table.columns)],
+        ["---", "---", *["---:"] * len(table.columns)],
     ]
-    lines = [f"| {' | '.join(part.replace('|', '/') for part in row)} |\n" for row in (head, rule, *body)]
-    below = [f"- *{QUOTED}*: {quotation(table)}\n"] if table.source else []
-    below += [f"- [{number}] {note}\n" for number, note in enumerate(made, start=1)]
-    return f"### {table.title}\n\n{''.join(lines)}\n{''.join(below)}"
+    for row in table.rows:
+        where = f"*{QUOTED}*" if row.run is None else origin(row, table, made)
+        lines.append([row.name, where, *(show(cell, table.digits) for cell in row.cells)])
+
+    text = f"### {table.title}\n\n"
+    for line in lines:
+        # A bar in a name would begin a cell of its own.
+        text += f"| {' | '.join(line_cell.replace('|', '/') for line_cell in line)} |\n"
+    text += "\n"
+    if table.source:
+        text += f"- *{QUOTED}*: {quotation(table)}\n"
+    for number, note in enumerate(made, start=1):
+        text += f"- [{number}] {note}\n"
+    return text
 
 
 def html(tables: Sequence[Table]) -> str:
-    """All tables as one page that needs nothing from outside."""
+    """Return all tables as one page that needs nothing from outside."""
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
@@ -74,42 +81,49 @@ def html(tables: Sequence[Table]) -> str:
 
 
 def csv_text(table: Table) -> str:
-    """One line for each value that there is."""
+    """Return one line for each value that there is."""
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, FIELDS)
     writer.writeheader()
-    for line in table.lines:
-        for column, cell in zip(table.columns, line.cells, strict=True):
-            if cell is not None:
-                task, split, metric = column.location
-                location = {"table": table.name, "row": line.name, "task": task, "split": split, "metric": metric}
-                writer.writerow(location | _numbers(cell) | _made(line, table))
+    for row in table.rows:
+        for column, cell in zip(table.columns, row.cells, strict=True):
+            if cell is None:
+                continue
+            task, split, metric = column.location
+            where = {"table": table.name, "row": row.name, "task": task, "split": split, "metric": metric}
+            writer.writerow({**where, **_numbers(cell), **_origin_fields(row, table)})
     return buffer.getvalue()
 
 
 def _numbers(cell: Cell) -> dict[str, object]:
-    values = {"value": cell.value, "spread": cell.spread, "low": cell.low, "high": cell.high}
-    rounded = {name: None if value is None else round(value, 6) for name, value in values.items()}
-    return {**rounded, "seeds": cell.seeds if cell.n is not None else None, "clips": cell.n}
+    """Return the numbers of a value for the CSV files."""
+    numbers: dict[str, object] = {}
+    for name in ("value", "spread", "low", "high"):
+        number = getattr(cell, name)
+        numbers[name] = None if number is None else round(number, 6)
+    # A quoted value was measured on nobody knows how many clips.
+    return {**numbers, "seeds": None if cell.n is None else cell.seeds, "clips": cell.n}
 
 
-def _made(line: Line, table: Table) -> dict[str, object]:
-    if line.run is None:
+def _origin_fields(row: TableRow, table: Table) -> dict[str, object]:
+    """Return what is known of the origin of a row's values for the CSV files."""
+    if row.run is None:
         return {"origin": QUOTED, "source": table.source}
     return {
         "origin": "measured",
-        "recipe": line.run.recipe,
-        "commit": " ".join(line.run.commits),
-        "seed": " ".join(map(str, line.run.seeds)),
-        "settings": "; ".join(_settings(line.run, table)),
-        "leakage": line.run.leakage,
+        "recipe": row.run.recipe,
+        "commit": " ".join(row.run.commits),
+        "seed": " ".join(map(str, row.run.seeds)),
+        "settings": "; ".join(_settings(row.run, table)),
+        "leakage": row.run.leakage,
     }
 
 
 def show(cell: Cell | None, digits: int) -> str:
-    """A value with its spread or interval; nothing where there is none."""
+    """Return a value with its spread or interval; nothing where there is no value."""
     if cell is None:
         return ""
+
     value = f"{cell.value:.{digits}f}"
     if cell.spread is not None:
         return f"{value} ± {cell.spread:.{digits}f}"
@@ -118,28 +132,30 @@ def show(cell: Cell | None, digits: int) -> str:
     return f"{value} [{cell.low:.{digits}f}, {cell.high:.{digits}f}]"
 
 
-def origin(line: Line, table: Table, made: Sequence[str]) -> str:
-    """`quoted`, or the number of the note that tells of the run."""
-    return QUOTED if line.run is None else f"[{1 + made.index(_describe(line.run, table))}]"
+def origin(row: TableRow, table: Table, made: Sequence[str]) -> str:
+    """Return `quoted`, or the number of the note about the run."""
+    return QUOTED if row.run is None else f"[{1 + made.index(_describe(row.run, table))}]"
 
 
 def notes(table: Table) -> list[str]:
-    """What made the values of a table: recipe, commit, seeds, clips of each split, leakage; the same is said once."""
-    return list(dict.fromkeys(_describe(line.run, table) for line in table.lines if line.run is not None))
+    """Return what made the values of a table: recipe, commit, seeds, clips and leakage; the same is said once."""
+    return list(dict.fromkeys(_describe(row.run, table) for row in table.rows if row.run is not None))
 
 
 def quotation(table: Table) -> str:
-    """Where the quoted rows of a table come from."""
+    """Return where the quoted rows of a table come from."""
     return f"{table.source}, {table.title.partition('. ')[0]}; not measured here"
 
 
 def _describe(run: Run, table: Table) -> str:
+    """Return what made the values of a run in a table, in one line."""
     clips: dict[str, int] = {}
-    for line in table.lines:
-        for column, cell in zip(table.columns, line.cells, strict=True):
-            if line.run is run and cell is not None and cell.n is not None:
+    for row in table.rows:
+        for column, cell in zip(table.columns, row.cells, strict=True):
+            if row.run is run and cell is not None and cell.n is not None:
                 where = f"{column.location[0]} {column.location[1]}"
                 clips[where] = max(clips.get(where, 0), cell.n)
+
     recipe = run.recipe if run.same_recipe else f"{run.recipe} (by its name alone)"
     parts = [
         f"recipe {recipe}",
@@ -151,7 +167,7 @@ def _describe(run: Run, table: Table) -> str:
 
 
 def _settings(run: Run, table: Table) -> list[str]:
-    """What was chosen for the methods whose values a table shows."""
+    """Return what was chosen for the methods whose values a table shows."""
     metrics = {column.location[2] for column in table.columns}
     subjects = ["captions"] if metrics & set(CAPTION_METRICS) else []
     subjects += ["stage1", "stage2"] if metrics & LABEL_METRICS else []

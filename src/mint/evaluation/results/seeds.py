@@ -53,9 +53,9 @@ class Run:
     leakage: str
     """Counts of held-out clips that are also trained on, in words."""
     axes: Mapping[str, str]
-    """Of an ablation: axis -> what the cell has there; of any other run empty."""
+    """Axis of an ablation -> the value that the cell has there; empty for any other run."""
     base: bool
-    """Whether it may stand for its recipe: true but for the cells of an ablation that change something."""
+    """Whether it may stand for its recipe: false for the cells of an ablation that change something."""
     settings: Mapping[str, str]
     """What was chosen for `stage1`, `stage2` and `captions`, in words, as far as the files say."""
     same_recipe: bool
@@ -65,19 +65,22 @@ class Run:
 
     @property
     def methods(self) -> list[str]:
-        """In the order of columns."""
+        """The methods that were measured, in the order of columns."""
         found = dict.fromkeys(method for _, method in self.values)
         return sorted(found, key=lambda method: METHODS.index(method) if method in METHODS else len(METHODS))
 
     def cell(self, location: Location, method: str) -> Cell | None:
-        """The value over the seeds; None where nothing was measured."""
+        """Return the value over the seeds, None where nothing was measured."""
         rows = list(self.values.get((location, method), {}).values())
         if not rows:
             return None
+
         numbers = [100 * row.value for row in rows]
         clips = max(row.n for row in rows)
         if len(numbers) > 1:
             return Cell(statistics.fmean(numbers), len(numbers), statistics.stdev(numbers), n=clips)
+
+        # Chance is exact, and some metrics have no interval.
         exact = method == "chance" or rows[0].low is None or rows[0].high is None
         low, high = (None, None) if exact else (100 * (rows[0].low or 0.0), 100 * (rows[0].high or 0.0))
         return Cell(numbers[0], low=low, high=high, n=clips)
@@ -163,17 +166,21 @@ def _digest(results: Results) -> str | None:
 
 
 def _settings(files: Sequence[Results]) -> dict[str, str]:
-    said: dict[str, dict[str, None]] = {}
+    """Return what was chosen for each subject, in words; where files differ, all of it."""
+    chosen: dict[str, dict[str, None]] = {}
     for results in files:
-        if record := results.extra.get("settings"):
-            for subject, words in describe_settings(record).items():
-                if subject != "captions" or any(row.task == "captioning" for row in results.rows):
-                    said.setdefault(subject, {})[words] = None
-    return {subject: "; ".join(words) for subject, words in said.items()}
+        record = results.extra.get("settings")
+        if not record:
+            continue
+        has_captions = any(row.task == "captioning" for row in results.rows)
+        for subject, words in describe_settings(record).items():
+            if subject != "captions" or has_captions:
+                chosen.setdefault(subject, {})[words] = None
+    return {subject: "; ".join(words) for subject, words in chosen.items()}
 
 
 def corpus_of(task: str, results: Results, corpora: Mapping[str, Sequence[str]]) -> str:
-    """The corpus of the paper that a task of a results file belongs to, or the task itself.
+    """Return the corpus of the paper that a task of a results file belongs to, or the task itself.
 
     A task is known by its own name or by the only corpus that it is measured on: as the file says under `corpora`
     (task -> names), else under `leakage`, else by the name of the only manifest.
@@ -187,7 +194,7 @@ def corpus_of(task: str, results: Results, corpora: Mapping[str, Sequence[str]])
 
 
 def _corpora_of(task: str, results: Results) -> list[str]:
-    """Corpora that a task is measured on, as far as the file says."""
+    """Return the corpora that a task is measured on, as far as the file says."""
     if known := results.extra.get("corpora", {}).get(task):
         return list(known)
     splits = _leaked_splits(results.extra.get("leakage"))
@@ -224,7 +231,7 @@ def _leaked_splits(leakage: Any) -> list[dict[str, Any]]:
 
 
 def _ablation(results: Results) -> dict[str, Any]:
-    """Cell and axes of an ablation: as the file says, else by the `objectives` that its stage 1 was trained with."""
+    """Return cell and axes of an ablation: as the file says, else by the `objectives` of its stage 1."""
     entry: dict[str, Any] = results.extra.get("ablation", {})
     if not entry and (objectives := results.extra.get("objectives")):
         whole = objectives == ALL_OBJECTIVES
