@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,6 +17,9 @@ from mint.evaluation.records import Evaluation, Setup, clip_set, labels_of, meas
 from mint.evaluation.results.measures import caption_row, chance_row, mean_measure
 from mint.evaluation.steps import Step, guarded
 from mint.types import CAPTION_PROMPT, Example
+
+if TYPE_CHECKING:
+    from mint.evaluation.metrics.classification import Floats
 
 SENTENCES = "sentence_similarity"
 BATCH = 32
@@ -33,11 +38,13 @@ def captioning_steps(setup: Setup, examples: Sequence[Example], labelled: Sequen
 
 
 def _caption(setup: Setup, examples: Sequence[Example], labelled: Sequence[Example]) -> Iterator[Evaluation]:
+    """Caption the clips, compare the captions with the true ones, and look for the labels in them."""
     # What cannot be computed is known and said before the captions are made, which may take hours.
     lacking = _lacking()
-    wanted = [metric for metric in (*REPORTED, SENTENCES) if metric not in lacking]
     yield Evaluation(not_computed=lacking)
-    if not wanted and not any(len(example.labels) == 1 for example in examples):
+    by_words = [metric for metric in REPORTED if metric not in lacking]
+    with_sentences = SENTENCES not in lacking
+    if not by_words and not with_sentences and not any(len(example.labels) == 1 for example in examples):
         return
 
     stage2 = setup.trained.stage2
@@ -53,10 +60,9 @@ def _caption(setup: Setup, examples: Sequence[Example], labelled: Sequence[Examp
     yield Evaluation(captions=list(zip(examples, generated, strict=True)), measured={"captioning": examples})
 
     # A scorer that fails, such as one that needs Java, must not take the captions and the other metrics with it.
-    by_words = [metric for metric in wanted if metric != SENTENCES]
     if by_words:
         yield from guarded(by_words, _compare_words(setup, examples, generated, by_words))
-    if SENTENCES in wanted:
+    if with_sentences:
         yield from guarded([SENTENCES], _compare_meaning(setup, examples, generated))
     yield from _name_labels(setup, examples, generated, labelled)
 
@@ -64,7 +70,8 @@ def _caption(setup: Setup, examples: Sequence[Example], labelled: Sequence[Examp
 def _lacking() -> dict[str, str]:
     """Return why each metric that this machine cannot compute is missing."""
     lacking = caption_metrics.missing(REPORTED)
-    if (reason := sentences.missing()) is not None:
+    reason = sentences.missing()
+    if reason is not None:
         lacking[SENTENCES] = reason
     return lacking
 
@@ -90,32 +97,52 @@ def _compare_meaning(setup: Setup, examples: Sequence[Example], generated: Seque
     yield measured_part([measure], examples, setup.seed)
 
 
+@dataclass(frozen=True)
+class Named:
+    """How the captions of some clips name their labels."""
+
+    task: str
+    metric: str
+    examples: Sequence[Example]
+    right: Floats
+    """Whether the caption of each clip names its label [N]."""
+    accidents: Floats
+    """The share of the captions of other clips that name it [N], NaN where there is none."""
+
+
 def _name_labels(
     setup: Setup, examples: Sequence[Example], generated: Sequence[str], labelled: Sequence[Example]
 ) -> Iterator[Evaluation]:
-    """Measure how many captions name the label of their clip: of each task, and of all clips that have one label.
+    """Measure how many captions name the label of their clip: of all clips that have one label, and of each task.
 
     Chance is how many captions of the other clips of a task do so.
     """
     rows_of_task: dict[str, list[int]] = {}
-    for index, example in enumerate(examples):
+    for row, example in enumerate(examples):
         if len(example.labels) == 1:
-            rows_of_task.setdefault(example.task, []).append(index)
+            rows_of_task.setdefault(example.task, []).append(row)
 
     groups = []
     for task, rows in rows_of_task.items():
+        clips = [examples[row] for row in rows]
         captions = [generated[row] for row in rows]
-        wanted = [examples[row].labels[0] for row in rows]
         labels = labels_of([example for example in labelled if example.task == task])
-        groups.append((task, "caption_names_label", rows, *naming(captions, wanted, labels)))
-    if groups:
-        every_row = [row for group in groups for row in group[2]]
-        all_right, all_accidents = (np.concatenate([group[part] for group in groups]) for part in (3, 4))
-        groups.insert(0, ("captioning", "names_label", every_row, all_right, all_accidents))
+        right, accidents = naming(captions, [clip.labels[0] for clip in clips], labels)
+        groups.append(Named(task, "caption_names_label", clips, right, accidents))
 
-    for task, metric, rows, right, accidents in groups:
-        chosen = [examples[row] for row in rows]
-        clips = clip_set(task, chosen)
-        yield measured_part([mean_measure(clips, metric, "stage2", right)], chosen, setup.seed)
-        if not np.isnan(accidents).all():
-            yield Evaluation(rows=[chance_row(clips, metric, float(np.nanmean(accidents)))])
+    for group in [_together(groups), *groups] if groups else []:
+        clips_measured = clip_set(group.task, group.examples)
+        measure = mean_measure(clips_measured, group.metric, "stage2", group.right)
+        yield measured_part([measure], group.examples, setup.seed)
+        if not np.isnan(group.accidents).all():
+            yield Evaluation(rows=[chance_row(clips_measured, group.metric, float(np.nanmean(group.accidents)))])
+
+
+def _together(groups: Sequence[Named]) -> Named:
+    """Return the clips of all tasks as one group."""
+    examples: list[Example] = []
+    for group in groups:
+        examples += group.examples
+    right = np.concatenate([group.right for group in groups])
+    accidents = np.concatenate([group.accidents for group in groups])
+    return Named("captioning", "names_label", examples, right, accidents)

@@ -50,6 +50,8 @@ def evaluate(
     usable = sorted((example for example in examples if setup.can_use(example)), key=_order)
     labelled = [example for example in usable if example.labels or example.unknown]
     captioned = [example for example in usable if example.captions and example.split == "test"]
+
+    # A table has its tasks in the order of the manifests; their clips are sorted.
     closed = _tasks_as_they_come(example for example in examples if example.labels or example.unknown)
     known = list(dict.fromkeys([*closed, *NEEDED_STAGE]))
     for task in tasks or ():

@@ -155,7 +155,7 @@ class Evaluation:
         return list(different.values())
 
     def record(self) -> dict[str, Any]:
-        """Return what a results file keeps of the evaluation beside its rows."""
+        """Return the keys of a results file that come from the evaluation, beside its rows."""
         corpora = {}
         for task, clips in self.measured.items():
             corpora[task] = sorted({clip.corpus for clip in clips})
