@@ -62,7 +62,7 @@ Imports point one way, from the bottom of this picture to its top; `tests/test_i
  encoders          |   language             the two frozen models
  assets                                     offline weights
  config                                     recipes, typed and refusing
- files  text_files  machine  types          what everything stands on
+ files  text_files  machine  user_input      what everything stands on; types below all
 ```
 
 One example, from a file to an answer: `data/audio/decode.py` gives samples, the encoder gives features
