@@ -13,8 +13,8 @@ from mint.cli import main
 from mint.data.corpora.outputs import read_skipped
 from mint.data.corpora.public.catalogue import CATALOGUE
 from mint.data.corpora.public.prepare import prepare_public
-from mint.data.manifests.leakage import recording_ids
 from mint.data.manifests.manifest import read_manifest
+from mint.data.manifests.recording_ids import recording_ids
 from mint.types import MintError
 from tiny_corpora import prepared, record, write
 
