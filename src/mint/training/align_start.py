@@ -18,18 +18,19 @@ from mint.model.projection import WhitenedLinear, align_projection
 from mint.model.stage2 import Stage2
 
 EXAMPLES = 2048
-"""At most, drawn evenly from the items: a closed form needs no more."""
+"""The most examples that are fitted to, at even distances among the items: a closed form needs no more."""
 BATCH = 64
+"""Examples whose query outputs are computed at once."""
 
 
 @torch.no_grad()
 def align_start(stage2: Stage2, dataset: ItemDataset, collate: Callable[..., Any]) -> None:
-    """Set the projection by what the training items answer; answers are short where there are such.
+    """Fit the projection to the answers of the training items, to short answers where there are any.
 
     Args:
-        stage2: on its device; only its projection changes.
+        stage2: the model on its device; only its projection changes.
         dataset: the training items with their features.
-        collate: stage 2's collator.
+        collate: the collator of stage 2.
     """
     device = stage2.projection.weight.device
     chosen = chosen_items(dataset.items)
@@ -39,26 +40,34 @@ def align_start(stage2: Stage2, dataset: ItemDataset, collate: Callable[..., Any
             batch = collate([dataset[index, 0] for index in chosen[first : first + BATCH]])
             batch = {name: tensor.to(device) for name, tensor in batch.items()}
             labels = batch.pop("labels")
-            for name in ("prompt_ids", "prompt_mask"):
+            for name in ("prompt_ids", "prompt_mask"):  # the language model's, which does not run here
                 del batch[name]
-            queries.append(stage2.extract(**batch).float())
-            targets.append(mean_embedding(stage2.language.embedding.weight, labels))
+
+            queries.append(stage2.extract(**batch).float())  # [B, Q, D]
+            targets.append(mean_embedding(stage2.language.embedding.weight, labels))  # [B, width of the LM]
+
     assert isinstance(stage2.projection, WhitenedLinear)
     align_projection(stage2.projection, torch.cat(queries), torch.cat(targets))
 
 
 def chosen_items(items: Items) -> list[int]:
-    """Indices of the items to fit to: questions with an answer, or, where there are none, captions."""
-    asked = items.asking() or range(len(items))
-    return [asked[place] for place in np.linspace(0, len(asked) - 1, min(len(asked), EXAMPLES)).astype(int)]
+    """Return the indices of the items to fit to: questions with an answer, or, where there are none, captions."""
+    asking = items.asking() or range(len(items))
+    evenly = np.linspace(0, len(asking) - 1, min(len(asking), EXAMPLES)).astype(int)
+    return [asking[position] for position in evenly]
 
 
 def mean_embedding(embedding: Tensor, labels: Tensor) -> Tensor:
-    """Mean over each answer's tokens but the last, its end: [B, D].
+    """Return the mean embedding of each answer's tokens but the last, which ends it: [B, D].
 
     Args:
-        embedding: [V, D].
-        labels: [B, L], -100 where there is no answer.
+        embedding: the language model's embeddings, [V, D].
+        labels: the answers [B, L], -100 where there is no answer.
     """
-    rows = [row[row != -100] for row in labels]
-    return torch.stack([embedding[row[:-1] if len(row) > 1 else row].float().mean(dim=0) for row in rows])
+    means = []
+    for row in labels:
+        tokens = row[row != -100]
+        if len(tokens) > 1:
+            tokens = tokens[:-1]
+        means.append(embedding[tokens].float().mean(dim=0))
+    return torch.stack(means)

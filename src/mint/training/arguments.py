@@ -1,7 +1,7 @@
 """The recipe's `training` section as transformers' `TrainingArguments`.
 
 `TrainingArguments` takes nearly any value, and what it takes may fail hours later, once the features are there, or mean
-nothing here. Such is refused before anything is built, in one line that names the value and the cure.
+nothing here. Such values are refused before anything is built, in one line that names the value and the cure.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ NEED_VALIDATION = {"load_best_model_at_end": True, "eval_on_start": True, "save_
 
 
 def training_arguments(recipe: Recipe, output: Path) -> TrainingArguments:
-    """The arguments of a run.
+    """Return the arguments of a run.
 
     Raises:
         MintError: a key that `TrainingArguments` does not have, or a value that cannot be used.
@@ -72,23 +72,26 @@ def training_arguments(recipe: Recipe, output: Path) -> TrainingArguments:
     _refuse_types(recipe)
     _refuse_numbers(recipe)
     _refuse_validation(recipe)
+
     fixed = {"output_dir": str(output), "seed": recipe.seed, "remove_unused_columns": False}
     try:
         arguments = TrainingArguments(**{**DEFAULTS, **recipe.training, **_derived(recipe), **fixed})
         _try_parts(arguments)
     except (ImportError, TypeError, ValueError) as error:
         raise MintError(f"recipe {recipe.name}: training: {error}") from None
+
     _refuse_lone_ranks(arguments)
     _refuse_shards(recipe, arguments)
     return arguments
 
 
 def validates(recipe: Recipe) -> bool:
-    """Whether a run looks at its held-out part."""
+    """Return whether a run looks at its held-out part."""
     return recipe.training.get("eval_strategy", "no") not in ("no", False, None)  # YAML reads a bare no as false
 
 
 def _refuse_keys(recipe: Recipe) -> None:
+    """Refuse keys that do not exist, or that mean nothing to our models or cannot be used here."""
     known = {field.name for field in dataclasses.fields(TrainingArguments)} - {"output_dir", "seed"}
     for key, value in recipe.training.items():
         if key not in known:
@@ -97,6 +100,7 @@ def _refuse_keys(recipe: Recipe) -> None:
             raise MintError(f"recipe {recipe.name}: unknown key 'training.{key}'; {cure}")
         if key in UNUSABLE and value:
             raise _refusal(recipe, key, f"{UNUSABLE[key]}; leave it out")
+
     if recipe.training.get("deepspeed"):
         if importlib.util.find_spec("deepspeed") is None:
             raise _refusal(recipe, "deepspeed", "the package is not installed; `pip install deepspeed`")
@@ -126,6 +130,7 @@ def _refuse_types(recipe: Recipe) -> None:
 
 
 def _refuse_numbers(recipe: Recipe) -> None:
+    """Refuse numbers out of range."""
     for key, value in recipe.training.items():
         if key in LEAST and value < LEAST[key]:
             kind = "whole number" if isinstance(LEAST[key], int) else "number"
@@ -137,11 +142,13 @@ def _refuse_numbers(recipe: Recipe) -> None:
 
 
 def _refuse_validation(recipe: Recipe) -> None:
+    """Refuse what needs a validation that the recipe does not ask for, and a metric that is not measured."""
     if not validates(recipe):
         for key, value in NEED_VALIDATION.items():
             if recipe.training.get(key) == value:
                 raise _refusal(recipe, key, "it needs an eval_strategy; set `eval_strategy: steps`")
         return
+
     metric, names = recipe.training.get("metric_for_best_model"), figure_names(recipe)
     if metric is None and recipe.training.get("save_strategy") == "best":
         raise _refusal(recipe, "save_strategy", f"it needs a metric_for_best_model; give one of {', '.join(names)}")
@@ -152,17 +159,22 @@ def _refuse_validation(recipe: Recipe) -> None:
 
 
 def _derived(recipe: Recipe) -> dict[str, Any]:
-    """Arguments that follow from others of the recipe, or from how the run was launched."""
+    """Return the arguments that follow from others of the recipe, or from how the run was launched."""
     given = recipe.training
     derived: dict[str, Any] = {"report_to": _reports(given.get("report_to", ["tensorboard"]))}
-    derived |= {key: "no" for key in given if key.endswith("_strategy") and given[key] is False}  # YAML's bare no
+    for key, value in given.items():
+        if key.endswith("_strategy") and value is False:  # YAML reads a bare no as false
+            derived[key] = "no"
+
     if launched_rank()[1] == 1:
         derived["ddp_backend"] = None  # it is for ranks, and a recipe may be run with and without them
     elif "use_cpu" not in given and not torch.accelerator.is_available():
         derived["use_cpu"] = True  # else transformers joins no ranks
+
     if "ddp_find_unused_parameters" not in given:
         # Without ALC some weights of the last block have no gradient; else DDP need not look for such in every step.
         derived["ddp_find_unused_parameters"] = recipe.objectives is not None and not recipe.objectives.alc
+
     if given.get("greater_is_better") is None and (metric := given.get("metric_for_best_model")) is not None:
         losses = ("loss", "alc", "alm", "atg")  # of these, transformers knows the first alone for a loss
         derived["greater_is_better"] = metric.removeprefix("eval_") not in losses
@@ -170,7 +182,7 @@ def _derived(recipe: Recipe) -> dict[str, Any]:
 
 
 def _reports(asked: str | list[str] | None) -> list[str]:
-    """TensorBoard, and what the recipe names beside it; nothing where it names nothing or `none`."""
+    """Return TensorBoard and what the recipe names beside it; nothing where it names nothing or `none`."""
     names = [asked] if isinstance(asked, str) else list(asked or [])
     if names in ([], ["none"]):
         return []
@@ -189,6 +201,7 @@ def _try_parts(arguments: TrainingArguments) -> None:
             callback()
     except RuntimeError as error:  # a package is missing
         raise ImportError(f"report_to is {arguments.report_to}, but {error}") from None
+
     if arguments.optim_target_modules is None:  # else it looks for modules of the model itself
         stand_in: Any = nn.ParameterList([torch.zeros(1, device=arguments.device)])
         kind, options = Trainer.get_optimizer_cls_and_kwargs(arguments, stand_in)
@@ -212,6 +225,7 @@ def _refuse_shards(recipe: Recipe, arguments: TrainingArguments) -> None:
     deepspeed: Any = arguments.deepspeed_plugin  # also where a launcher asks for it
     if recipe.accumulate_negatives and (fsdp or deepspeed is not None):
         raise MintError("accumulate_negatives needs whole weights and excludes FSDP and DeepSpeed; set it to false")
+
     if arguments.fsdp and arguments.world_size == 1:
         raise _refusal(recipe, "fsdp", "FSDP needs at least two processes; launch several, or leave it out")
     options = arguments.fsdp_plugin_args or {}
@@ -221,10 +235,11 @@ def _refuse_shards(recipe: Recipe, arguments: TrainingArguments) -> None:
             f"fsdp_config.transformer_layer_cls_to_wrap is {names}, but FSDP must gather Bridge-Net as a whole: "
             "its passes share what a block computes; leave the key out"
         )
-    if deepspeed is not None and (stage := deepspeed.zero_stage) > 2:
+
+    if deepspeed is not None and deepspeed.zero_stage > 2:
         raise MintError(
-            f"DeepSpeed's ZeRO stage {stage} spreads the weights, but Bridge-Net is run in several passes that "
-            "share them; choose stage 1 or 2, and `language.shard: true` for a large language model"
+            f"DeepSpeed's ZeRO stage {deepspeed.zero_stage} spreads the weights, but Bridge-Net is run in several "
+            "passes that share them; choose stage 1 or 2, and `language.shard: true` for a large language model"
         )
 
 

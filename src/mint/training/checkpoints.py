@@ -36,6 +36,7 @@ def last_checkpoint(output: Path) -> Path | None:
     for path in checkpoints(output):
         if is_whole(path):
             return path
+
         aside = path.with_name(DAMAGED + path.name)
         shutil.rmtree(aside, ignore_errors=True)
         path.rename(aside)
@@ -85,12 +86,15 @@ def ranks_of(checkpoint: Path) -> int:
 def _sealed(checkpoint: Path) -> dict[str, str]:
     """Return the digests of a seal by the paths of the files."""
     lines = (checkpoint / SUMS).read_text(encoding="utf-8").splitlines()
+    # A line is a digest of 64 digits, two spaces and a path.
     return {line[66:]: line[:64] for line in lines}
 
 
 def _files(checkpoint: Path) -> list[Path]:
+    """Return all files in a checkpoint and its folders, in order."""
     return sorted(path for path in checkpoint.rglob("*") if path.is_file())
 
 
 def _step(checkpoint: Path) -> int:
+    """Return the step of a checkpoint, by its name."""
     return int(checkpoint.name.partition("-")[2])

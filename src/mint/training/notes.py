@@ -31,6 +31,7 @@ def notes_of(
 
 
 def _notes_of_micro_batches(recipe: Recipe, arguments: TrainingArguments) -> list[str]:
+    """Return what gradient accumulation does to the contrast, if anything."""
     objectives, count = recipe.objectives, arguments.gradient_accumulation_steps
     notes = []
     if recipe.accumulate_negatives and count == 1:
@@ -51,17 +52,21 @@ def _notes_of_negatives(recipe: Recipe, arguments: TrainingArguments, items: Seq
         return []
     names = [name for name in ("alc", "alm") if getattr(objectives, name)]
     notes = []
+
+    # Without negatives there is nothing to tell a pair from.
     if names:
         learn = f"{' and '.join(names)} {'learns' if len(names) == 1 else 'learn'} nothing"
         contrasted = arguments.train_batch_size * ranks
         if recipe.accumulate_negatives:
             contrasted *= arguments.gradient_accumulation_steps
+
         if contrasted == 1:
             notes.append(f"a batch of 1 has no negatives: {learn}; raise training.per_device_train_batch_size")
         if _are_equal((item.example.audio, item.example.start, item.example.duration) for item in items):
             notes.append(f"there is one training clip alone, so that there are no negatives: {learn}")
         elif _are_equal(answer for item in items for answer in item.answers):
             notes.append(f"all training captions are the same, so that there are no negatives: {learn}")
+
     if objectives.alm and not objectives.alc:
         notes.append(
             "without alc nothing trains the similarities by which alm draws its negatives: they are those of random "

@@ -14,7 +14,7 @@ from torch import distributed
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 EXIT_CODE = 128 + signal.SIGTERM
-"""143, what a shell says of a process that SIGTERM has ended."""
+"""143, the exit code that a shell gives to a process ended by SIGTERM."""
 ECHO = 5.0
 """Seconds after a signal in which another is the same one: schedulers send it to a launcher and to its ranks, and the
 launcher passes it on."""
@@ -29,9 +29,9 @@ class StopOnTerm(TrainerCallback):
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Heed SIGTERM; a second one ends the process at once. Python allows this in its main thread alone.
+        """Note SIGTERM inside the block; a second one, after `ECHO` seconds or more, ends the process at once.
 
-        What comes within `ECHO` seconds is no second one.
+        Python allows this in its main thread alone; in another thread the block runs without.
         """
         if threading.current_thread() is not threading.main_thread():
             yield

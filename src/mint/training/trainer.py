@@ -58,7 +58,17 @@ PADDING = "padding_"
 
 
 class StageTrainer(Trainer):
-    """Trains a stage model on a mixture of items."""
+    """Train a stage model on a mixture of items.
+
+    Args:
+        model: `Stage1` or `Stage2`.
+        dataset: the items with their features.
+        sampler: the mixture, which draws the items of an epoch.
+        validation: the held-out part, if the run is validated.
+        bridge_lr_share: the learning rate of Bridge-Net as a share of the others'.
+        accumulate_negatives: whether the micro-batches of a step are contrasted with each other.
+        **options: those of the Trainer.
+    """
 
     def __init__(
         self,
@@ -71,31 +81,44 @@ class StageTrainer(Trainer):
         accumulate_negatives: bool = False,
         **options: Any,
     ) -> None:
-        held = validation.items if validation is not None else None
-        super().__init__(model=model, train_dataset=dataset, eval_dataset=held, **options)
+        held_out = validation.items if validation is not None else None
+        super().__init__(model=model, train_dataset=dataset, eval_dataset=held_out, **options)
         self.dataset = dataset
         self.validation = validation
         self.bridge_lr_share = bridge_lr_share
         self.mixture_sampler = sampler
         self.accumulate_negatives = accumulate_negatives
+
+        # The micro-batches of the step under way, and what each of them counts for or needs to know of the others.
         self._step_batches: list[Any] = []
         self._micro_batches: Iterator[tuple[MicroBatch, int]] = iter(())
         self._step_weights: Iterator[dict[str, torch.Tensor]] = iter(())
-        self._parts: dict[str, list[torch.Tensor]] = {}
-        self._steps_kept = 0
+
+        # The losses and shares of padding since the last record of the log, and the number of steps.
+        self._logged: dict[str, list[torch.Tensor]] = {}
+        self._logged_steps = 0
+
         self.remove_callback(ProgressCallback)
         self.remove_callback(PrinterCallback)
         self.add_callback(LossProgress())
         self.add_callback(EpochOfSampler(sampler))
 
     def steps(self, ranks: int | None = None) -> tuple[int, int]:
-        """Optimiser steps of an epoch, and of the whole run; by so many ranks, None: by those that there are."""
-        batches: Any = self._batches(ranks)  # of a loader, its length is asked alone
+        """Return the optimiser steps of an epoch and of the whole run.
+
+        Args:
+            ranks: the number of ranks that would train; None: those of this run.
+        """
+        batches: Any = self._batches(ranks)  # the Trainer wants a loader, and asks for its length alone
         values = self.set_initial_training_values(self.args, batches)
         return int(values[1]), int(values[6])
 
     def _batches(self, ranks: int | None = None) -> RankBatches:
-        """This rank's part of each batch of an epoch."""
+        """Return this rank's part of each batch of an epoch.
+
+        Raises:
+            MintError: an epoch has no whole batch.
+        """
         ranks = ranks or self.args.world_size
         batch_size = self._train_batch_size * ranks
         batches = RankBatches(
@@ -109,22 +132,25 @@ class StageTrainer(Trainer):
         return batches
 
     def get_batch_samples(self, *args: Any) -> Any:
-        """The Trainer's; the micro-batches of the step are kept in mind, and what each of them counts for."""
+        """Return the micro-batches of a step, as the Trainer does, and note what each of them counts for."""
         self._step_batches, count = super().get_batch_samples(*args)
         if not self.accumulate_negatives:
             self._step_weights = iter(weights_of(self.model, self._step_batches))
-        self._steps_kept += 1
+        self._logged_steps += 1
         return self._step_batches, count
 
     def training_step(self, model: Any, inputs: Any, *args: Any) -> torch.Tensor:
-        """The Trainer's; with accumulated negatives a micro-batch learns first what it needs to know of the others."""
+        """Run forward and backward of a micro-batch, with accumulated negatives as a part of its whole step."""
         if not self.accumulate_negatives or len(self._step_batches) == 1:
             return super().training_step(model, inputs, *args)
+
+        # Before the first micro-batch all of them are embedded.
         if inputs is self._step_batches[0]:
             model.train()
             batches: Any = [self._prepare_inputs(batch) for batch in self._step_batches]
             stage: Any = self.model
             self._micro_batches = micro_batches_of(stage, batches, self.accelerator.autocast)
+
         micro_batch, seed = next(self._micro_batches)
         with seeded(seed):
             return super().training_step(model, {**inputs, "micro_batch": micro_batch}, *args)
@@ -132,39 +158,46 @@ class StageTrainer(Trainer):
     def compute_loss(  # type: ignore[override]  # the Trainer gives a token count that the stage models do not need
         self, model: Any, inputs: Any, return_outputs: bool = False, **_: Any
     ) -> Any:
-        """The model's loss as part of its step; its parts and the padding of each input are kept for the log."""
+        """Return the model's loss as a share of its step; the single losses and the padding are kept for the log."""
         outputs = weighed(model(**inputs), next(self._step_weights, {}))
-        masks = {name.removesuffix("_mask"): mask for name, mask in inputs.items() if name.endswith("_mask")}
-        padding = {f"{PADDING}{name}": 1 - mask.float().mean() for name, mask in masks.items()}
-        for name, value in {**outputs, **padding}.items():
-            if name != "loss":
-                self._parts.setdefault(name, []).append(value.detach() / len(self._step_batches))
+
+        logged = {name: value for name, value in outputs.items() if name != "loss"}
+        for name, mask in inputs.items():
+            if name.endswith("_mask"):
+                logged[PADDING + name.removesuffix("_mask")] = 1 - mask.float().mean()
+        for name, value in logged.items():
+            self._logged.setdefault(name, []).append(value.detach() / len(self._step_batches))
+
         return (outputs["loss"], outputs) if return_outputs else outputs["loss"]
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
-        """Add the means over steps and ranks since the last record: of the parts of the loss, and of the padding."""
+        """Write a record, with the means over steps and ranks since the last one of the losses and the padding."""
         if "loss" in logs:
-            means = {name: torch.stack(values).sum() / self._steps_kept for name, values in self._parts.items()}
-            logs |= {name: float(self.accelerator.reduce(mean, reduction="mean")) for name, mean in means.items()}
-            self._parts.clear()
-            self._steps_kept = 0
+            for name, values in self._logged.items():
+                mean = torch.stack(values).sum() / self._logged_steps
+                logs[name] = float(self.accelerator.reduce(mean, reduction="mean"))
+            self._logged.clear()
+            self._logged_steps = 0
         super().log(logs, *args, **kwargs)
 
     def _save_rng_state(self, output_dir: str) -> None:
-        """The Trainer's, the last that each rank writes: the checkpoint is sealed before rank 0 writes its state."""
+        """Write the state of the random numbers, each rank's last file, and seal the checkpoint."""
         super()._save_rng_state(output_dir)
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
             seal(Path(output_dir))
 
     def whole_weights(self) -> dict[str, torch.Tensor]:
-        """The trained weights on the CPU, by name; all ranks must ask, and FSDP and DeepSpeed may give rank 0 alone."""
+        """Return the weights of the stage on the CPU, by name.
+
+        A collective: every rank must call it, and with FSDP and DeepSpeed rank 0 alone may get them.
+        """
         model = self.deepspeed if self.is_deepspeed_enabled and self.deepspeed is not None else self.model
         weights = self.accelerator.get_state_dict(model)
         return {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
-        """Losses and figures of the held-out part, under names that begin with `eval_`."""
+        """Return losses and figures of the held-out part, under names that begin with `eval_`."""
         assert self.validation is not None
         assert self.model is not None
         figures = self.validation.run(
@@ -176,23 +209,25 @@ class StageTrainer(Trainer):
         return metrics
 
     def create_optimizer(self, *args: Any) -> Any:
-        """The Trainer's, with a learning rate of its own for Bridge-Net where the recipe has one."""
+        """Return the Trainer's optimiser, with a learning rate of its own for Bridge-Net where the recipe has one."""
         optimizer = super().create_optimizer(*args)
-        if self.bridge_lr_share != 1.0:
-            stage: Any = self.model
-            bridge = {id(parameter) for parameter in stage.bridge.parameters()}
-            for group in list(optimizer.param_groups):
-                slow = [parameter for parameter in group["params"] if id(parameter) in bridge]
-                group["params"] = [parameter for parameter in group["params"] if id(parameter) not in bridge]
-                optimizer.add_param_group({**group, "params": slow, "lr": group["lr"] * self.bridge_lr_share})
+        if self.bridge_lr_share == 1.0:
+            return optimizer
+
+        stage: Any = self.model
+        bridge = {id(parameter) for parameter in stage.bridge.parameters()}
+        for group in list(optimizer.param_groups):
+            slow = [parameter for parameter in group["params"] if id(parameter) in bridge]
+            group["params"] = [parameter for parameter in group["params"] if id(parameter) not in bridge]
+            optimizer.add_param_group({**group, "params": slow, "lr": group["lr"] * self.bridge_lr_share})
         return optimizer
 
     def get_decay_parameter_names(self, model: Any) -> list[str]:
-        """Weights of the dense layers and embeddings; not biases, norms, queries and temperature."""
+        """Return the names of the dense layers and embeddings, not of biases, norms, queries and temperature."""
         return [name for name, _ in model.named_parameters() if not any(word in name for word in NO_DECAY)]
 
     def get_train_dataloader(self) -> DataLoader[Any]:
-        """This rank's part of each batch; the Trainer's own would fill an epoch's last one with clips twice."""
+        """Return a loader of this rank's part of each batch."""
         args = self.args
         loader = DataLoader(
             self.dataset,
@@ -204,6 +239,7 @@ class StageTrainer(Trainer):
             prefetch_factor=args.dataloader_prefetch_factor,
             multiprocessing_context=args.dataloader_multiprocessing_context,
         )
+        # The batches are shared out already, so the loader is prepared as that of one process.
         return prepare_data_loader(loader, args.device, num_processes=1, process_index=0, put_on_device=True)
 
 
@@ -216,16 +252,16 @@ def build_trainer(
     collator: Any,
     validation: Validation | None = None,
 ) -> StageTrainer:
-    """A trainer of a stage model on items.
+    """Build the trainer of a stage model on items.
 
     Args:
         recipe: the run.
         arguments: from `mint.training.arguments`.
         model: `Stage1` or `Stage2`.
         items: what is learnt.
-        features: (example, draw number) to frozen features [T, D].
-        collator: of the stage.
-        validation: where the recipe has an `eval_strategy`.
+        features: from an example and the number of a draw to frozen features [T, D].
+        collator: the collator of the stage.
+        validation: the held-out part, where the recipe has an `eval_strategy`.
 
     Raises:
         MintError: there are no items, or nothing is held out to validate on, or the mixture does not fit them.
@@ -235,6 +271,7 @@ def build_trainer(
         checkpoint_blocks(model.bridge)
         # The Trainer's own way is for transformers' models.
         arguments.activation_checkpointing = arguments.gradient_checkpointing = False
+
     sampler = MixtureSampler(
         items.groups(recipe.data.mixture),
         recipe.data.mixture,
@@ -256,6 +293,7 @@ def build_trainer(
 
 
 def _refuse_too_few(recipe: Recipe, ranks: int, items: Sequence[Item], validation: Validation | None) -> None:
+    """Refuse a run without items, or with fewer items than ranks, to train on or to validate on."""
     if not items:
         raise MintError(f"recipe {recipe.name}: nothing to train on; the manifests have no usable training example")
     if validates(recipe) and (validation is None or not validation.items):
@@ -275,11 +313,11 @@ def _refuse_too_few(recipe: Recipe, ranks: int, items: Sequence[Item], validatio
 
 
 def checkpoint_blocks(bridge: BridgeNet) -> None:
-    """Keep of each block its input alone, and run it again for the backward pass: less memory, a third more time."""
+    """Keep only the input of each block, and run the block again in the backward pass: less memory, more time."""
     for block in bridge.blocks:
         block.forward = partial(checkpoint, block.forward, use_reentrant=False)
 
 
 def is_checkpointed(bridge: BridgeNet) -> bool:
-    """Whether `checkpoint_blocks` changed them."""
+    """Return whether `checkpoint_blocks` has changed the blocks."""
     return any("forward" in vars(block) for block in bridge.blocks)

@@ -26,19 +26,19 @@ from mint.types import Example
 LIMIT = 1000
 """Held-out items that are looked at, at even distances: validation is to be short beside the steps between two."""
 WAYS = ("text_to_audio", "audio_to_text")
-"""What is looked for by what."""
+"""The two directions of retrieval."""
 DEPTHS = (1, 5, 10)
-"""k of recall@k."""
+"""The values of k in recall@k."""
 TIE = 1e-5
 """Similarities that differ by less are the same: equal texts in batches of other sizes differ in the last digits."""
 CANDIDATES = 200
 """A task with more different answers is not ranked (captions)."""
 
-Part = TypeVar("Part")
+Row = TypeVar("Row")
 
 
 def figure_names(recipe: Recipe) -> list[str]:
-    """What validation of a recipe may give; the Trainer puts `eval_` before each."""
+    """Return the names of what validation of a recipe may give; the Trainer puts `eval_` before each."""
     if recipe.objectives is None:
         return ["loss", "accuracy"]
     losses = [name for name in ("alc", "alm", "atg") if getattr(recipe.objectives, name)]
@@ -46,14 +46,14 @@ def figure_names(recipe: Recipe) -> list[str]:
 
 
 class Measure(Protocol):
-    """What a stage is for."""
+    """The figures by which a stage is judged, beside its losses."""
 
     def rows(self, model: Any, batch: Mapping[str, Tensor], items: Sequence[Item]) -> dict[str, Tensor]:
-        """What the figures need of one batch: tensors with one row an item, of equal shapes in all batches."""
+        """Return what the figures need of one batch: tensors with one row an item, of equal shapes in all batches."""
         ...
 
     def figures(self, rows: Mapping[str, Tensor]) -> dict[str, float]:
-        """Figures of all rows."""
+        """Return the figures of all rows."""
         ...
 
 
@@ -61,19 +61,19 @@ class Retrieval:
     """Stage 1: recall@k among the held-out pairs, by the similarity of ALC."""
 
     def rows(self, model: Any, batch: Mapping[str, Tensor], items: Sequence[Item]) -> dict[str, Tensor]:
-        """Clips [B, Q, E] and texts [B, E] in the shared space."""
+        """Return clips [B, Q, E] and texts [B, E] in the shared space."""
         return {
             "clips": model.embed_audio(batch["audio_features"], batch["audio_mask"]),
             "texts": model.embed_text(batch["text_ids"], batch["text_mask"]),
         }
 
     def figures(self, rows: Mapping[str, Tensor]) -> dict[str, float]:
-        """Recall both ways; a pair as similar as the right one counts as before it."""
+        """Return the recall both ways; a pair as similar as the right one counts as before it."""
         scores = similarity(rows["clips"], rows["texts"])
-        own = scores.diagonal()
+        right = scores.diagonal()
         figures: dict[str, float] = {}
         for way, table in zip(WAYS, (scores.T, scores), strict=True):
-            before = (table > own[:, None] - TIE).sum(dim=1) - 1
+            before = (table > right[:, None] - TIE).sum(dim=1) - 1
             figures |= {f"{way}_recall@{depth}": float((before < depth).float().mean()) for depth in DEPTHS}
         return figures
 
@@ -96,7 +96,7 @@ class Accuracy:
         self.candidates = {task: list(of_task) for task, of_task in answers.items() if len(of_task) <= CANDIDATES}
 
     def rows(self, model: Any, batch: Mapping[str, Tensor], items: Sequence[Item]) -> dict[str, Tensor]:
-        """[B]: 1 right, 0 wrong, -1 not ranked."""
+        """Return which answers are right, [B]: 1 right, 0 wrong, -1 not ranked."""
         soft = model.soft_prompt(
             batch["audio_features"], batch["audio_mask"], batch["instruction_ids"], batch["instruction_mask"]
         )
@@ -111,7 +111,7 @@ class Accuracy:
         return {"right": right}
 
     def figures(self, rows: Mapping[str, Tensor]) -> dict[str, float]:
-        """Accuracy over all ranked items."""
+        """Return the accuracy over all ranked items."""
         ranked = rows["right"][rows["right"] >= 0]
         return {"accuracy": float(ranked.float().mean())} if len(ranked) else {}
 
@@ -121,55 +121,63 @@ class Validation:
     """The held-out part of a run and how it is measured."""
 
     items: Sequence[Item]
+    """The items that are held out."""
     features: Callable[[Example, int], Tensor]
+    """From an example and the number of a draw to a window of its features [T, D]."""
     collator: Callable[[Sequence[dict[str, Any]]], dict[str, Tensor]]
+    """The collator of the stage."""
     measure: Measure
+    """The figures of the stage."""
 
     @torch.no_grad()
     def run(self, model: nn.Module, batch_size: int, device: torch.device, autocast: Any) -> dict[str, float]:
-        """Losses and figures of a model, which is left in the mode that it was in; the same on every rank.
+        """Return losses and figures of a model, the same on every rank; it is left in the mode that it was in.
 
         Args:
             model: the stage model.
-            batch_size: of one rank.
-            device: of the model.
+            batch_size: the batch of one rank.
+            device: the device of the model.
             autocast: makes the context of the forward passes.
         """
         losses: list[dict[str, float]] = []
         sizes: list[int] = []
-        kept: list[dict[str, Tensor]] = []
+        rows: list[dict[str, Tensor]] = []
         with evaluating(model):
             for numbered, size in self._batches(batch_size):
                 batch = {name: tensor.to(device) for name, tensor in self.collator(self._drawn(numbered)).items()}
                 with autocast():
                     losses.append({name: float(value) for name, value in model(**batch).items()})
-                    rows = self.measure.rows(model, batch, [item for _, item in numbered])
-                kept.append({name: row.float().cpu() for name, row in rows.items()})
+                    measured = self.measure.rows(model, batch, [item for _, item in numbered])
+                rows.append({name: row.float().cpu() for name, row in measured.items()})
                 sizes.append(size)
 
-        means = {
-            name: sum(part[name] * size for part, size in zip(losses, sizes, strict=True)) / sum(sizes)
-            for name in losses[0]
-        }
-        everyone = _all_ranks((means, {name: torch.cat([part[name] for part in kept]) for name in kept[0]}))
-        rows = {name: torch.cat([part[name] for _, part in everyone]) for name in everyone[0][1]}
-        mean_losses = {name: sum(part[name] for part, _ in everyone) / len(everyone) for name in means}
-        return {**mean_losses, **self.measure.figures(rows)}
+        # The mean over this rank's parts, each of which counts as much as its global batch is large.
+        means: dict[str, float] = {}
+        for name in losses[0]:
+            total = sum(loss[name] * size for loss, size in zip(losses, sizes, strict=True))
+            means[name] = total / sum(sizes)
+        joined = {name: torch.cat([row[name] for row in rows]) for name in rows[0]}
+
+        # All ranks see the rows of all.
+        everyone = _all_ranks((means, joined))
+        mean_losses: dict[str, float] = {}
+        for name in means:
+            mean_losses[name] = sum(of_rank[name] for of_rank, _ in everyone) / len(everyone)
+        every_row: dict[str, Tensor] = {}
+        for name in joined:
+            every_row[name] = torch.cat([of_rank[name] for _, of_rank in everyone])
+        return {**mean_losses, **self.measure.figures(every_row)}
 
     def _drawn(self, numbered: Sequence[tuple[int, Item]]) -> list[dict[str, Any]]:
-        """As the training draws them, with the first window and the first answer."""
-        return [
-            {
-                "features": self.features(item.example, 0),
-                "prompt": item.prompt,
-                "answer": item.answers[0],
-                "draw": number,
-            }
-            for number, item in numbered
-        ]
+        """Return items as the training draws them, but always with the first window and the first answer."""
+        drawn: list[dict[str, Any]] = []
+        for number, item in numbered:
+            window = self.features(item.example, 0)  # [T, D]
+            drawn.append({"features": window, "prompt": item.prompt, "answer": item.answers[0], "draw": number})
+        return drawn
 
     def _batches(self, batch_size: int) -> Iterator[tuple[list[tuple[int, Item]], int]]:
-        """This rank's part of each global batch, its items with their numbers in all, and the global batch's size.
+        """Yield this rank's part of each global batch, as numbered items, and the size of the global batch.
 
         Global batches are of like size, so that none has too few negatives, and each rank has a part of each: which
         items are in which batch depends on their number and on the size of the global batch, not on the ranks.
@@ -182,13 +190,14 @@ class Validation:
             yield even_parts(batch, ranks)[rank], len(batch)
 
 
-def even_parts(rows: list[Part], count: int) -> list[list[Part]]:
-    """Rows in so many parts, in order, whose sizes differ by one at most."""
+def even_parts(rows: list[Row], count: int) -> list[list[Row]]:
+    """Return rows in a number of parts, in order, whose sizes differ by one at most."""
     ends = [len(rows) * number // count for number in range(count + 1)]
     return [rows[first:last] for first, last in pairwise(ends)]
 
 
 def _all_ranks(value: Any) -> list[Any]:
+    """Return the values of all ranks, in their order."""
     if gather.world_size() == 1:
         return [value]
     values: list[Any] = [None] * gather.world_size()
