@@ -1,8 +1,8 @@
 """Recipes: one YAML file describes a whole run, read into frozen, typed dataclasses.
 
 A recipe names the frozen audio encoder, Bridge-Net, the frozen language model, the corpora and the schedule; nothing
-else in the code knows at which scale it runs. An unknown key, a wrong type or a contradiction is refused with the place
-it stands at and the nearest valid name. The `training` section is handed to transformers' `TrainingArguments` as it is
+else in the code knows at which scale it runs. An unknown key, a wrong type or a contradiction is refused with its
+dotted key and the nearest valid name. The `training` section is handed to transformers' `TrainingArguments` as it is
 (checked against its fields when the trainer is built, so that reading a recipe needs no torch).
 """
 
@@ -268,7 +268,7 @@ class Recipe:
 
 
 def load_recipe(source: str | Path, overrides: typing.Sequence[str] = ()) -> Recipe:
-    """Read a recipe.
+    """Return a recipe that is read from a file.
 
     Args:
         source: a YAML file, or the name of a shipped recipe such as `quickstart/stage1`.
@@ -287,7 +287,11 @@ def load_recipe(source: str | Path, overrides: typing.Sequence[str] = ()) -> Rec
 
 
 def recipe_from_dict(values: dict[str, Any], source: str = "recipe") -> Recipe:
-    """Check and type the values of a recipe; `source` opens the error message."""
+    """Return a recipe of plain values, checked and typed; `source` opens the error message.
+
+    Raises:
+        MintError: a key or value that it cannot have.
+    """
     _refuse_unknown_keys(Recipe, values, source, "")
     try:
         return TypeAdapter(Recipe).validate_python(values)
@@ -302,7 +306,7 @@ def recipe_from_dict(values: dict[str, Any], source: str = "recipe") -> Recipe:
 
 
 def recipe_to_dict(recipe: Recipe) -> dict[str, Any]:
-    """The resolved recipe as plain values, ready for YAML or JSON."""
+    """Return the resolved recipe as plain values, ready for YAML or JSON."""
     return typing.cast("dict[str, Any]", TypeAdapter(Recipe).dump_python(recipe, mode="json"))
 
 
@@ -332,13 +336,13 @@ def save_recipe(recipe: Recipe, path: Path) -> None:
 
 
 def shipped_recipes() -> dict[str, Path]:
-    """Names and paths of the recipes that come with the package."""
+    """Return the paths of the recipes that come with the package, by name."""
     root = Path(str(resources.files("mint") / "recipes"))
     return {path.relative_to(root).with_suffix("").as_posix(): path for path in sorted(root.rglob("*.yaml"))}
 
 
 def find_recipe(source: str | Path) -> Path:
-    """The file of a recipe given by path or by shipped name."""
+    """Return the file of a recipe that is given by its path or by its shipped name."""
     if Path(source).is_file():
         return Path(source)
     shipped = shipped_recipes()
@@ -368,6 +372,7 @@ def _read_yaml(text: str, source: str) -> Any:
 
 
 def _apply_override(values: dict[str, Any], override: str) -> None:
+    """Set the value that `key=value` names, in place; sections that are missing are made."""
     key, separator, text = override.partition("=")
     if not separator:
         raise MintError(f"override {override!r} has no value; write key=value, such as training.max_steps=10")
@@ -377,20 +382,23 @@ def _apply_override(values: dict[str, Any], override: str) -> None:
         section = section.setdefault(parent, {})
         if not isinstance(section, dict):
             raise MintError(f"override {override!r}: {parent!r} is a value, not a section")
+
     section[last] = _read_yaml(text, f"override {textwrap.shorten(override, 60)!r}")
 
 
-def _refuse_unknown_keys(config: Any, values: dict[str, Any], source: str, place: str) -> None:
+def _refuse_unknown_keys(config: Any, values: dict[str, Any], source: str, prefix: str) -> None:
+    """Refuse keys that a section does not have, at any depth; `prefix` is the section's own dotted key."""
     hints = typing.get_type_hints(config)
     for key, value in values.items():
         if key not in hints:
             near = difflib.get_close_matches(str(key), hints, n=1)
             cure = f"did you mean {near[0]!r}?" if near else f"valid keys: {', '.join(hints)}"
-            raise MintError(f"{source}: unknown key {place + str(key)!r}; {cure}")
+            raise MintError(f"{source}: unknown key {prefix + str(key)!r}; {cure}")
         for inner in _alternatives(hints[key]):
             if dataclasses.is_dataclass(inner) and isinstance(value, dict):
-                _refuse_unknown_keys(inner, value, source, f"{place}{key}.")
+                _refuse_unknown_keys(inner, value, source, f"{prefix}{key}.")
 
 
 def _alternatives(hint: Any) -> tuple[Any, ...]:
+    """Return the types of a union, or the one type."""
     return typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)

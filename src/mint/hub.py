@@ -1,6 +1,6 @@
-"""Finished runs for others: a folder, or a repository of the Hugging Face hub, that holds what their use needs.
+"""Finished runs for others: a folder, or a repository of the Hugging Face hub, with all that their use needs.
 
-The trained weights alone are shared; the frozen models come from where the recipe says.
+Only the trained weights are shared; the frozen models come from where the recipe says.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from mint.text_files import one_line
 from mint.types import MintError
 
 FILES = ("recipe.yaml", "model.safetensors")
-"""Of a stage, what is copied as it is."""
+"""The files of a stage that are copied as they are."""
 CARD = """---
 {metadata}
 ---
@@ -46,7 +46,7 @@ LINES = {
     1: 'mint.search("a loud drum", ["a.wav", "b.wav"])\nmint.embed_audio("rain.wav")',
     2: 'mint.caption("rain.wav")\nmint.ask("song.mp3", "The genre of this music is")',
 }
-"""What each stage can do."""
+"""Examples for the card of what each stage can do."""
 
 
 def save(folders: Mapping[int, Path], target: Path, name: str | None = None) -> Path:
@@ -63,6 +63,7 @@ def save(folders: Mapping[int, Path], target: Path, name: str | None = None) -> 
     for taken in (target / "stage1", target / "stage2", target / "README.md"):
         if taken.exists():
             raise MintError(f"{taken} is there already; choose another folder, or remove it first")
+
     for stage, folder in folders.items():
         copy = target / f"stage{stage}"
         shutil.copytree(folder / "tokenizer", copy / "tokenizer")
@@ -113,7 +114,12 @@ def download(name: str) -> Path:
 
 
 def model_card(recipes: Mapping[int, Recipe], name: str) -> str:
-    """README.md with the metadata that the hub reads."""
+    """Return the text of README.md, with the metadata that the hub reads.
+
+    Args:
+        recipes: the recipe of each stage, by stage.
+        name: the model's name.
+    """
     metadata = ModelCardData(
         library_name="mint-audio",
         pipeline_tag="audio-text-to-text" if 2 in recipes else "feature-extraction",

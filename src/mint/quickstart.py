@@ -78,7 +78,7 @@ SMOKE_OVERRIDES: tuple[tuple[str, ...], ...] = (
         "captioning: 0, sounds: 0, percussion: 0, ensembles: 0, chords: 0}",
     ),
 )
-"""Of both recipes; of the tasks, stage 2 then has the time for one, `notes`."""
+"""Changes to both recipes in a smoke run; of the tasks, stage 2 then has the time for one, `notes`."""
 
 
 @dataclass(frozen=True)
@@ -125,15 +125,18 @@ def _run(quickstart: Quickstart) -> Results:
     recipes = [_recipe(stage, quickstart, manifests) for stage in (1, 2)]
     with clock.step("features"):
         features = prepare_features(encoder, examples, recipes[0].data.max_seconds)
+
     for recipe in recipes:
         folder = output / f"stage{recipe.stage}"
         if not is_finished(folder):
             with clock.step(f"stage{recipe.stage}"):
                 train(recipe, folder, examples, features, encoder)
+
     with clock.step("evaluation"):
         trained = load_trained({stage: output / f"stage{stage}" for stage in (1, 2)})
         by_stage = dict.fromkeys((1, 2), features)
         evaluation = evaluate(trained, examples, by_stage, seed=quickstart.seed, classes=classes_of(encoder))
+
     skipped = _skipped(features, manifests)
     write_results(
         output / "results.json",
@@ -146,12 +149,13 @@ def _run(quickstart: Quickstart) -> Results:
         seed=quickstart.seed,
         seconds_by_step=clock.seconds,
         versions={"mint": mint.__version__, "torch": torch.__version__, "transformers": transformers.__version__},
-        clips={split: sum(e.split == split and features.has(e) for e in examples) for split in _splits(examples)},
+        clips=_count_clips(examples, features),
         leakage=leakage_record(manifests, evaluation.clips(), recipes[0].data.blacklists),
         skipped=[asdict(clip) for clip in skipped],
         settings=QUICK.record(),
         **evaluation.record(),
     )
+
     results = read_results(output / "results.json")
     folders = {stage: output / f"stage{stage}" for stage in (1, 2)}
     title, commands = f"MINT: {quickstart.name}", _commands(quickstart)
@@ -161,7 +165,7 @@ def _run(quickstart: Quickstart) -> Results:
 
 
 def summary(quickstart: Quickstart, results: Results) -> str:
-    """What a person reads at the end."""
+    """Return what a person reads at the end: the table, the cost and commands to go on with."""
     report = quickstart.output / "report.html"
     return (
         f"\n{markdown_table(results.rows)}\n"
@@ -182,9 +186,9 @@ class Clock:
         self.path = path
         self.seconds: dict[str, float] = {}
         with suppress(OSError, MintError):
-            kept = read_json(path)
-            if isinstance(kept, dict) and all(isinstance(value, int | float) for value in kept.values()):
-                self.seconds = kept
+            record = read_json(path)
+            if isinstance(record, dict) and all(isinstance(value, int | float) for value in record.values()):
+                self.seconds = record
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
@@ -257,6 +261,7 @@ def _hear_unlabelled(source: Path, encoder: AudioEncoder) -> dict[Path, SoundWor
 
 
 def _recipe(stage: int, quickstart: Quickstart, manifests: Sequence[Path]) -> Recipe:
+    """Return the recipe of a stage, with its manifests, its seed and, for stage 2, its start."""
     overrides: list[str] = []
     if quickstart.source is not None:
         overrides += SOURCE_OVERRIDES[stage - 1]
@@ -270,8 +275,12 @@ def _recipe(stage: int, quickstart: Quickstart, manifests: Sequence[Path]) -> Re
     return dataclasses.replace(recipe, data=data, start=start, seed=quickstart.seed)
 
 
-def _splits(examples: Sequence[Example]) -> list[str]:
-    return list(dict.fromkeys(example.split for example in examples))
+def _count_clips(examples: Sequence[Example], features: Features) -> dict[str, int]:
+    """Return the number of usable clips in each split, in the order in which the splits appear."""
+    counts: dict[str, int] = {}
+    for example in examples:
+        counts[example.split] = counts.get(example.split, 0) + features.has(example)
+    return counts
 
 
 def _skipped(features: Features, manifests: Sequence[Path]) -> list[Skipped]:
@@ -284,6 +293,7 @@ def _skipped(features: Features, manifests: Sequence[Path]) -> list[Skipped]:
 
 
 def _commands(quickstart: Quickstart) -> list[str]:
+    """Return commands that use the trained model."""
     folder = quickstart.output
     return [
         f"mint caption {folder} FILE.wav",

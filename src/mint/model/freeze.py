@@ -21,7 +21,7 @@ Held = TypeVar("Held")
 
 
 class Frozen(Generic[Held]):
-    """Holds a module without registering it as a child."""
+    """A holder of a module that does not register it as a child."""
 
     def __init__(self, held: Held) -> None:
         self.held = held
@@ -42,18 +42,20 @@ def _stay(module: nn.Module, mode: bool = True) -> nn.Module:
 
 
 def count_by_module(module: nn.Module) -> Iterator[tuple[str, int, int]]:
-    """Name, trained and frozen parameters of each direct child and of each parameter that is the module's own."""
-    parts: list[tuple[str, list[nn.Parameter]]] = [
-        *((name, list(child.parameters())) for name, child in module.named_children()),
-        *((name, [parameter]) for name, parameter in module.named_parameters(recurse=False)),
-    ]
-    for name, parameters in parts:
-        sizes = [(parameter.numel(), parameter.requires_grad) for parameter in parameters]
-        yield name, sum(n for n, trained in sizes if trained), sum(n for n, trained in sizes if not trained)
+    """Yield each direct child, and each parameter of the module's own, with its trained and frozen parameters.
+
+    Yields:
+        The name, the number of trained and the number of frozen parameters.
+    """
+    owners = [(name, list(child.parameters())) for name, child in module.named_children()]
+    owners += [(name, [parameter]) for name, parameter in module.named_parameters(recurse=False)]
+    for name, parameters in owners:
+        trained = sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
+        yield name, trained, sum(parameter.numel() for parameter in parameters) - trained
 
 
 def fingerprint(module: nn.Module) -> str:
-    """SHA-256 over the bytes of all parameters and buffers: equal before and after training if and only if frozen."""
+    """Return the SHA-256 of all parameters and buffers: equal before and after training if and only if frozen."""
     digest = hashlib.sha256()
     for name, tensor in sorted([*module.named_parameters(), *module.named_buffers()]):
         digest.update(name.encode())

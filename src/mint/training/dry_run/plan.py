@@ -26,7 +26,7 @@ from mint.types import AudioEncoder, Example, MintError
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run would do."""
+    """What a run would do, with the models built and nothing trained."""
 
     parameters: list[tuple[str, int, int]]
     """Module, its trained and its frozen parameters."""
@@ -36,25 +36,27 @@ class Plan:
     start: str
     """What Bridge-Net starts from."""
     costs: Costs | None
-    """None: of a language model whose cost is not known."""
+    """The cost of a step; None: that of the language model is not known."""
     notes: list[str]
     """What may not be as it was meant."""
 
 
 def plannable(recipe: Recipe, ranks: int) -> tuple[Recipe, list[str]]:
-    """A recipe as it can be built here, and notes on what it is without.
+    """Return a recipe as it can be built here, and notes on what it is built without.
 
     Args:
-        recipe: as it would be trained.
-        ranks: by so many.
+        recipe: the recipe as it would be trained.
+        ranks: the number of ranks that would train it.
     """
     training, notes = dict(recipe.training), []
     if not training.get("use_cpu") and not torch.accelerator.is_available():
         training = {**training, "use_cpu": True, "tf32": None}
         notes.append("there is no accelerator here: planned on the CPU")
+
     for key in ("fsdp", "deepspeed"):
         if ranks > launched_rank()[1] and training.pop(key, None):
             notes.append(f"the memory is that of whole weights on each rank, without training.{key}")
+
     start = recipe.start
     if start is not None and not is_finished(Path(start)):
         notes.append(f"start: {start} holds no finished run yet; planned without it")
@@ -63,15 +65,15 @@ def plannable(recipe: Recipe, ranks: int) -> tuple[Recipe, list[str]]:
 
 
 def plan(recipe: Recipe, examples: Sequence[Example], encoder: AudioEncoder, ranks: int = 1) -> Plan:
-    """What training a recipe would do.
+    """Return what training a recipe would do.
 
-    Of the language model sizes and tokenizer are read, not its weights; what Bridge-Net starts from is read.
+    Of the language model only sizes and tokenizer are read; the checkpoint that Bridge-Net starts from is read whole.
 
     Args:
-        recipe: `plannable` here.
-        examples: all.
+        recipe: the recipe, `plannable` here.
+        examples: all examples.
         encoder: the frozen encoder, which may be weightless.
-        ranks: how many would train it.
+        ranks: the number of ranks that would train it.
 
     Raises:
         MintError: the recipe cannot be trained.
@@ -80,22 +82,25 @@ def plan(recipe: Recipe, examples: Sequence[Example], encoder: AudioEncoder, ran
     with tempfile.TemporaryDirectory() as folder:
         prepared = prepare(recipe, Path(folder), learnt, held, _no_features, encoder, weightless=True)
     trainer = prepared.trainer
+
     parameters = list(count_by_module(prepared.model))
     frozen_models = {"audio encoder": encoder, "language model": getattr(prepared.language, "model", None)}
     for name, module in frozen_models.items():
         if isinstance(module, nn.Module):
             frozen = sum(parameter.numel() for parameter in module.parameters() if not parameter.requires_grad)
             parameters.append((name, 0, frozen))
+
     steps_per_epoch, steps = trainer.steps(ranks)
     on_device = sum(frozen for name, _, frozen in parameters if name != "audio encoder")  # its features are cached
     trained = sum(count for _, count, _ in parameters)
-    parts = (recipe, prepared.model, prepared.language, encoder, prepared.tokenizer)
+    models = (recipe, prepared.model, prepared.language, encoder, prepared.tokenizer)
     notes = notes_of(recipe, trainer.args, steps, trainer.dataset.items, ranks)
     if len(learnt) < trainer.args.train_batch_size * ranks:
         notes.append(f"the {len(learnt)} training examples do not fill one batch")
+
     costs = None
     try:
-        costs = estimate_costs(*parts, trainer.args, trained, on_device, ranks)
+        costs = estimate_costs(*models, trainer.args, trained, on_device, ranks)
     except MintError as error:
         notes.append(f"no costs: {error}")
     if trainer.args.deepspeed:
