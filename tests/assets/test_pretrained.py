@@ -172,7 +172,7 @@ def test_a_hub_name_is_known_by_its_commit(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_what_cannot_be_pinned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of a commit without safetensors the hub gives converted weights to those alone who ask for the branch."""
+    """The hub converts the weights of a commit without safetensors only for those who ask for the branch."""
     hub = TinyHub(tmp_path / "hub", monkeypatch)
     snapshot = hub.publish("org/old", FIRST, tiny_waveform_model("data2vec"))
     (snapshot / "model.safetensors").rename(snapshot / "pytorch_model.bin")
@@ -291,7 +291,7 @@ def test_threads_that_load_the_first_models_of_a_process(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("error", [ImportError("Could not import module"), RuntimeError("__set_name__"), None])
 def test_an_interrupt_that_a_library_hides(error: Exception | None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As transformers does while it is imported; it must not be told as a model that cannot be loaded."""
+    """transformers hides it while it is imported; it must not be reported as a model that cannot be loaded."""
 
     class Model:
         @staticmethod

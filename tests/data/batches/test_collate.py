@@ -32,7 +32,7 @@ def drawn() -> list[dict[str, Any]]:
 
 
 def texts(ids: Tensor, mask: Tensor) -> list[str]:
-    """What the tokens under the mask say."""
+    """Return the text of the tokens under the mask."""
     return [str(TOKENIZER.decode(row[real])) for row, real in zip(ids, mask, strict=True)]
 
 

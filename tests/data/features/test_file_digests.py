@@ -131,7 +131,7 @@ def test_where_nothing_can_be_kept(tmp_path: Path, files: list[Path]) -> None:
 
 
 def test_a_limit_of_the_system_on_the_size_of_files(tmp_path: Path, files: list[Path]) -> None:
-    """As on a full disk: half a table is never left, and what was there stays."""
+    """On a full disk, half a table is never left, and the tables that were there stay."""
     resource = pytest.importorskip("resource", reason="limits of POSIX")
     store = kept(tmp_path)
     store.of(files[0])
@@ -196,7 +196,7 @@ def members(tmp_path: Path) -> dict[Path, bytes]:
 def test_a_table_that_is_replaced_during_a_search(
     tmp_path: Path, members: dict[Path, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What other threads do at any moment: new records are written, so that all rows move."""
+    """Other threads may write new records at any moment, so that all rows move."""
     paths = sorted(members)
     writer = kept(tmp_path)
     for path in paths[:100]:
@@ -298,7 +298,7 @@ def test_states_are_those_of_locate(tmp_path: Path, files: list[Path]) -> None:
 @given(st.lists(st.integers(0, 40), max_size=60), st.lists(st.integers(0, 60), max_size=20))
 @settings(max_examples=100, deadline=None)
 def test_ids_are_found(there: list[int], wanted: list[int]) -> None:
-    """As a dictionary would."""
+    """The search finds what a dictionary would find."""
     ids = as_ids(b"".join(id_of(str(number)) for number in there))
     rows = latest(ids)
     last = {number: row for row, number in enumerate(there)}

@@ -110,7 +110,7 @@ def test_indexed_manifests_that_were_read_apart(manifests: list[Path]) -> None:
 
 
 def test_a_worker_that_is_spawned(manifests: list[Path]) -> None:
-    """As on macOS, and from Python 3.14 on: it has a copy of what the dataset holds, without locks and open files."""
+    """On macOS, and from Python 3.14 on, a worker has a copy of the dataset, without locks and open files."""
     lines = open_examples(manifests)
     features = prepare_features(TinyEncoder(), lines)
     dataset = ItemDataset(instruction_items(features.usable(lines)), features.draw)
@@ -127,7 +127,7 @@ def test_a_worker_that_is_spawned(manifests: list[Path]) -> None:
 
 
 def test_a_file_that_is_encoded_anew(manifests: list[Path], tmp_path: Path) -> None:
-    """What was known of it gives way."""
+    """The digest that was known before gives way."""
     prepare_features(TinyEncoder(), open_examples(manifests))
     write_noise(tmp_path / "first" / "0.wav", 99)
     lines = open_examples(manifests)

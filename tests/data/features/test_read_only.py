@@ -34,7 +34,7 @@ def recipe(cache: Path) -> str:
 
 @pytest.fixture
 def read_only(cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], None]]:
-    """What makes the cache read-only: permissions do not bind the superuser, and a mount needs one."""
+    """Make the cache read-only once it is called: permissions do not bind the superuser, and a mount needs one."""
 
     def refuse(path: Any) -> None:
         if not isinstance(path, int) and Path(os.fsdecode(path)).is_relative_to(cache):

@@ -93,7 +93,7 @@ def test_damaged_indices_are_passed_over(tmp_path: Path) -> None:
 
 
 def test_a_reader_follows_clips_that_are_moved(tmp_path: Path) -> None:
-    """As pruning does: into another shard, and the old one is gone."""
+    """Pruning writes what stays into another shard, and removes the old one."""
     filled(tmp_path)
     reader, writer = FeatureCache(tmp_path, "tiny"), FeatureCache(tmp_path, "tiny")
     old = list(writer.folder.glob("*.safetensors"))

@@ -215,7 +215,7 @@ def test_pruning_keeps_what_is_wanted_to_the_bit(cache: FeatureCache, clips: lis
 
 
 def test_pruning_keeps_one_of_two(cache: FeatureCache, clips: list[Example]) -> None:
-    """What two writers wrote at once."""
+    """Two writers that encode one clip at once both write it."""
     fill(cache, clips)
     for path in shards(cache):
         path.with_stem(f"{path.stem}-2").write_bytes(path.read_bytes())
