@@ -291,7 +291,7 @@ def test_threads_that_load_the_first_models_of_a_process(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("error", [ImportError("Could not import module"), RuntimeError("__set_name__"), None])
 def test_an_interrupt_that_a_library_hides(error: Exception | None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """transformers hides it while it is imported; it must not be reported as a model that cannot be loaded."""
+    """A library hides it while it is imported; it must not be reported as a model that cannot be loaded."""
 
     class Model:
         @staticmethod

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -122,6 +122,7 @@ times = st.floats(0, 1e6) | st.integers(0, 10**7).map(lambda number: number / 10
 durations = st.none() | times.filter(bool)
 
 
+@settings(deadline=None, max_examples=50)
 @given(times, times, durations, durations, st.binary(min_size=16, max_size=16))
 def test_keys_are_those_of_one_part(
     start: float, other: float, duration: float | None, length: float | None, whole: bytes
@@ -132,6 +133,7 @@ def test_keys_are_those_of_one_part(
     assert len(first) == 16
 
 
+@settings(deadline=None, max_examples=50)
 @given(st.lists(st.tuples(times, durations, st.binary(min_size=16, max_size=16)), max_size=20))
 def test_keys_of_many_parts_are_those_of_each(parts: list[tuple[float, float | None, bytes]]) -> None:
     starts = np.array([start for start, _, _ in parts], float)

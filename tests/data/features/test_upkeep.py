@@ -153,26 +153,36 @@ def test_every_clip_is_checked_where_all_are_asked_for(
         torch.testing.assert_close(opened.read(clip_key(clip))[0], right[clip.id], rtol=1e-3, atol=1e-3)
 
 
-def test_a_file_with_the_digest_of_another(
-    cache: FeatureCache, clips: list[Example], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """So its features are looked for, and found, under the other's key."""
-    monkeypatch.setattr(digests_module, "UNSURE", -(10**12))
-    fill(cache, clips)
+def poison_digest(cache: FeatureCache, first: Example, second: Example) -> None:
+    """Record the digest of the second clip's file for that of the first."""
     records = cache.digests._records
     assert records is not None
-    row = int(find(records[:, :2], as_ids(id_of(str(clips[0].audio))))[0])
+    row = int(find(records[:, :2], as_ids(id_of(str(first.audio))))[0])
     poisoned = records.copy(order="F")
-    poisoned[row, 5:] = as_ids(clip_key(clips[1]))
-    cache.digests._records = poisoned
+    poisoned[row, 5:] = as_ids(clip_key(second))
     cache.digests._write(poisoned)
-    opened = again(cache)
-    assert clip_key(clips[0], opened.digests) == clip_key(clips[1])
+    assert clip_key(first, again(cache).digests) == clip_key(second)
 
-    result = verify_cache(opened, TinyEncoder(), clips, 0.4, check_all=True)
+
+@pytest.mark.parametrize("is_cached", [True, False])
+def test_a_file_with_the_digest_of_another(
+    cache: FeatureCache, clips: list[Example], monkeypatch: pytest.MonkeyPatch, is_cached: bool
+) -> None:
+    """Its features are looked for under the other's key, and would be kept there if they were not found."""
+    monkeypatch.setattr(digests_module, "UNSURE", -(10**12))
+    fill(cache, clips)
+    poison_digest(cache, clips[0], clips[1])
+    if not is_cached:
+        prune_cache(again(cache), clips[2:])
+
+    result = verify_cache(again(cache), TinyEncoder(), clips, 0.4, check_all=True)
     assert (result.wrong_digests, result.wrong, result.sound()) == (["0"], [], False)
-    assert clip_key(clips[0], again(cache).digests) == clip_key(clips[0])
-    assert verify_cache(again(cache), TinyEncoder(), clips, 0.4, check_all=True).sound()
+    assert result.missing == ([] if is_cached else ["0", "1"])
+
+    opened = again(cache)
+    assert clip_key(clips[0], opened.digests) == clip_key(clips[0])
+    assert fill(opened, clips) == len(result.missing)
+    assert verify_cache(opened, TinyEncoder(), clips, 0.4, check_all=True) == Verified(shards=3, clips=6, checked=6)
 
 
 def test_clips_that_the_examples_do_not_name(cache: FeatureCache, clips: list[Example]) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -18,7 +18,6 @@ from torch import Tensor
 
 from mint.data.features.cache import CHECKSUM, FeatureCache, checksum, clip_key, part_key
 from mint.data.features.encode import SECONDS_AT_ONCE, decode, encode_clips, num_samples, read_ahead
-from mint.data.features.file_digests import Digests
 from mint.data.features.shard_index import read_window_name, set_aside
 from mint.data.features.stored import is_stored, read_stored
 from mint.types import AudioEncoder, Example, MintError
@@ -98,21 +97,17 @@ def verify_cache(
 
     # Opened anew, as the shards that were set aside are gone.
     opened = FeatureCache(cache.root, cache.identity, cache.dtype)
-    present: list[Example] = []
     keys: set[bytes] = set()
-    for example in examples:
-        key = _key(example, opened.digests)
-        if key is not None and key in opened:
-            present.append(example)
-            keys.add(key)
-        else:
-            result.missing.append(example.id)
-    result.clips = len(present)
+    if check_all:
+        wrong = _check_clips(opened, encoder, progress(examples), max_seconds, result, keys)
+    else:
+        present = _look_up(opened, examples, result, keys)
+        sample = random.Random(0).sample(present, min(SAMPLE, len(present)))
+        result.clips -= len(sample)  # these are counted where they are encoded
+        wrong = _check_clips(opened, encoder, progress(sample), max_seconds, result, keys)
     result.others = len(set(opened) - keys)
-
-    chosen = present if check_all else random.Random(0).sample(present, min(SAMPLE, len(present)))
-    wrong = _check_clips(opened, encoder, progress(chosen), max_seconds, result)
     opened.digests.save()
+
     if wrong:
         try:
             _remove(opened, lambda key: key not in wrong)
@@ -138,25 +133,66 @@ def prune_cache(cache: FeatureCache, examples: Sequence[Example]) -> Pruned:
     return result
 
 
-def _check_clips(
-    cache: FeatureCache, encoder: AudioEncoder, examples: Iterable[Example], max_seconds: float, result: Verified
-) -> set[bytes]:
-    """Read and encode some clips again, whatever is remembered of their files; return the keys of wrong features."""
-
-    def read(example: Example) -> tuple[bytes, bool, list[Any] | Tensor] | MintError:
+def _look_up(cache: FeatureCache, examples: Iterable[Example], result: Verified, keys: set[bytes]) -> list[Example]:
+    """Count which clips are in the cache by what is remembered of their files; return those, and add their keys."""
+    present: list[Example] = []
+    for example in examples:
         try:
-            digest, is_right = cache.digests.check(example.audio)
+            key = clip_key(example, cache.digests)
+        except MintError:  # its file cannot be read
+            result.missing.append(example.id)
+            continue
+        if key in cache:
+            present.append(example)
+            keys.add(key)
+        else:
+            result.missing.append(example.id)
+    result.clips += len(present)
+    return present
+
+
+class _Clip(NamedTuple):
+    """A clip as it is now: key, whether its file's digest was recorded rightly, and what should be in the cache.
+
+    That is windows [S] to encode, or the features [T, D] of a file of features; nothing if the cache lacks the clip.
+    """
+
+    key: bytes
+    is_recorded: bool
+    windows: list[Any] | None = None
+    features: Tensor | None = None
+
+
+def _check_clips(
+    cache: FeatureCache,
+    encoder: AudioEncoder,
+    examples: Iterable[Example],
+    max_seconds: float,
+    result: Verified,
+    keys: set[bytes],
+) -> set[bytes]:
+    """Read and encode some clips again, whatever is remembered of their files.
+
+    Returns:
+        The keys of wrong features. The keys of all clips that are in the cache are added to `keys`.
+    """
+
+    def read(example: Example) -> _Clip | MintError:
+        try:
+            digest, is_recorded = cache.digests.check(example.audio)
             key = part_key(digest, example.start, example.duration)
+            if key not in cache:
+                return _Clip(key, is_recorded)
             if is_stored(example.audio):
-                return key, is_right, read_stored(example, encoder.identity)
-            return key, is_right, decode(example, encoder.sample_rate, max_seconds)
+                return _Clip(key, is_recorded, features=read_stored(example, encoder.identity))
+            return _Clip(key, is_recorded, decode(example, encoder.sample_rate, max_seconds))
         except OSError as error:
             return MintError(str(error))
         except MintError as error:
             return error
 
     wrong: set[bytes] = set()
-    names: dict[bytes, list[str]] = {}  # ids of the examples of each clip that is checked
+    ids: dict[bytes, list[str]] = {}  # ids of the examples of each clip
     waiting: dict[bytes, list[Any]] = {}  # windows [S] of clips that wait to be encoded
 
     def compare() -> None:
@@ -168,36 +204,28 @@ def _check_clips(
     for example, clip in read_ahead(examples, read):
         if isinstance(clip, MintError):
             result.missing.append(example.id)
-            result.clips -= 1
+            continue
+        if not clip.is_recorded:
+            result.wrong_digests.append(example.id)
+        if clip.key not in cache:
+            result.missing.append(example.id)
             continue
 
-        key, is_right, windows = clip
+        # Several examples of one clip are compared once, and named together.
+        if clip.key not in ids and clip.windows is not None:
+            waiting[clip.key] = clip.windows
+        elif clip.key not in ids and clip.features is not None and not _is_same(cache.read(clip.key), [clip.features]):
+            wrong.add(clip.key)
+        ids.setdefault(clip.key, []).append(example.id)
+        result.clips += 1
         result.checked += 1
-        if not is_right:
-            result.wrong_digests.append(example.id)
-        if key not in names and key in cache:  # with another digest the clip may be missing
-            if isinstance(windows, Tensor):  # the features themselves, which need no encoder
-                if not _is_same(cache.read(key), [windows]):
-                    wrong.add(key)
-            else:
-                waiting[key] = windows
-        names.setdefault(key, []).append(example.id)
-
         if num_samples(waiting.values()) >= SECONDS_AT_ONCE * encoder.sample_rate:
             compare()
     compare()
 
-    # Every example of a wrong clip is named, in the order of the examples of each.
-    result.wrong += [name for key, ids in names.items() if key in wrong for name in ids]
+    keys.update(ids)
+    result.wrong += [name for key in ids if key in wrong for name in ids[key]]
     return wrong
-
-
-def _key(example: Example, digests: Digests) -> bytes | None:
-    """Return the key of a clip; None if its file cannot be read."""
-    try:
-        return clip_key(example, digests)
-    except MintError:
-        return None
 
 
 def _check_shard(path: Path, width: int) -> str:
