@@ -58,9 +58,6 @@ def origin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         (folder / "folder").mkdir()
         (folder / "bytes.bin").write_bytes(bytes(range(256)))
 
-        def refuse(*_: Any, **__: Any) -> None:
-            raise MintError("not in this test")
-
         for heavy in ("training.train.train", "quickstart.run", "ablation.cells.run", "assets.fetch"):
             patch.setattr(f"mint.{heavy}", refuse)
         patch.setattr("mint.assets.store.fetch", refuse)
@@ -79,6 +76,11 @@ def folder(origin: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[P
         patch.chdir(folder)
         patch.setenv("MINT_CACHE", str(folder / "cache"))
         yield folder
+
+
+def refuse(*_: Any, **__: Any) -> None:
+    """Stand for work that takes too long here."""
+    raise MintError("not in this test")
 
 
 def restore(origin: Path, folder: Path) -> None:
@@ -157,7 +159,14 @@ def check(arguments: list[str]) -> None:
 COMMON: dict[str, Any] = {"deadline": None, "suppress_health_check": list(HealthCheck), "database": None}
 
 
-@settings(max_examples=40, derandomize=True, **COMMON)
+@pytest.fixture
+def unmeasured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Evaluation ends where it would begin to measure, which takes seconds."""
+    monkeypatch.setattr("mint.evaluation.evaluate_run.evaluate", refuse)
+
+
+@pytest.mark.usefixtures("unmeasured")
+@settings(max_examples=20, derandomize=True, **COMMON)
 @given(arguments=command_lines())
 def test_any_command_line(arguments: list[str], origin: Path, folder: Path) -> None:
     restore(origin, folder)
