@@ -84,6 +84,7 @@ def grow_trees(candidates: Sequence[Sequence[int]], max_nodes: int = 512) -> Ite
     # Sorted by their tokens, candidates with a common beginning come into one tree.
     order = sorted(range(len(candidates)), key=lambda index: list(candidates[index]))
 
+    # A candidate's own tokens bound what it can add: the real number, without what it shares, is smaller.
     tree = CandidateTree()
     for candidate in order:
         if len(tree.tokens) + len(candidates[candidate]) > max_nodes and tree.paths:

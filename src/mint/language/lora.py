@@ -50,6 +50,7 @@ def attach_lora(model: Any, *, rank: int, alpha: int, dropout: float, targets: S
     if isinstance(model.get_input_embeddings(), LoraLayer) or isinstance(model.get_output_embeddings(), LoraLayer):
         raise MintError(f"language.lora.targets {list(targets)} includes the embeddings; name layers inside the blocks")
 
+    # Handed over as modules of their own: the model itself is frozen, and its state is not saved.
     adapters = nn.ModuleDict()
     for name, layer in model.named_modules():
         if isinstance(layer, LoraLayer):

@@ -66,6 +66,7 @@ def check_options(options: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         MintError: an unknown option, or a value out of its range; the message names it.
     """
+    # The options of a command line that nobody gave are None.
     given = {name: value for name, value in options.items() if value is not None}
 
     for name, value in given.items():

@@ -50,6 +50,7 @@ def pack_rows(mask: Tensor) -> Packing:
     rows = group_texts(lengths)
     width = _width(rows, lengths)
 
+    # Where no text stands, index 0 is packed: its owner, -1, is seen by no text.
     source, positions = torch.zeros(2, len(rows), width, dtype=torch.long)
     owners = torch.full((len(rows), width), -1)
     target = torch.zeros(mask.shape, dtype=torch.long)
@@ -73,6 +74,7 @@ def group_texts(lengths: Sequence[int]) -> list[list[int]]:
 
     Of some widths that one is taken which needs the smallest area, and of equal ones the narrowest.
     """
+    # Wider rows hold more texts with less waste, but attention over them costs the square of the width.
     longest = max(lengths)
     best: list[list[int]] = []
     smallest = None

@@ -89,6 +89,7 @@ class Seq2SeqLanguageModel:
         Returns:
             sums [B, C] over the tokens and the end, and token counts [C].
         """
+        # The prompts run once; the decoder attends to them for every pack of candidates.
         hidden, mask = self._encode_prompts(soft_prompt, prompts)
         tokens = list(map(self._tokens, candidates))
         lengths = torch.tensor(list(map(len, tokens)), device=hidden.device)

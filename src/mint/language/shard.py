@@ -34,6 +34,7 @@ def shard_blocks(model: Any, device: torch.device | str, ranks: int) -> None:
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
+    # One unit for each block: only one block's weights are whole at a time.
     blocks = find_blocks(model)
     mesh = init_device_mesh(torch.device(device).type, (ranks,))
     for block in blocks:

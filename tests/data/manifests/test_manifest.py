@@ -163,7 +163,7 @@ def test_whole_emojis_are_text(tmp_path: Path) -> None:
 
 
 def test_a_folder_names_a_manifest_in_it(tmp_path: Path) -> None:
-    with pytest.raises(MintError, match=r" is a folder; make a manifest with `mint data prepare`$"):
+    with pytest.raises(MintError, match=r" is a folder; make one with `mint data prepare`$"):
         next(read_manifest(tmp_path))
     (tmp_path / "b.jsonl").touch()
     (tmp_path / "a.jsonl").touch()
@@ -207,6 +207,12 @@ def test_parquet_without_pyarrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         MintError, match=r"m\.parquet: Parquet needs pyarrow; `pip install mint-audio\[parquet\]`, or give JSON Lines"
     ):
         list(read_manifest(tmp_path / "m.parquet"))
+
+
+def test_a_pipe_is_refused_without_waiting(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "m.jsonl")
+    with pytest.raises(MintError, match=r"m\.jsonl: no such manifest"):
+        next(read_manifest(tmp_path / "m.jsonl"))
 
 
 def test_missing_manifest_and_folder(tmp_path: Path) -> None:

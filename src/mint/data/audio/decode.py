@@ -94,15 +94,18 @@ def read_part(path: str | Path, sound: Sound, start: float, duration: float | No
     Raises:
         MintError: a part that no file has, or a start past the end.
     """
-    if not start >= 0 or (duration is not None and not duration > 0):
+    if not start >= 0 or (duration is not None and not duration > 0):  # NaN, too
         raise MintError(f"{path}: start {start} and duration {duration}; give start >= 0 and duration > 0 in seconds")
+
     first = round(start * sound.samplerate) if start < math.inf else sound.frames
     if first >= sound.frames:
         seconds = sound.frames / sound.samplerate
         raise MintError(f"{path}: start {start} s is past the end ({seconds:.2f} s); give a smaller start")
+
     rest = sound.frames - first
     if duration is None or duration * sound.samplerate >= rest:
         return sound.read(first, rest)
+    # A duration of less than half a sample is one sample.
     return sound.read(first, max(1, round(duration * sound.samplerate)))
 
 
@@ -121,6 +124,7 @@ def as_clip(audio: AudioSource, rate: int) -> Samples:
     """
     if isinstance(audio, str | Path):
         return load_audio(audio, rate)
+
     samples, source_rate = one_channel(audio)
     return _finished(samples, source_rate, rate, f"audio of {samples.size} samples")
 
@@ -133,9 +137,12 @@ def windows(seconds: float, max_seconds: float = 30.0, max_windows: int = 10) ->
     """
     if seconds <= max_seconds:
         return [(0.0, seconds)]
+
     count = min(max_windows, math.ceil(seconds / max_seconds))
     if count == 1:
         return [(0.0, max_seconds)]
+
+    # The last window ends with the clip: windows overlap where they cover it, and leave gaps where it is very long.
     step = (seconds - max_seconds) / (count - 1)
     return [(index * step, max_seconds) for index in range(count)]
 
@@ -148,7 +155,7 @@ def load_windows(
     Raises:
         MintError: as `as_clip`.
     """
-    if isinstance(audio, str | Path):
+    if isinstance(audio, str | Path):  # only the windows are decoded
         yield from load_parts(audio, rate, windows(probe(audio)[0], max_seconds, max_windows))
     else:
         samples = as_clip(audio, rate)
@@ -163,6 +170,7 @@ def _finished(samples: NDArray[Any], source_rate: int, rate: int, name: str) -> 
         raise MintError(f"{name}: it holds no samples; give at least one")
     if not np.isfinite(samples).all():
         raise MintError(f"{name}: it holds NaN or infinite samples; export it again, for instance as 16-bit flac")
+
     if source_rate != rate:
         resampled = soxr.resample(samples, source_rate, rate, "HQ")
         samples = resampled if resampled.size else samples[:1]  # a clip of one sample may round to none

@@ -64,6 +64,7 @@ def listen(path: str | Path, start: float = 0.0, duration: float | None = None) 
     with open_audio(path) as sound:
         seconds, rate, promised = sound.frames / sound.samplerate, sound.samplerate, sound.promised / sound.samplerate
         findings = _goes_on(path, sound)
+
     length = seconds - start if duration is None else min(duration, seconds - start)
 
     levels = _Levels(rate)
@@ -71,12 +72,15 @@ def listen(path: str | Path, start: float = 0.0, duration: float | None = None) 
     for offset, wanted in windows(max(length, 1 / rate)):
         with open_audio(path) as sound:
             samples = read_part(path, sound, start + offset, wanted)  # [S, channels]
-        if not len(samples):  # an MP3 that was cut off
+
+        # An MP3 that was cut off has the length of the whole: its later windows are empty.
+        if not len(samples):
             break
         if not np.isfinite(samples).all():
             raise MintError(f"{path}: it holds NaN or infinite samples; export it again, for instance as 16-bit flac")
         levels.add(samples)
         end = start + offset + len(samples) / rate
+
     if end == start:
         raise MintError(
             f"{path}: it ends before {start:.2f} s, although its header says otherwise; fetch or export it again"
@@ -127,6 +131,8 @@ class _Levels:
         low, high = float(samples.min()), float(samples.max())
         self.lowest.append(low)
         self.highest.append(high)
+
+        # The extremes of the clip are known at its end: those of each window are counted, and summed where they agree.
         margins = AT_EXTREME * abs(low), AT_EXTREME * abs(high)
         counts = np.count_nonzero(samples <= low + margins[0]), np.count_nonzero(samples >= high - margins[1])
         self.at_extremes.append((int(counts[0]), int(counts[1])))
@@ -142,6 +148,7 @@ class _Levels:
             mixed_centred = mean_of_channels(centred)
             self.power += float(np.square(centred).sum(dtype=np.float64)) / self.channels
             self.mixed_power += float(np.square(mixed_centred).sum(dtype=np.float64))
+
         self.swing = max(self.swing, float(np.abs(centred).max()))
         self.mixed_swing = max(self.mixed_swing, float(np.abs(mixed_centred).max()))
 
@@ -162,8 +169,10 @@ class _Levels:
             findings.append(
                 "its channels cancel each other, and their mean is (nearly) silent; invert one, or use one alone"
             )
+
         if abs(mean) > DC_OFFSET * max(1.0, peak) and self.count >= DC_SECONDS * self.rate:
             findings.append(f"its samples have a mean of {mean:.2f} (a DC offset); subtract it")
+
         share = self._clipped_share()
         if not is_silent and share > CLIPPED_SHARE:
             findings.append(
@@ -173,8 +182,10 @@ class _Levels:
         return findings
 
     def _is_cancelled(self) -> bool:
+        """Return whether the mean of the channels is (nearly) silent, although they are not."""
         if self.channels == 1:
             return False
+        # Two channels, one inverted: the mean is dither. Many of them: it is far below what unrelated ones would have.
         return self.mixed_swing < SILENCE or self.mixed_power * self.channels < CANCELLED * self.power
 
     def _clipped_share(self) -> float:
@@ -195,6 +206,7 @@ def _goes_on(path: Path, sound: Sound) -> list[str]:
         size = file.seek(0, 2)
         window = Window(file, size)
         head = window.at(0, 8)
+        # Eight bytes do not occur again by chance: once in 2**64 of them.
         if head.startswith(SIGNATURES) or head[4:] == b"ftyp":
             position = window.find(head, 8)
             if position >= 0:

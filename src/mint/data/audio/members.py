@@ -65,6 +65,7 @@ def locate(path: str | Path) -> Location:
     if not member:
         return Location(file, 0, state.st_size, state.st_mtime_ns, state.st_ctime_ns)
 
+    # Time and size are part of the cache's key, so that a shard that was written again is read again.
     members = _members(file, state.st_mtime_ns, state.st_size)
     if member not in members:
         raise FileNotFoundError(f"{file} has no member {member!r}")
@@ -75,11 +76,12 @@ def locate(path: str | Path) -> Location:
 def states(paths: Iterable[str]) -> NDArray[np.int64]:
     """Return size and times of many files and members, [N, 3]; -1 where `locate` would raise."""
     values = array("q")
-    # Times and members of each shard are looked up once: a million members lie in some thousands of shards.
+    # Times and members of each shard.
     shards: dict[str, tuple[int, int, dict[str, tuple[int, int]]]] = {}
     for path in paths:
         try:
             if MARK in path:
+                # Once for each shard: a million members lie in some thousands of them.
                 shard, _, member = path.partition(MARK)
                 if shard not in shards:
                     location = locate(f"{shard}.tar")
@@ -98,9 +100,10 @@ def states(paths: Iterable[str]) -> NDArray[np.int64]:
 def open_stored(path: str | Path) -> io.BufferedReader:
     """Open a file or member for reading; errors as `locate`."""
     location = locate(path)
-    file = Path(location.file).open("rb")  # noqa: SIM115
+    file = Path(location.file).open("rb")  # noqa: SIM115  # closed by whoever reads it
     if not location.offset:
         return file
+
     return io.BufferedReader(Section(file, location.offset, location.size), HEAD)
 
 
@@ -139,6 +142,7 @@ class Section(io.RawIOBase):
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         """Move to a position and return it."""
         base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._end}[whence]
+
         if base + offset < 0:
             raise ValueError(f"a position of {base + offset}; it must not be negative")
         self._position = base + offset
@@ -148,18 +152,22 @@ class Section(io.RawIOBase):
         """Read some bytes and return how many; 0 at the end."""
         view = memoryview(buffer).cast("B")
         count = max(0, min(len(view), self._size - self._position))
+
         if count:
             self._file.seek(self._offset + self._position)
             read = self._file.readinto(view[:count])
         else:
             read = self._read_filler(view)
+
         self._position += read
         return read
 
     def _read_filler(self, view: memoryview) -> int:
+        """Fill a buffer with what stands after the range, and return how many bytes that are."""
         count = max(0, min(len(view), self._end - self._position))
         if not count:
             return 0
+
         first = (self._position - self._size) % len(self._filler)
         repeated = self._filler * (2 + count // len(self._filler))
         view[:count] = repeated[first : first + count]
@@ -175,6 +183,7 @@ class Section(io.RawIOBase):
 def _members(file: str, modified: int, size: int) -> dict[str, tuple[int, int]]:
     """Return offset and size of each regular member; read again once the shard's time or size is another."""
     try:
+        # "r:" alone: a compressed archive could be read, but not at the offset of a member.
         with tarfile.open(file, "r:") as shard:
             return {member.name: (member.offset_data, member.size) for member in shard if member.isreg()}
     except tarfile.TarError as error:

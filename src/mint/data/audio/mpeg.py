@@ -68,6 +68,7 @@ def mpeg_streams(window: Window) -> tuple[Stream, ...]:
     if not tag and frame_of(window.at(0, 4)) is None:
         return ()
 
+    # A tag behind the sound is none of it, and a file ends with whole frames only if the tag is left out.
     end = _before_tags(window)
     runs: list[Run] = []
     position = _next_start(window, tag, end, PADDING)
@@ -84,6 +85,8 @@ def mpeg_streams(window: Window) -> tuple[Stream, ...]:
             streams.append(Stream(run.start, run.end - run.start))
         else:
             streams.append(_counted(window, run))
+
+    # A whole file with one header is best left to libsndfile, which trims what the encoder added.
     return () if len(streams) == 1 and streams[0].frames is None else tuple(streams)
 
 
@@ -124,12 +127,14 @@ def _run_at(window: Window, start: int, end: int) -> Run:
     ):
         return Run(start, start + first.size, end, header.num_frames, header)  # it accounts for all that follows
 
+    # Frames are counted one by one: those of a variable bit rate differ in size.
     sound = start if header is None else start + first.size
     position, count = sound, 0
     while header is None or not header.num_frames or count < header.num_frames:
         frame = frame_of(window.at(position, 4))
         if frame is None or frame.kind != first.kind or position + frame.size > end:
             break
+        # Another header is that of a file that was joined to this one.
         if count and _header(window, position, frame) is not None:
             break
         position += frame.size
@@ -147,6 +152,7 @@ def _counted(window: Window, run: Run) -> Stream:
     first = frame_of(header)
     assert first is not None
     silent = bytes((header[0], header[1] | 1, header[2], header[3]))  # 1: no checksum follows
+
     size = run.end - run.sound
     missing = max(0, run.num_frames * (first.size + 1) - size)
     filler = silent + bytes(first.size - 4)
@@ -158,6 +164,8 @@ def _header(window: Window, position: int, frame: Frame) -> Header | None:
     version, layer, _, channels = frame.kind
     if layer != 3:
         return None
+
+    # The header stands where a frame has its samples: after the side information, whose size is fixed.
     side = (17 if channels == 1 else 32) if version == 3 else (9 if channels == 1 else 17)
     content = window.at(position + 4, 60)
 
@@ -190,6 +198,7 @@ def _agrees(window: Window, position: int, end: int) -> bool:
         frame = frame_of(window.at(position, 4))
         if frame is None:
             break
+
         kinds.add(frame.kind)
         position += frame.size
         if position >= end:
@@ -204,9 +213,10 @@ def _after_tag(window: Window, position: int) -> int:
     header = window.at(position, 10)
     if header[:3] != b"ID3" or len(header) < 10:
         return position
+
     size = 0
     for byte in header[6:]:
-        size = size << 7 | byte & 0x7F
+        size = size << 7 | byte & 0x7F  # seven bits a byte, so that no tag looks like a frame
     has_footer = header[5] >> 4 & 1
     return position + 10 + size + 10 * has_footer
 
@@ -216,6 +226,7 @@ def _before_tags(window: Window) -> int:
     end = window.size
     if window.at(max(0, end - 128), 3) == b"TAG":
         end -= 128
+
     footer = window.at(max(0, end - 32), 32)
     if footer[:8] == b"APETAGEX":
         has_header = footer[23] >> 7

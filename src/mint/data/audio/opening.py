@@ -78,10 +78,12 @@ def open_audio(path: Path) -> Iterator[Sound]:
     if location.size == 0:
         raise MintError(f"{path}: the file is empty (0 bytes); fetch or export it again")
 
+    # What is read is decoded inside the block, so that its errors are caught here too.
     cure = f"export it again{_conversion(path)}"
     try:
         with ExitStack() as stack:
             sound = _decoder(path, location, cure, stack)
+
             if sound.frames == 0:
                 raise MintError(f"{path}: the file holds no samples; fetch or export it again")
             if sound.frames > UNKNOWN_FRAMES:
@@ -154,18 +156,22 @@ class _Chain:
         """Decode a part, [S, channels]; channels that differ between the streams are averaged, [S, 1]."""
         last = min(first + count, self.frames)
         pieces = [np.zeros((0, self.channels), np.float32)]
-        begin = 0
+
+        begin = 0  # of each stream, in samples of the whole
         for stream, length in zip(self._streams, self._lengths, strict=True):
             start, stop = max(first - begin, 0), min(last - begin, length)
             if start < stop:
                 pieces.append(self._piece(stream, start, stop))
             begin += length
+
         return np.concatenate(pieces)
 
     def _piece(self, stream: Sound, start: int, stop: int) -> NDArray[np.float32]:
+        """Decode the samples from `start` to `stop` of one stream, counted at the rate of the first."""
         ratio = stream.samplerate / self.samplerate
         begin = round(start * ratio)
         samples = stream.read(begin, round(stop * ratio) - begin)
+
         if samples.shape[1] != self.channels:
             samples = mean_of_channels(samples)[:, None]
         if stream.samplerate != self.samplerate and len(samples):
@@ -197,9 +203,10 @@ def _decoder(path: Path, location: Location, cure: str, stack: ExitStack) -> Sou
     """Return the decoder of a file; `stack` closes what it opens."""
     with open_stored(path) as file:
         format_ = foreign_format(file.read(16))
-    if format_ is not None:
+    if format_ is not None:  # libsndfile might take the bytes of an m4a that is called .mp3 for frames of an MP3
         return stack.enter_context(open_sound(path, stack.enter_context(open_stored(path)), format_, cure))
 
+    # Most files are one stream that libsndfile reads by itself, by its path.
     streams = find_streams(location)
     if streams:
         return _chain(path, location, streams, cure, stack)

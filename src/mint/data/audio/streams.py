@@ -44,6 +44,7 @@ class Window:
 
     def at(self, position: int, count: int) -> bytes:
         """Return up to `count` bytes from a position on; fewer at the end of the file."""
+        # A block is read from the position on, since files are read forwards.
         first = position - self._begin
         end = self._begin + len(self._block)
         if first < 0 or position + count > end < self.size:
@@ -82,6 +83,8 @@ def ogg_streams(window: Window) -> tuple[Stream, ...]:
         elif has_content:
             starts.append(position)
             has_content = False
+
+        # The size of a page is the sum of its table of lacing values.
         lacing = window.at(position + OGG_HEADER, header[26])
         position += OGG_HEADER + len(lacing) + sum(lacing)
     return _between(starts, window.size)
@@ -96,6 +99,7 @@ def chunk_streams(window: Window) -> tuple[Stream, ...]:
         size = int.from_bytes(window.at(position + 4, 4), order)
         if not 0 < size < UNKNOWN_SIZE:
             break
+
         position += 8 + size
         if size % 2 and _byte_order(window.at(position, 12)) is None:
             position += 1  # chunks have an even length, which not all programs observe
@@ -125,6 +129,7 @@ def unclaimed_bytes(window: Window) -> tuple[int, int]:
     position, sound = 12, 0
     if _byte_order(window.at(0, 12)) != "little":
         return 0, 0
+
     while len(header := window.at(position, 8)) == 8:
         name, size = header[:4], int.from_bytes(header[4:], "little")
         is_chunk = all(32 <= byte < 127 for byte in name) and position + 8 + size <= window.size
@@ -134,6 +139,7 @@ def unclaimed_bytes(window: Window) -> tuple[int, int]:
             return (window.size - position if sound else 0), sound
         if name == b"data":
             sound = size
+
         position += 8 + size
         if size % 2 and not window.at(position, 1).isalpha():
             position += 1  # chunks have an even length, which not all programs observe

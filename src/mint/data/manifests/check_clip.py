@@ -36,6 +36,7 @@ def check_clip(example: Example, decode: bool) -> ClipCheck:
             return ClipCheck(content=_beginning(example) if decode else None)
 
         length = probe(path)[0]
+        # A start beyond the end is refused by decoding, in the same words as elsewhere.
         if not decode and example.start < length:
             return _of_length(example, length)
 

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -118,17 +119,20 @@ def find_leakage(
     for example in training:
         if example.split != "train":
             continue
+
         ids, captions = recording_ids(example), _captions(example)
         report.training_clips += 1
         report.training_with["id"] += bool(ids)
         report.training_with["caption"] += bool(captions)
         for path, banned in listed.items():
             report.blacklists[path]["clips"] += not ids.isdisjoint(banned.ids)
+
         index.compare(example, ids, captions)
     if not report.training_clips:
         raise MintError("no clips to train on; give manifests with the split train")
 
     index.count()
+    # Where nothing can be compared, a report of zeros would read as "clean".
     compared_sound = any(split.with_sound for split in report.splits)
     reasons = report.not_compared()
     if len(reasons) == len(NAMES) and not compared_sound and not listed:
@@ -151,7 +155,8 @@ def leakage_record(
         blacklists: as of `find_leakage`.
     """
     try:
-        examples = (example for manifest in dict.fromkeys(map(str, training)) for example in read_manifest(manifest))
+        manifests = dict.fromkeys(map(str, training))  # each once
+        examples = chain.from_iterable(map(read_manifest, manifests))
         return asdict(find_leakage(examples, tests, [Path(path) for path in blacklists]))
     except MintError as error:
         return {"not_computed": str(error)}
@@ -187,8 +192,9 @@ class SameBytes:
             size = locate(path).size
             if size not in self._by_size:
                 return []
+
             candidates = self._heads(size).get(digest(path, HEAD), [])
-            if size <= HEAD or candidates in ([], [path]):
+            if size <= HEAD or candidates in ([], [path]):  # that was the whole file, or there is no other one
                 return candidates
             whole = digest(path)
         except OSError:
@@ -221,6 +227,7 @@ class _TestIndex:
                 self._add(example)
 
     def _add(self, example: Example) -> None:
+        """Take in a test clip."""
         key = (example.corpus, example.task, example.split)
         split = self.splits.setdefault(key, Overlap(*key))
         split.clips += 1
@@ -229,38 +236,39 @@ class _TestIndex:
         split.with_file += self._files.add(example.audio)
         split.with_caption += bool(captions)
 
-        values = [("file", str(example.audio))]
-        values += [("id", recording) for recording in ids]
-        values += [("caption", words) for words in captions]
+        values = [("file", str(example.audio)), *(("id", recording) for recording in ids)]
+        values.extend(("caption", words) for words in captions)
         if self._sounds is not None:
             part = f"{example.audio}@{example.start}+{example.duration}"
             is_known = ("sound", part) in self._clips  # another task has the same clip
             if is_known or self._sounds.add(part, _stretches(example)):
                 split.with_sound += 1
                 values.append(("sound", part))
+
         for value in values:
             self._clips.setdefault(value, []).append((split, split.clips, example.id))
 
     def compare(self, example: Example, ids: frozenset[str], captions: frozenset[str]) -> None:
         """Note what a training clip shares."""
-        values = [("id", recording) for recording in ids]
-        values += [("caption", words) for words in captions]
-        values += [("file", str(path)) for path in self._files.same(example.audio)]
-        if self._sounds is not None:
-            values += [("sound", str(part)) for part in self._sounds.find(_stretches(example))]
+        shared: dict[str, Iterable[object]] = {"id": ids, "caption": captions}
+        shared["file"] = self._files.same(example.audio)
+        shared["sound"] = self._sounds.find(_stretches(example)) if self._sounds is not None else ()
 
         counted: set[tuple[int, str]] = set()
-        for kind, value in values:
-            for clip in self._clips.get((kind, value), ()):
-                self._note(kind, example, clip, counted)
+        for kind, values in shared.items():
+            for value in values:
+                for clip in self._clips.get((kind, str(value)), ()):
+                    self._note(kind, example, clip, counted)
 
     def _note(self, kind: str, example: Example, clip: tuple[Overlap, int, str], counted: set[tuple[int, str]]) -> None:
         """Note that a training clip shares something with a test clip; it counts once for each split and kind."""
+        # A clip may share several captions, and be met again by the next training clip: each pair of clips counts once.
         split, number, name = clip
         if (id(split), kind) not in counted:
             counted.add((id(split), kind))
             counts = split.training_corpora.setdefault(kind, {})
             counts[example.corpus] = counts.get(example.corpus, 0) + 1
+
         if (id(split), number) not in self._shared[kind]:
             self._shared[kind].add((id(split), number))
             if sum(pair[0] == kind for pair in split.pairs) < PAIRS:
@@ -285,6 +293,7 @@ def _stretches(example: Example) -> Iterator[Samples]:  # yields [S]
         length = probe(example.audio)[0] - example.start
         if example.duration is not None:
             length = min(length, example.duration)
+
         parts = [(example.start + offset, seconds) for offset, seconds in windows(length)]
         yield from load_parts(example.audio, RATE, parts)
 

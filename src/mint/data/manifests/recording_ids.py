@@ -36,7 +36,7 @@ def recording_ids(example: Example) -> frozenset[str]:
     stated = set()
     for site in ("youtube", "freesound"):
         value = example.metadata.get(f"{site}_id")
-        if value not in (None, ""):
+        if value not in (None, ""):  # 0 is an id
             stated.add(f"{site}:{value}")
     # An id that is stated to be empty is not known: the number of a file must not be taken for it.
     if stated or "youtube_id" in example.metadata or "freesound_id" in example.metadata:
@@ -46,6 +46,7 @@ def recording_ids(example: Example) -> frozenset[str]:
     names = (example.id.rpartition("/")[2], example.audio.name)
     if corpus.startswith("wavcaps"):
         origin = _plain(f"{example.metadata.get('source', '')} {example.id} {example.audio.parent.name} {corpus}")
+        # A number is an id of Freesound only in Freesound's part: BBC's names are numbers as well.
         ids = _first(_youtube, names) if "audioset" in origin else frozenset()
         return ids or (_first(_freesound, names) if "freesound" in origin else frozenset())
     if corpus.startswith(YOUTUBE_CORPORA):
@@ -91,11 +92,14 @@ def read_blacklist(path: Path) -> Blacklist:
         if not isinstance(listed, list):
             raise MintError(f"{path} is no blacklist; {form}")
         read = {"youtube": _youtube, "freesound": _freesound}[site]
+
         for entry in listed:
             read_ids = read(str(entry)) if type(entry) in (str, int) else frozenset()
             ids.update(read_ids)
             unread += not read_ids
         entries.extend(listed)
+
+    # Another file with a list of that name would otherwise ban nothing without a word.
     if entries and not ids:
         raise MintError(
             f"{path} is no blacklist: none of its {len(entries)} entries, such as {shown(entries[0])}, "

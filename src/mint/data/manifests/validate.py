@@ -108,6 +108,8 @@ def validate(
         _check_all_audio(checker, audio, workers or os.cpu_count() or 1, progress)
 
     report.groups = [checker.groups[key] for key in sorted(checker.groups)]
+
+    # Threads and passes note problems in their own order.
     order = {str(path): index for index, path in enumerate(manifests)}
     for problems in (report.problems, report.notes):
         problems.sort(key=lambda problem: (order[problem.file], problem.line))
@@ -157,6 +159,7 @@ class _Checker:
         group.clips += 1
         group.captions += len(example.captions)
 
+        # Hashes of 8 bytes stand for texts: a corpus may have millions of clips.
         first = self._ids.setdefault(hash((example.corpus, example.id)), location)
         if first != location:
             message = f"id {shown(example.id)} of {shown(example.corpus)} is that of {self._name(first, location)} too"
@@ -165,6 +168,7 @@ class _Checker:
             self.complain(location, "text", message)
         self._check_labels_of(example, location, group)
 
+        # Clips of one recording with an id are compared by that, whatever their files are called.
         shared = False
         for recording in recording_ids(example):
             shared |= self._share(recording, example, location, recording)
@@ -256,6 +260,7 @@ def _check_all_audio(checker: _Checker, audio: Audio, workers: int, progress: bo
     with ThreadPoolExecutor(workers) as pool:
         clips = enumerate(bar)
         while chunk := list(islice(clips, CHUNK)):
+            # The results come in the order of the lines, a chunk at a time, so that few clips are in memory.
             jobs = [pool.submit(check_clip, example, index in decoded) for index, (example, _) in chunk]
             for (_, (example, location)), job in zip(chunk, jobs, strict=True):
                 clip = job.result()
