@@ -16,15 +16,8 @@ from house_figures import Figures, Module, figures_of, offenders, read_modules
 
 LEFT = {
     "ablation/plot.py": 1,
-    "cli/data.py": 1,
     "data/batches/collate.py": 1,
     "data/features/upkeep.py": 1,
-    "evaluation/captioning.py": 1,
-    "evaluation/metrics/sentences.py": 1,
-    "evaluation/results/compare.py": 1,
-    "evaluation/results/paper_tables.py": 3,
-    "evaluation/results/render.py": 2,
-    "language/packing.py": 2,
     "quickstart.py": 1,
     "training/accumulation.py": 1,
     "training/dry_run/costs.py": 1,
@@ -50,9 +43,9 @@ def test_figures_do_not_fall(modules: list[Module]) -> None:
     figures = figures_of(modules)
     assert figures.documented_share >= 95
     assert figures.typed == figures.public
-    assert figures.comments_per_100_lines >= 2.3
-    assert figures.blank_share >= 5.0
-    assert figures.comprehensions_per_100_lines <= 5.7
+    assert figures.comments_per_100_lines >= 2.9
+    assert figures.blank_share >= 5.9
+    assert figures.comprehensions_per_100_lines <= 4.7
 
 
 TEXT = '''"""A module."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy.special import softmax
 
 from mint.evaluation.metrics.classification import hits
 from mint.types import MintError
@@ -38,7 +39,7 @@ class Calibration:
 
 
 def calibrate(scores: ArrayLike, labels: ArrayLike, *, temperature: float = 1.0, bins: int = BINS) -> Calibration:
-    """Compare confidence with accuracy.
+    """Compare confidence with accuracy, bin by bin.
 
     Args:
         scores: [N, C] log-likelihoods, or similarities with their temperature.
@@ -51,15 +52,20 @@ def calibrate(scores: ArrayLike, labels: ArrayLike, *, temperature: float = 1.0,
     """
     if not temperature > 0:
         raise MintError(f"temperature is {temperature}; give a number above 0")
-    right = hits(scores, labels)
+    right = hits(scores, labels)  # [N]
     values = np.asarray(scores, dtype=np.float64)
     if not np.isfinite(values).all():
         raise MintError("some scores are infinite; the confidence of those clips is not defined")
-    shifted = (values - values.max(axis=1, keepdims=True)) / temperature
-    confidence = 1 / np.exp(shifted).sum(axis=1)  # the highest has exp(0) = 1
-    place = np.minimum((confidence * bins).astype(np.int64), bins - 1)
-    clips = np.bincount(place, minlength=bins)
-    there = np.flatnonzero(clips)
-    means, shares = (np.bincount(place, part, bins)[there] / clips[there] for part in (confidence, right))
-    error = float((clips[there] * np.abs(shares - means)).sum() / len(values))
-    return Calibration(means, shares, tuple(int(count) for count in clips[there]), error)
+
+    confidence = softmax(values / temperature, axis=1).max(axis=1)  # [N]
+    # A confidence of exactly 1 belongs to the last bin.
+    bin_of_clip = np.minimum((confidence * bins).astype(np.int64), bins - 1)
+
+    counts = np.bincount(bin_of_clip, minlength=bins)
+    filled = counts > 0
+    counts = counts[filled]
+    mean_confidence = np.bincount(bin_of_clip, confidence, bins)[filled] / counts
+    accuracy = np.bincount(bin_of_clip, right, bins)[filled] / counts
+
+    error = float((counts * np.abs(accuracy - mean_confidence)).sum() / len(values))
+    return Calibration(mean_confidence, accuracy, tuple(counts.tolist()), error)

@@ -33,7 +33,7 @@ Metric = Callable[..., "Floats"]
 
 
 def accuracy(scores: ArrayLike, labels: ArrayLike, *, weights: Floats | None = None) -> Floats:
-    """Share of clips whose label scores strictly above every other; a tie for the first place is a mistake.
+    """Return the share of clips whose label scores strictly above every other; a tie for the first is a mistake.
 
     Counting ties as mistakes makes the figure independent of the order of the labels: constant scores give 0.
 
@@ -44,21 +44,22 @@ def accuracy(scores: ArrayLike, labels: ArrayLike, *, weights: Floats | None = N
 
 
 def hits(scores: ArrayLike, labels: ArrayLike) -> Floats:
-    """1.0 for each clip that `accuracy` counts as right, else 0.0 [N]."""
+    """Return 1.0 for each clip that `accuracy` counts as right, else 0.0 [N]."""
     values, wanted = _scores(scores), _labels(labels)
     if len(wanted) != len(values):
         raise MintError(f"{len(values)} rows of scores but {len(wanted)} labels; give one label for each clip")
     outside = wanted[(wanted < 0) | (wanted >= values.shape[1])]
     if outside.size:
         raise MintError(f"label {outside[0]} is outside the {values.shape[1]} classes; labels count from 0")
-    own = np.take_along_axis(values, wanted[:, None], axis=1)
-    return np.asarray((values >= own).sum(axis=1) == 1, dtype=np.float64)
+
+    score_of_label = np.take_along_axis(values, wanted[:, None], axis=1)  # [N, 1]
+    return np.asarray((values >= score_of_label).sum(axis=1) == 1, dtype=np.float64)
 
 
 def mean_average_precision(
     scores: ArrayLike, truth: ArrayLike, known: ArrayLike | None = None, *, weights: Floats | None = None
 ) -> Floats:
-    """Average precision of each class over the clips known for it, averaged over the classes with a positive.
+    """Return the average precision over the clips known for a class, averaged over the classes with a positive.
 
     Raises:
         MintError: no clips, fewer than two classes, NaN scores, shapes that differ, or no class with a positive.
@@ -69,7 +70,7 @@ def mean_average_precision(
 def roc_auc(
     scores: ArrayLike, truth: ArrayLike, known: ArrayLike | None = None, *, weights: Floats | None = None
 ) -> Floats:
-    """Area under the ROC curve of each class, averaged over the classes with a positive and a negative.
+    """Return the area under the ROC curve of a class, averaged over the classes with a positive and a negative.
 
     Raises:
         MintError: as `mean_average_precision`.
@@ -80,7 +81,7 @@ def roc_auc(
 def micro_average_precision(
     scores: ArrayLike, truth: ArrayLike, known: ArrayLike | None = None, *, weights: Floats | None = None
 ) -> Floats:
-    """Average precision over all known pairs of clip and class, ranked together: frequent classes count more.
+    """Return the average precision over all known pairs of clip and class together: frequent classes count more.
 
     Raises:
         MintError: as `mean_average_precision`, or no known positive.
@@ -91,7 +92,7 @@ def micro_average_precision(
 def micro_roc_auc(
     scores: ArrayLike, truth: ArrayLike, known: ArrayLike | None = None, *, weights: Floats | None = None
 ) -> Floats:
-    """Area under the ROC curve over all known pairs of clip and class, ranked together.
+    """Return the area under the ROC curve over all known pairs of clip and class, ranked together.
 
     Raises:
         MintError: as `mean_average_precision`, or no known positive or no known negative.
@@ -117,19 +118,19 @@ def among_labels(scores: ArrayLike) -> Floats:
 
 
 def scored_classes(truth: ArrayLike, known: ArrayLike | None = None, *, negatives: bool = False) -> Bools:
-    """Which classes enter a macro average [C]: those with a known positive (and, if asked, a known negative)."""
+    """Return which classes enter a macro average [C]: those with a known positive (and, if asked, a negative)."""
     positive, listened = _truth(truth, known)
     scored = (positive & listened).any(axis=0)
     return np.asarray(scored & (~positive & listened).any(axis=0) if negatives else scored)
 
 
 def mean(values: ArrayLike, *, weights: Floats | None = None) -> Floats:
-    """Mean of one value for each clip [N]: recalls, caption scores."""
+    """Return the mean of one value for each clip [N]: recalls, caption scores."""
     return ratio(values, np.ones(len(np.asarray(values))), weights=weights)
 
 
 def ratio(sums: ArrayLike, counts: ArrayLike, *, weights: Floats | None = None) -> Floats:
-    """Mean of several values for each clip, given their sum [N] and number [N]: one value for each caption."""
+    """Return the mean of several values for each clip, given their sum [N] and number [N]."""
     total, number = np.asarray(sums, dtype=np.float64), np.asarray(counts, dtype=np.float64)
     if total.size == 0:
         raise MintError("the split is empty: no clips to measure; check the manifest's split names")
@@ -155,15 +156,21 @@ def _macro(
             f"none of the {values.shape[1]} classes has a known positive{' and negative' if negatives else ''} "
             f"in these {len(values)} clips; the figure does not exist"
         )
+
     weights = np.ones(len(values)) if weights is None else weights
-    areas = np.stack([area(*_cumulated(values, positive, listened, weights, int(one))) for one in classes])  # [C, ...]
-    there = ~np.isnan(areas)
-    with np.errstate(invalid="ignore"):  # a resample without any scored class is NaN
-        return np.asarray(np.where(there, areas, 0.0).sum(axis=0) / there.sum(axis=0))
+    of_classes = []
+    for index in classes.tolist():
+        of_classes.append(area(*_cumulated(values, positive, listened, weights, index)))
+    areas = np.stack(of_classes)  # [C, ...]
+
+    # A resample may lack a class, which then does not count in it; one that lacks all is NaN.
+    exists = ~np.isnan(areas)
+    with np.errstate(invalid="ignore"):
+        return np.asarray(np.where(exists, areas, 0.0).sum(axis=0) / exists.sum(axis=0))
 
 
 def _micro(area: Any, scores: ArrayLike, truth: ArrayLike, known: ArrayLike | None, weights: Floats | None) -> Floats:
-    """A single class whose members are the known pairs of all classes; some resamples at a time."""
+    """Return the area of a single class whose members are the known pairs of all classes."""
     values, positive, listened = _checked(scores, truth, known)
     clips, classes = np.nonzero(listened)
     right = positive[clips, classes]
@@ -172,19 +179,22 @@ def _micro(area: Any, scores: ArrayLike, truth: ArrayLike, known: ArrayLike | No
             f"the {right.size} known pairs of clip and class are all {'positive' if right.any() else 'negative'}; "
             "the figure does not exist"
         )
+
     one_class = values[clips, classes][:, None], right[:, None], np.ones((len(clips), 1), dtype=bool)
     weights = np.ones(len(values)) if weights is None else weights
     resamples = weights.reshape(-1, len(values))
-    rows = max(1, PAIRS_AT_ONCE // len(clips))
-    areas = [
-        area(*_cumulated(*one_class, resamples[first : first + rows][:, clips], 0))
-        for first in range(0, len(resamples), rows)
-    ]
+
+    # Some resamples at a time: each holds a weight for every pair.
+    at_once = max(1, PAIRS_AT_ONCE // len(clips))
+    areas = []
+    for first in range(0, len(resamples), at_once):
+        pair_weights = resamples[first : first + at_once][:, clips]
+        areas.append(area(*_cumulated(*one_class, pair_weights, 0)))
     return np.asarray(np.concatenate(areas).reshape(weights.shape[:-1]))
 
 
 def _checked(scores: ArrayLike, truth: ArrayLike, known: ArrayLike | None) -> tuple[Floats, Bools, Bools]:
-    """Scores, truth and what is known, all [N, C]."""
+    """Return scores, truth and what is known, all [N, C]."""
     values = _scores(scores)
     positive, listened = _truth(truth, known)
     if positive.shape != values.shape:
@@ -192,33 +202,43 @@ def _checked(scores: ArrayLike, truth: ArrayLike, known: ArrayLike | None) -> tu
     return values, positive, listened
 
 
-def _cumulated(scores: Floats, positive: Bools, listened: Bools, weights: Floats, one: int) -> tuple[Floats, Floats]:
-    """Weight of positives and of negatives at or above each distinct score of class `one`, highest first [..., K]."""
-    rows = np.flatnonzero(listened[:, one])
-    rows = rows[np.argsort(-scores[rows, one], kind="stable")]
-    ranked = scores[rows, one]
-    ends = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True))  # equal scores enter together
-    counted, right = weights[..., rows], positive[rows, one]
+def _cumulated(scores: Floats, positive: Bools, listened: Bools, weights: Floats, index: int) -> tuple[Floats, Floats]:
+    """Return the weight of positives and negatives at or above each distinct score of a class, highest first [..., K].
+
+    The class is the one at `index`.
+    """
+    rows = np.flatnonzero(listened[:, index])
+    rows = rows[np.argsort(-scores[rows, index], kind="stable")]
+
+    # Equal scores enter together, so that their order does not matter.
+    ranked = scores[rows, index]
+    ends = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True))
+
+    counted, right = weights[..., rows], positive[rows, index]
     return np.cumsum(counted * right, axis=-1)[..., ends], np.cumsum(counted * ~right, axis=-1)[..., ends]
 
 
 def _average_precision(positives: Floats, negatives: Floats) -> Floats:
-    found, total = np.diff(positives, axis=-1, prepend=0.0), positives + negatives
+    entered = np.diff(positives, axis=-1, prepend=0.0)
+    total = positives + negatives
     precision = np.divide(positives, total, out=np.zeros_like(total), where=total > 0)
-    return _share((found * precision).sum(axis=-1), positives[..., -1])
+    return _share((entered * precision).sum(axis=-1), positives[..., -1])
 
 
 def _area_under_roc(positives: Floats, negatives: Floats) -> Floats:
+    # Trapezia: a positive and a negative of equal score count one half.
     width = np.diff(negatives, axis=-1, prepend=0.0)
-    height = positives - np.diff(positives, axis=-1, prepend=0.0) / 2  # trapezia: a tied pair counts one half
+    height = positives - np.diff(positives, axis=-1, prepend=0.0) / 2
     return _share((width * height).sum(axis=-1), positives[..., -1] * negatives[..., -1])
 
 
 def _share(part: Floats, whole: Floats) -> Floats:
+    """Return part / whole, NaN where the whole is 0."""
     return np.divide(part, whole, out=np.full_like(part, np.nan), where=whole > 0)
 
 
 def _scores(scores: ArrayLike) -> Floats:
+    """Return scores [N, C], refusing what no metric can use."""
     values = np.asarray(scores, dtype=np.float64)
     if values.ndim != 2:
         raise MintError(f"scores have shape {values.shape}; they must be [clips, classes]")
@@ -233,6 +253,7 @@ def _scores(scores: ArrayLike) -> Floats:
 
 
 def _labels(labels: ArrayLike) -> NDArray[np.int64]:
+    """Return labels [N], refusing what is not one integer for each clip."""
     wanted = np.asarray(labels)
     if wanted.ndim != 1 or not np.issubdtype(wanted.dtype, np.integer):
         raise MintError(f"labels have shape {wanted.shape} and type {wanted.dtype}; they must be [clips] integers")
@@ -240,9 +261,11 @@ def _labels(labels: ArrayLike) -> NDArray[np.int64]:
 
 
 def _truth(truth: ArrayLike, known: ArrayLike | None) -> tuple[Bools, Bools]:
+    """Return truth and what is known [N, C]; a NaN in the truth is unknown."""
     values = np.asarray(truth)
     unknown = np.isnan(values) if np.issubdtype(values.dtype, np.floating) else np.zeros(values.shape, dtype=bool)
     listened = np.ones(values.shape, dtype=bool) if known is None else np.asarray(known, dtype=bool)
+
     if listened.shape != values.shape:
         raise MintError(f"truth has shape {values.shape} but known {listened.shape}; they must be the same")
     return np.where(unknown, 0, values).astype(bool), listened & ~unknown

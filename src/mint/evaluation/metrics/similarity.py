@@ -1,4 +1,4 @@
-"""Similarity ranking: what stage 1 alone says of a clip and a text (paper, section 2.2 and Table 6).
+"""Similarity ranking by stage 1 alone: how alike a clip and a text are (paper, section 2.2 and Table 6).
 
 The similarity is the maximum over Bridge-Net's queries of the dot product between the query's output and the text's
 [CLS] output, both projected and L2-normalised.
@@ -21,7 +21,7 @@ CELLS = 16_000_000
 
 
 def similarity(queries: Tensor, texts: Tensor) -> Tensor:
-    """Similarity of every clip and every text.
+    """Return the similarity of every clip and every text.
 
     Args:
         queries: [N, Q, E], L2-normalised.
@@ -38,18 +38,19 @@ def similarity(queries: Tensor, texts: Tensor) -> Tensor:
 
 
 def maximum(queries: Tensor, texts: Tensor) -> Tensor:
-    """`similarity` for embeddings that are known to be good; a chunk of clips at a time."""
+    """Return the `similarity` of embeddings that are known to be good [N, C]."""
     scores = torch.empty(len(queries), len(texts), device=queries.device)
-    clips = max(1, CELLS // max(1, queries.shape[1] * len(texts)))
-    for start in range(0, len(queries), clips):
-        part = queries[start : start + clips]
-        products = part.float().flatten(0, 1) @ texts.float().T  # [B*Q, C]
-        scores[start : start + clips] = products.unflatten(0, part.shape[:2]).amax(dim=1)  # [B, C]
+    # Some clips at a time: the products of all queries with all texts may not fit into memory.
+    at_once = max(1, CELLS // max(1, queries.shape[1] * len(texts)))
+    for start in range(0, len(queries), at_once):
+        some = queries[start : start + at_once]  # [B, Q, E]
+        products = some.float().flatten(0, 1) @ texts.float().T  # [B*Q, C]
+        scores[start : start + at_once] = products.unflatten(0, some.shape[:2]).amax(dim=1)  # [B, C]
     return scores
 
 
 def ensemble(texts: Tensor, owner: Tensor, classes: int) -> Tensor:
-    """One embedding for each class from several texts for each: the mean of its texts' embeddings, normalised again.
+    """Return one embedding for each class: the mean of its texts' embeddings, normalised again.
 
     Args:
         texts: [P, E], L2-normalised.
@@ -66,9 +67,11 @@ def ensemble(texts: Tensor, owner: Tensor, classes: int) -> Tensor:
         raise MintError(f"{len(texts)} text embeddings but {len(owner)} owners; give one for each")
     if len(owner) and not 0 <= int(owner.min()) <= int(owner.max()) < classes:
         raise MintError(f"owners run from {int(owner.min())} to {int(owner.max())}; the {classes} classes count from 0")
+
     counts = torch.bincount(owner, minlength=classes)
     if (counts == 0).any():
         raise MintError(f"class {int((counts == 0).nonzero()[0])} has no text; give each class at least one")
+
     sums = torch.zeros(classes, texts.shape[1], dtype=texts.dtype, device=texts.device).index_add_(0, owner, texts)
     return functional.normalize(sums / counts[:, None].to(texts.dtype), dim=-1)
 

@@ -67,7 +67,7 @@ def compare(first: Results, second: Results, *, seed: int = 0) -> list[Differenc
 def _difference(first: Measure, second: Measure, seed: int) -> Difference:
     rows_of = _rows_by_id(first, "first"), _rows_by_id(second, "second")
     common = sorted(rows_of[0].keys() & rows_of[1].keys())
-    rows = [np.array([by_id[clip] for clip in common]) for by_id in rows_of]
+    rows = [np.array(list(map(by_id.__getitem__, common))) for by_id in rows_of]
     ours = tuple(array[rows[0]] for array in first.arrays)
     theirs = tuple(array[rows[1]] for array in second.arrays)
 
@@ -115,12 +115,14 @@ def comparison_table(found: Sequence[Difference], names: tuple[str, str]) -> str
         line += [show(one.metric, one.first), show(one.metric, one.second)]
         lines.append([*line, gap[0], f"[{gap[1]}, {gap[2]}]", "yes" if one.differs else "no"])
 
-    table = "".join(f"| {' | '.join(line)} |\n" for line in lines)
-    note = "\nOf twenty lines between two runs that do not differ, one excludes 0 by chance.\n"
+    text = "Paired bootstrap over clips\n\n"
+    for line in lines:
+        text += f"| {' | '.join(line)} |\n"
+    text += "\nOf twenty lines between two runs that do not differ, one excludes 0 by chance.\n"
     dropped = {(one.task, one.split): one.dropped for one in found}
     if left_out := sum(dropped.values()):
-        note += f"\n{left_out} clips that only one of the two measured are left out.\n"
-    return f"Paired bootstrap over clips\n\n{table}{note}"
+        text += f"\n{left_out} clips that only one of the two measured are left out.\n"
+    return text
 
 
 def _signed(metric: str, value: float) -> str:
