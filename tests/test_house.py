@@ -18,11 +18,10 @@ LEFT = {
     "ablation/plot.py": 1,
     "data/batches/collate.py": 1,
     "data/features/upkeep.py": 1,
-    "quickstart.py": 1,
     "training/accumulation.py": 1,
     "training/dry_run/costs.py": 1,
     "training/trainer.py": 1,
-    "training/validation.py": 4,
+    "training/validation.py": 1,
 }
 """File -> what of it is still over a limit; the numbers may only fall, and no file may be added."""
 

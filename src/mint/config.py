@@ -313,11 +313,8 @@ def recipe_to_dict(recipe: Recipe) -> dict[str, Any]:
 def recipe_digest(recipes: typing.Iterable[Recipe]) -> str:
     """Return what tells the runs of different recipes apart: 16 hexadecimal digits.
 
-    Runs of the same recipes with other seeds, in other folders, have the same digest: it leaves out the seed, where
-    stage 2 starts, and the paths of manifests and blacklists.
-
-    Args:
-        recipes: those of the stages of one run, in the order of the stages.
+    The recipes are those of a run's stages, in their order. Runs with other seeds or in other folders have the same
+    digest: it leaves out the seed, where stage 2 starts, and the paths of manifests and blacklists.
     """
     described = []
     for recipe in recipes:
@@ -382,7 +379,6 @@ def _apply_override(values: dict[str, Any], override: str) -> None:
         section = section.setdefault(parent, {})
         if not isinstance(section, dict):
             raise MintError(f"override {override!r}: {parent!r} is a value, not a section")
-
     section[last] = _read_yaml(text, f"override {textwrap.shorten(override, 60)!r}")
 
 
