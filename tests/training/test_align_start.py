@@ -14,7 +14,7 @@ from mint.data.batches.items import Item, ListedItems
 from mint.data.features.prepare import prepare_features, read_examples
 from mint.model.projection import WhitenedLinear, align_projection
 from mint.run_folder import load_weights
-from mint.training.align_start import align_start, chosen_items, mean_embedding
+from mint.training.align_start import align_start, chosen_items, example_turn, mean_embedding
 from mint.training.train import Prepared, prepare, train
 from mint.types import CAPTION_PROMPT, Example
 from tiny_runs import recipe
@@ -33,6 +33,20 @@ def test_mean_embedding_leaves_the_end_out() -> None:
     labels = torch.tensor([[-100, 3, 5, 9], [-100, -100, 4, 9], [9, -100, -100, -100]])
     expected = torch.stack([(embedding[3] + embedding[5]) / 2, embedding[4], embedding[9]])
     assert mean_embedding(embedding, labels).equal(expected)
+
+
+def test_a_soft_prompt_reads_like_an_earlier_turn() -> None:
+    """The end of the prompt, twice the answer, and its end; a short prompt comes after ends of earlier turns."""
+    embedding = torch.arange(20.0).reshape(10, 2)
+    prompts = torch.tensor([[1, 2, 3, 4], [0, 0, 5, 6]])
+    masks = torch.tensor([[True] * 4, [False, False, True, True]])
+    labels = torch.tensor([[3, 5, 9], [4, 9, -100]])
+    turns = example_turn(embedding, prompts, masks, labels, count=6)
+    first = [embedding[2], embedding[3], embedding[4], embedding[4], embedding[4], embedding[9]]
+    assert turns[0].equal(torch.stack(first))  # the mean of tokens 3 and 5 is token 4
+    second = [embedding[9], embedding[5], embedding[6], embedding[4], embedding[4], embedding[9]]
+    assert turns[1].equal(torch.stack(second))
+    assert example_turn(embedding, prompts, masks, labels, count=3).equal(embedding[4].expand(2, 3, 2))
 
 
 def test_short_answers_where_there_are_such() -> None:
@@ -57,7 +71,10 @@ def test_only_the_projection_changes_and_as_the_closed_form_says(corpus: Path, t
         queries = run.model.extract(*inputs)
     expected = WhitenedLinear(after["projection.weight"].shape[1], after["projection.weight"].shape[0])
     assert run.language is not None
-    align_projection(expected, queries, mean_embedding(run.language.embedding.weight, batch["labels"]))
+    turns = example_turn(
+        run.language.embedding.weight, batch["prompt_ids"], batch["prompt_mask"], batch["labels"], queries.shape[1]
+    )
+    align_projection(expected, queries, turns)
     torch.testing.assert_close(after["projection.weight"], expected.weight.data, atol=1e-4, rtol=1e-4)
 
 

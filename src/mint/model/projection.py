@@ -68,16 +68,19 @@ def align_projection(projection: WhitenedLinear, queries: Tensor, targets: Tenso
     Args:
         projection: from D to the width of the language model; its coordinates, weight and bias are overwritten.
         queries: [N, Q, D], the query outputs of N examples.
-        targets: [N, width of the language model], the mean embedding of each example's answer, which is the target of
-            all its queries.
+        targets: [N, Q, width of the language model], what the soft prompt of each example should be; or [N, width], one
+            target for all queries of an example.
     """
     flat = queries.flatten(0, 1)  # [N Q, D]
     projection.whiten(flat)
     inputs = projection.whitened(flat).double()  # their mean is 0
-    wanted = targets.repeat_interleave(queries.shape[1], dim=0).double()  # [N Q, width]
-    mean = wanted.mean(dim=0)
+    wanted = (targets[:, None] if targets.dim() == 2 else targets).double().expand(-1, queries.shape[1], -1)
+    by_query = wanted.mean(dim=0)  # [Q, width], the same in all examples
+    mean = by_query.mean(dim=0)
 
+    # Regression shrinks what differs from example to example; what a query always says it finds by itself.
+    deviations = (by_query - mean + GAIN * (wanted - by_query)).flatten(0, 1)  # [N Q, width]
     scatter = inputs.T @ inputs  # [D, D]
     ridge = RIDGE * scatter.diagonal().mean() * torch.eye(len(scatter), dtype=scatter.dtype, device=scatter.device)
-    projection.weight.copy_(GAIN * torch.linalg.solve(scatter + ridge, inputs.T @ (wanted - mean)).T)
+    projection.weight.copy_(torch.linalg.solve(scatter + ridge, inputs.T @ deviations).T)
     projection.bias.copy_(mean)

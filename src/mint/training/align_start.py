@@ -17,8 +17,10 @@ from mint.model.evaluating import evaluating
 from mint.model.projection import WhitenedLinear, align_projection
 from mint.model.stage2 import Stage2
 
-EXAMPLES = 2048
+EXAMPLES = 4096
 """The most examples that are fitted to, at even distances among the items: a closed form needs no more."""
+ANSWER_SLOTS = 2
+"""Soft prompts of the start that stand for the answer."""
 BATCH = 64
 """Examples whose query outputs are computed at once."""
 
@@ -39,12 +41,13 @@ def align_start(stage2: Stage2, dataset: ItemDataset, collate: Callable[..., Any
         for first in range(0, len(chosen), BATCH):
             batch = collate([dataset[index, 0] for index in chosen[first : first + BATCH]])
             batch = {name: tensor.to(device) for name, tensor in batch.items()}
-            labels = batch.pop("labels")
-            for name in ("prompt_ids", "prompt_mask"):  # the language model's, which does not run here
-                del batch[name]
+            # The language model's prompt, which does not run here.
+            labels, prompt_ids, prompt_mask = (batch.pop(name) for name in ("labels", "prompt_ids", "prompt_mask"))
 
-            queries.append(stage2.extract(**batch).float())  # [B, Q, D]
-            targets.append(mean_embedding(stage2.language.embedding.weight, labels))  # [B, width of the LM]
+            outputs = stage2.extract(**batch).float()  # [B, Q, D]
+            embedding = stage2.language.embedding.weight
+            queries.append(outputs)
+            targets.append(example_turn(embedding, prompt_ids, prompt_mask, labels, outputs.shape[1]))
 
     assert isinstance(stage2.projection, WhitenedLinear)
     align_projection(stage2.projection, torch.cat(queries), torch.cat(targets))
@@ -71,3 +74,32 @@ def mean_embedding(embedding: Tensor, labels: Tensor) -> Tensor:
             tokens = tokens[:-1]
         means.append(embedding[tokens].float().mean(dim=0))
     return torch.stack(means)
+
+
+def example_turn(embedding: Tensor, prompt_ids: Tensor, prompt_mask: Tensor, labels: Tensor, count: int) -> Tensor:
+    """Return soft prompts [B, count, D] that read like an earlier turn: the end of the prompt, the answer, its end.
+
+    A language model that has just seen its prompt answered is likely to answer it again: it copies. Soft prompts of the
+    answer alone, without the prompt before it, are hardly read at all (docs/results.md).
+
+    Args:
+        embedding: [V, D].
+        prompt_ids: [B, L].
+        prompt_mask: [B, L] bool, True: real.
+        labels: [B, L'], -100 where there is no answer.
+        count: number of soft prompts; with three or fewer all of them are the answer.
+    """
+    answers = mean_embedding(embedding, labels)  # [B, D]
+    turns = answers[:, None].repeat(1, count, 1)  # [B, count, D]
+    before = count - ANSWER_SLOTS - 1
+    if before < 1:
+        return turns
+
+    for row in range(len(turns)):
+        prompt = prompt_ids[row][prompt_mask[row].bool()][-before:]
+        end = labels[row][labels[row] != -100][-1]
+        # Where the prompt is shorter than its place, ends of earlier turns fill it.
+        turns[row, : before - len(prompt)] = embedding[end].float()
+        turns[row, before - len(prompt) : before] = embedding[prompt].float()
+        turns[row, -1] = embedding[end].float()
+    return turns
