@@ -132,6 +132,7 @@ class PlainStage1(nn.Module):
         for name in ("audio_projection", "text_projection", "matching_head"):
             getattr(self, name).load_state_dict(getattr(stage, name).state_dict())
         head = stage.language_head
+        assert head is not None, "the published recipe trains all three objectives"
         self.head.transform.dense.load_state_dict(head.dense.state_dict())
         self.head.transform.LayerNorm.load_state_dict(head.norm.state_dict())
         self.head.decoder.weight = self.embeddings.word_embeddings.weight

@@ -93,7 +93,7 @@ def step(model: nn.Module, batch: dict[str, Tensor]) -> dict[str, Any]:
             negatives.append((drawn.clips, drawn.wrong_captions, drawn.captions))
             return drawn
 
-        stage.negatives = recorded  # type: ignore[method-assign]
+        stage.negatives = recorded  # type: ignore[method-assign, assignment]
     losses = model(**batch)
     losses["loss"].backward()
     gradients = {name: parameter.grad for name, parameter in stage.named_parameters() if parameter.grad is not None}
