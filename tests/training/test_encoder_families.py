@@ -51,4 +51,4 @@ def test_clap_has_no_layer_to_choose(corpus: Path, tmp_path: Path, capsys: pytes
     path = write_recipe(tmp_path / "recipe.yaml", 1, corpus)
     encoder = ["encoder.family=spectrogram", f"encoder.weights={tmp_path / 'encoder'}", "encoder.layer=1"]
     assert main(["train", str(path), *encoder, "--output", str(tmp_path / "run")]) == 2
-    assert "error: encoder.layer is 1, but of clap only the last is read; leave it out" in capsys.readouterr().err
+    assert "error: encoder.layer is 1, but only the last layer of clap is read; leave it out" in capsys.readouterr().err
