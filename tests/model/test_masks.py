@@ -95,6 +95,46 @@ def test_docstring_draws_the_mask_that_is_made(mask: Mask) -> None:
     assert torch.equal(torch.tensor([[mark == "x" for mark in row] for row in rows]), mask(2, TEXT[:1])[0, 0])
 
 
+BOTH_TEXTS = (
+    """
+    x x . . . . . .
+    x x . . . . . .
+    x x x . . . . .
+    x x x x . . . .
+    x x x x x . . .
+    . . . . . x x x
+    . . . . . x x x
+    . . . . . x x x
+    """,
+    """
+    x x . . . . . .
+    x x . . . . . .
+    x x x . . . . .
+    x x x x . . . .
+    x x x x . . . .
+    . . . . . x x .
+    . . . . . x x .
+    . . . . . x x .
+    """,
+)
+"""The mask that runs by default in stage 1: queries, the text that is generated, and the text by itself."""
+
+
+def test_mask_of_both_texts_equals_its_drawings() -> None:
+    made = masks.unimodal_and_causal(2, TEXT)
+    assert made.dtype == torch.bool
+    assert made.shape == (2, 1, 8, 8)
+    for row, drawing in enumerate(BOTH_TEXTS):
+        assert torch.equal(made[row, 0], matrix(drawing)), drawing
+
+    rows = []
+    for line in (masks.unimodal_and_causal.__doc__ or "").split("\n"):
+        first, *marks = line.split() or [""]
+        if first in ("q", "g", "t") and {*marks} <= {"x", "."}:
+            rows.append([mark == "x" for mark in marks])
+    assert torch.equal(torch.tensor(rows), made[0, 0])
+
+
 def test_key_padding_is_broadcast_over_heads_and_rows() -> None:
     assert torch.equal(masks.key_padding(TEXT), TEXT[:, None, None, :])
 
