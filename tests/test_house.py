@@ -14,15 +14,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tools"))
 import house_figures
 from house_figures import Figures, Module, figures_of, offenders, read_modules
 
-LEFT = {
-    "ablation/plot.py": 1,
-    "data/batches/collate.py": 1,
-    "data/features/upkeep.py": 1,
-    "training/accumulation.py": 1,
-    "training/dry_run/costs.py": 1,
-    "training/trainer.py": 1,
-    "training/validation.py": 1,
-}
+LEFT: dict[str, int] = {}
 """File -> what of it is still over a limit; the numbers may only fall, and no file may be added."""
 
 
@@ -42,9 +34,9 @@ def test_figures_do_not_fall(modules: list[Module]) -> None:
     figures = figures_of(modules)
     assert figures.documented_share >= 95
     assert figures.typed == figures.public
-    assert figures.comments_per_100_lines >= 2.9
-    assert figures.blank_share >= 5.9
-    assert figures.comprehensions_per_100_lines <= 4.7
+    assert figures.comments_per_100_lines >= 3.1
+    assert figures.blank_share >= 6.5
+    assert figures.comprehensions_per_100_lines <= 4.4
 
 
 TEXT = '''"""A module."""

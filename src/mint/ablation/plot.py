@@ -35,7 +35,10 @@ def draw(tables: Sequence[Table], stem: Path) -> list[Path]:
         from matplotlib.figure import Figure
     except ImportError:
         raise MintError("the plot needs matplotlib; install it by `pip install 'mint-audio[quickstart]'`") from None
-    shown = [table for table in tables if any(line.run is not None for line in table.rows)]
+    shown = []
+    for table in tables:
+        if any(line.run is not None for line in table.rows):
+            shown.append(table)
     if not shown:
         return []
 

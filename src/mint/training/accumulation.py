@@ -83,8 +83,10 @@ def micro_batches_of(
     texts = torch.cat([of_texts for _, of_texts in embedded]).requires_grad_()  # [B, E]
 
     # The objectives that contrast pairs, on the whole batch.
-    names = [name for name in batches[0] if name != "draws"]
-    whole = {name: _joined([batch[name] for batch in batches]) for name in names}
+    whole: dict[str, Tensor] = {}
+    for name in batches[0]:
+        if name != "draws":
+            whole[name] = _joined([batch[name] for batch in batches])
     draws = torch.cat([batch["draws"] for batch in batches])
     with autocast():
         scores = stage.scores(clips, texts)

@@ -224,7 +224,11 @@ class StageTrainer(Trainer):
 
     def get_decay_parameter_names(self, model: Any) -> list[str]:
         """Return the names of the dense layers and embeddings, not of biases, norms, queries and temperature."""
-        return [name for name, _ in model.named_parameters() if not any(word in name for word in NO_DECAY)]
+        names = []
+        for name, _ in model.named_parameters():
+            if not any(word in name for word in NO_DECAY):
+                names.append(name)
+        return names
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         """Return a loader of this rank's part of each batch."""

@@ -156,7 +156,9 @@ class Validation:
         for name in losses[0]:
             total = sum(loss[name] * size for loss, size in zip(losses, sizes, strict=True))
             means[name] = total / sum(sizes)
-        joined = {name: torch.cat([row[name] for row in rows]) for name in rows[0]}
+        joined = {}
+        for name in rows[0]:
+            joined[name] = torch.cat([row[name] for row in rows])
 
         # All ranks see the rows of all.
         everyone = _all_ranks((means, joined))

@@ -90,4 +90,7 @@ class Stage2Collator:
 
 def _columns(items: Sequence[dict[str, Any]]) -> dict[str, list[Any]]:
     """Return the values of drawn items by key, each a list [B]."""
-    return {key: [item[key] for item in items] for key in items[0]}
+    columns: dict[str, list[Any]] = {}
+    for key in items[0]:
+        columns[key] = [item[key] for item in items]
+    return columns

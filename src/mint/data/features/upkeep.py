@@ -304,4 +304,8 @@ def _clips(tensors: Mapping[str, Tensor]) -> dict[bytes, list[Tensor]]:
         if parsed is not None:
             key, index, _ = parsed
             windows.setdefault(key, {})[index] = tensor
-    return {key: [by_index[index] for index in sorted(by_index)] for key, by_index in windows.items()}
+
+    in_order = {}
+    for key, by_index in windows.items():
+        in_order[key] = [by_index[index] for index in sorted(by_index)]
+    return in_order

@@ -115,7 +115,9 @@ def estimate_costs(
 
 def sharded(model: Any, frozen: int, ranks: int) -> int:
     """Numbers of a frozen language model on each of the ranks that share its blocks, of which one is gathered."""
-    blocks = [sum(parameter.numel() for parameter in block.parameters()) for block in find_blocks(model)]
+    blocks = []
+    for block in find_blocks(model):
+        blocks.append(sum(parameter.numel() for parameter in block.parameters()))
     return frozen if ranks == 1 else frozen - sum(blocks) + sum(blocks) // ranks + max(blocks)
 
 
