@@ -15,7 +15,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional
 
-from mint import Mint, builders, inference, predict
+from mint import Mint, inference, predict
+from mint.builders import stages
 from mint.builders.encoder import build_encoder
 from mint.builders.stages import load_trained
 from mint.config import load_recipe
@@ -337,7 +338,7 @@ def test_the_models_of_the_quickstart(tmp_path: Path, monkeypatch: pytest.Monkey
     run = tmp_path / "run"
     train_recipe(load_recipe("quickstart/stage1", changes), run / "stage1")
     train_recipe(load_recipe("quickstart/stage2", [*changes, f"start={run / 'stage1'}"]), run / "stage2")
-    monkeypatch.setattr(builders, "bridge_sizes", lambda *_: pytest.fail("BERT's configuration is read"))
+    monkeypatch.setattr(stages, "bridge_sizes", lambda *_: pytest.fail("BERT's configuration is read"))
     mint = Mint.from_pretrained(run)
     clips = sorted(tmp_path.glob("*.wav"))[:2]
     assert mint.caption(clips, max_new_tokens=5) == [mint.caption(clip, max_new_tokens=5) for clip in clips]
