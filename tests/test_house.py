@@ -92,7 +92,7 @@ def test_what_is_counted() -> None:
 
 def test_what_is_over_a_limit_is_named() -> None:
     long = "def far(path: str) -> None:\n" + "    print(path)\n" * 400
-    found = offenders([Module(Path("/root/a.py"), TEXT), Module(Path("/root/b.py"), long)], Path("/root"))
+    found = offenders([Module(Path("/package/a.py"), TEXT), Module(Path("/package/b.py"), long)], Path("/package"))
     assert found == [
         "a.py:11: a comprehension inside another",
         "b.py:1: file of 401 lines",
