@@ -196,11 +196,26 @@ def test_intervals_over_small_classes_hold_the_truth() -> None:
     assert apart <= 0.07
 
 
+@pytest.fixture(scope="module")
+def many_small_classes() -> tuple[float, float]:
+    """Coverage, and the share of equal methods that are told apart, over 3,000 simulated sets."""
+    return small_classes(3000, np.random.default_rng(1), resamples=1000)
+
+
 @pytest.mark.slow
-def test_intervals_over_small_classes_hold_the_truth_as_often_as_they_say() -> None:
-    held, apart = small_classes(3000, np.random.default_rng(1), resamples=1000)
+def test_intervals_over_small_classes_hold_the_truth_as_often_as_they_say(
+    many_small_classes: tuple[float, float],
+) -> None:
+    held, apart = many_small_classes
     assert 0.935 <= held <= 0.965
-    assert apart <= 0.06  # two equal methods are told apart at 3.3 %, less often than 5 %: careful, not wrong
+    assert apart <= 0.06
+
+
+@pytest.mark.slow
+@pytest.mark.xfail(strict=True, reason="differences over small classes are too careful: 3.3 % where 5 % is meant")
+def test_equal_methods_are_told_apart_as_often_as_is_meant(many_small_classes: tuple[float, float]) -> None:
+    _, apart = many_small_classes
+    assert apart >= 0.035
 
 
 def test_mistakes_are_named() -> None:
