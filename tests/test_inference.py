@@ -15,13 +15,14 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional
 
-from mint import Mint, inference, predict
+from mint import Mint, predict
 from mint.builders import stages
 from mint.builders.encoder import build_encoder
 from mint.builders.stages import load_trained
 from mint.config import load_recipe
+from mint.data.features import stream
 from mint.data.features.prepare import prepare_features, read_examples
-from mint.inference import Method
+from mint.inference import Method, loading
 from mint.types import Clip, MintError
 from tiny_runs import LABELS, RATE, train_both, train_recipe, write_corpus
 
@@ -166,7 +167,7 @@ def test_search_through_any_iterable(mint: Mint, paths: list[Path]) -> None:
 def test_the_device_is_the_default_one_unless_it_is_named(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`cpu:0` stands for an accelerator, which this machine need not have."""
     assert Mint.from_pretrained(run, device="cpu").device == torch.device("cpu")
-    monkeypatch.setattr(inference, "default_device", lambda: torch.device("cpu", 0))
+    monkeypatch.setattr(loading, "default_device", lambda: torch.device("cpu", 0))
     assert Mint.from_pretrained(run).device == torch.device("cpu", 0)
     assert Mint.from_pretrained(run, "cpu").device == torch.device("cpu")
     for device in ("gpu", "cuda:77", 3.5, "meta"):
@@ -191,11 +192,11 @@ def sparse_wav(path: Path, seconds: int) -> Path:
 def test_three_hours_take_the_memory_of_a_window(mint: Mint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lengths: list[int] = []
 
-    def encode(_: Any, samples: Any) -> Tensor:
-        lengths.append(len(samples))
-        return torch.ones(2, 16)
+    def encode(_: Any, samples: Any) -> list[Tensor]:
+        lengths.extend(map(len, samples))
+        return [torch.ones(2, 16) for _ in samples]
 
-    monkeypatch.setattr(inference, "encode_samples", encode)
+    monkeypatch.setattr(stream, "encode_batch", encode)
     path = sparse_wav(tmp_path / "long.wav", 3 * 60 * 60)
     tracemalloc.start()
     mint.embed_audio(path)
@@ -221,7 +222,7 @@ def test_embeddings_and_search_need_no_language_model(
     def refuse(*_: Any) -> None:
         raise AssertionError("the language model is loaded")
 
-    monkeypatch.setattr(inference, "build_language", refuse)
+    monkeypatch.setattr(loading, "build_language", refuse)
     mint = Mint.from_pretrained(run)
     mint.embed_audio(paths[0])
     mint.search("a tone", paths)

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 
-from mint import Mint, inference
+from mint import Mint
+from mint.inference import loading
 from tiny_runs import LABELS, train_both
 
 if TYPE_CHECKING:
@@ -59,14 +60,14 @@ def test_first_calls_of_several_threads_load_once_and_give_what_they_give_alone(
     loads: list[str] = []
 
     def slowly(name: str) -> None:
-        load = getattr(inference, name)
+        load = getattr(loading, name)
 
         def count(*arguments: Any) -> Any:
             loads.append(name)
             time.sleep(0.05)  # every thread comes to the door while the first one loads
             return load(*arguments)
 
-        monkeypatch.setattr(inference, name, count)
+        monkeypatch.setattr(loading, name, count)
 
     for name in ("load_stage1", "load_stage2", "build_language"):
         slowly(name)
@@ -122,7 +123,7 @@ def test_copies_answer_alike_and_are_models_of_their_own(
             assert stage is not None
             for parameter in stage.model.parameters():
                 parameter.zero_()
-    language: Any = other._load_stage2().model.language
+    language: Any = other.load_stage2().model.language
     language.model.train()
     assert not any(module.training for module in language.model.modules())
     assert not any(parameter.requires_grad for parameter in language.model.parameters())

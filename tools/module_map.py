@@ -38,6 +38,7 @@ ROOMS: tuple[tuple[str, str], ...] = (
     ("evaluation/metrics", "Numbers in, numbers out"),
     ("evaluation/results", "Results files, and tables drawn from them"),
     ("evaluation/report", "The HTML report"),
+    ("inference", "A trained model in use"),
     ("ablation", "Ablations"),
     ("cli", "The command line, one file for each verb"),
 )

@@ -26,6 +26,7 @@ __all__ = [
     "Samples",
     "as_clip",
     "load_audio",
+    "load_part",
     "load_parts",
     "load_windows",
     "probe",
@@ -78,14 +79,20 @@ def load_parts(
         MintError: as `load_audio`; or nothing remains of the first part.
     """
     for index, (start, duration) in enumerate(parts):
-        with open_audio(Path(path)) as sound:
-            samples, source_rate = read_part(path, sound, start, duration), sound.samplerate
-        if samples.size:
-            yield _finished(mean_of_channels(samples), source_rate, rate, str(path))
+        samples = load_part(path, rate, start, duration)
+        if samples is not None:
+            yield samples
         elif not index:
             raise MintError(
                 f"{path}: it ends before {start:.2f} s, although its header says otherwise; fetch or export it again"
             )
+
+
+def load_part(path: str | Path, rate: int, start: float, duration: float | None) -> Samples | None:
+    """Decode a part of a file, [S]; None where the file was cut off before it. Errors as `load_audio`."""
+    with open_audio(Path(path)) as sound:
+        samples, source_rate = read_part(path, sound, start, duration), sound.samplerate
+    return _finished(mean_of_channels(samples), source_rate, rate, str(path)) if samples.size else None
 
 
 def read_part(path: str | Path, sound: Sound, start: float, duration: float | None) -> Samples:

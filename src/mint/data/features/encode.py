@@ -1,20 +1,18 @@
-"""From audio to frozen features: decoding in threads, encoding in batches, and filling the cache."""
+"""From audio to frozen features: encoding in batches, and filling the cache."""
 
 from __future__ import annotations
 
 import itertools
-import os
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
+from mint.data.audio.ahead import read_ahead
 from mint.data.audio.decode import load_parts, probe, windows
 from mint.data.features.cache import FeatureCache, file_digest, part_key, write_if_other
 from mint.data.features.stored import is_stored, read_stored
@@ -31,7 +29,6 @@ NOT_FINITE = (
     "its features are not finite in {}; check the recording, "
     "or set encoder.cache_dtype to bfloat16, as float16 ends at 65504"
 )
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -141,7 +138,7 @@ def _encode_decoded(
     """Return the features of decoded clips, windows [T, D] by key; clips whose features cannot be kept are skipped."""
     encoded: dict[bytes, list[Tensor]] = {}
     for key, features in encode_clips(encoder, {key: clip.windows for key, clip in decoded.items()}).items():
-        if all(map(_is_finite, features)):
+        if all(map(is_finite, features)):
             encoded[key] = features
             continue
         for example in decoded[key].examples:
@@ -165,14 +162,14 @@ def encode_samples(encoder: AudioEncoder, samples: Any) -> Tensor:
         MintError: the precision of the cache does not hold them.
     """
     (features,) = encode_batch(encoder, [samples])
-    if not _is_finite(features):
+    if not is_finite(features):
         raise MintError(NOT_FINITE.format(encoder.cache_dtype))
     return features
 
 
 def encode_batch(encoder: AudioEncoder, samples: Sequence[Any]) -> list[Tensor]:
     """Encode waveforms [S] of any lengths together: the real tokens [T, D] of each, as `encode_samples`."""
-    device = _device(encoder)
+    device = device_of(encoder)
     waveforms = pad_sequence([torch.from_numpy(one) for one in samples], batch_first=True).to(device)  # [B, S]
     lengths = torch.tensor([len(one) for one in samples], device=device)
     features, mask = encoder.encode(waveforms, lengths)  # [B, T, D], [B, T]
@@ -190,30 +187,6 @@ def decode(example: Example, rate: int, max_seconds: float) -> list[Any]:
     # A clip that fits into one window is read to its end, whatever its header says of its length.
     parts = windows(length, max_seconds) if length > max_seconds else [(0.0, example.duration)]
     return list(load_parts(example.audio, rate, [(example.start + start, seconds) for start, seconds in parts]))
-
-
-def read_ahead(examples: Iterable[Example], read: Callable[[Example], T]) -> Iterator[tuple[Example, T]]:
-    """Call `read` in threads, a few examples before they are wanted, and yield its results in their order."""
-    num_threads = read_threads()
-    # Decoded clips are large: only a few wait at a time.
-    waiting: deque[tuple[Example, Future[T]]] = deque()
-    with ThreadPoolExecutor(num_threads) as pool:
-        for example in examples:
-            waiting.append((example, pool.submit(read, example)))
-            # The oldest is waited for, however many later ones are ready: the order stays.
-            if len(waiting) > 2 * num_threads:
-                first, job = waiting.popleft()
-                yield first, job.result()
-
-        while waiting:
-            first, job = waiting.popleft()
-            yield first, job.result()
-
-
-def read_threads() -> int:
-    """Return the number of threads that read audio: the cores of this process, shared by the ranks on this machine."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(16, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
 
 
 def write_skipped(path: Path, skipped: Sequence[Skipped]) -> None:
@@ -234,12 +207,12 @@ def _num_numbers(clips: Mapping[bytes, Sequence[Tensor]]) -> int:
     return sum(window.numel() for windows in clips.values() for window in windows)
 
 
-def _is_finite(features: Tensor) -> bool:
+def is_finite(features: Tensor) -> bool:
     """Return whether all features are finite in the precision that they were rounded to."""
     return bool(features.isfinite().all())
 
 
-def _device(encoder: AudioEncoder) -> torch.device:
+def device_of(encoder: AudioEncoder) -> torch.device:
     """Return where the weights of an encoder are."""
     tensors = itertools.chain(encoder.parameters(), encoder.buffers()) if isinstance(encoder, nn.Module) else iter(())
     return next(tensors, torch.empty(0)).device

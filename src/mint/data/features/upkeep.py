@@ -16,8 +16,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from mint.data.audio.ahead import read_ahead
 from mint.data.features.cache import CHECKSUM, FeatureCache, checksum, clip_key, part_key
-from mint.data.features.encode import SECONDS_AT_ONCE, decode, encode_clips, num_samples, read_ahead
+from mint.data.features.encode import SECONDS_AT_ONCE, decode, encode_clips, num_samples
 from mint.data.features.shard_index import read_window_name, set_aside
 from mint.data.features.stored import is_stored, read_stored
 from mint.types import AudioEncoder, Example, MintError
