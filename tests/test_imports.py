@@ -26,6 +26,7 @@ LAYERS: tuple[set[str], ...] = (
     {"training", "evaluation"},
     {"hub"},
     {"inference"},
+    {"serve"},
     {"quickstart"},
     {"ablation"},
     {"cli"},
