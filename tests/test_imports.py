@@ -23,7 +23,7 @@ LAYERS: tuple[set[str], ...] = (
     {"run_folder"},
     {"builders"},
     {"predict"},
-    {"training", "evaluation"},
+    {"training", "evaluation", "index"},
     {"hub"},
     {"inference"},
     {"serve"},

@@ -38,6 +38,7 @@ ROOMS: tuple[tuple[str, str], ...] = (
     ("evaluation/metrics", "Numbers in, numbers out"),
     ("evaluation/results", "Results files, and tables drawn from them"),
     ("evaluation/report", "The HTML report"),
+    ("index", "An index of audio, and search in it"),
     ("inference", "A trained model in use"),
     ("ablation", "Ablations"),
     ("cli", "The command line, one file for each verb"),
@@ -55,7 +56,7 @@ Imports point one way, from the bottom of this picture to its top; `tests/test_i
  ablation                                   Tables 5 and 6
  quickstart                                 both stages, evaluation and report in one command
  inference                                  the class Mint          hub: save, push, download
- training          |   evaluation           neither knows of the other
+ training  |  evaluation  |  index          none knows of another
  predict                                    models are asked: scores, embeddings, text
  builders                                   recipe -> objects
  run_folder                                 the folder of a run: stages, weights, record
