@@ -223,8 +223,8 @@ def generated_tokens(
     """What `generate` produces before it becomes text, each row up to its end."""
     rows: list[list[int]] = []
 
-    def keep(produced: Tensor, **_: Any) -> list[str]:
-        rows.extend(produced.tolist())
+    def keep(produced: Tensor | list[list[int]], **_: Any) -> list[str]:
+        rows.extend(map(list, produced) if isinstance(produced, list) else produced.tolist())
         return [""] * len(produced)
 
     with pytest.MonkeyPatch.context() as patch:
@@ -245,9 +245,12 @@ def test_generation_is_greedy_and_each_row_stops_by_itself(family: CausalLanguag
 
 
 def test_generated_text_is_clean(language: CausalLanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    spoken = torch.tensor([[*language.tokenizer(" a dog")["input_ids"], language.end, language.pad, language.pad]])
-    monkeypatch.setattr(language.model, "generate", lambda **_: spoken)
+    spoken = [*language.tokenizer(" a dog")["input_ids"], language.end]
+    monkeypatch.setattr(causal, "continue_greedily", lambda *_: [spoken])
     assert language.generate(soft_prompts(language, 1), ["What is this?"]) == ["a dog"]
+    padded = torch.tensor([[*spoken, language.pad, language.pad]])
+    monkeypatch.setattr(language.model, "generate", lambda **_: padded)
+    assert language.generate(soft_prompts(language, 1), ["What is this?"], num_beams=2) == ["a dog"]
 
 
 @pytest.mark.parametrize("options", [{}, {"num_beams": 3}, {"num_beams": 2, "length_penalty": 2.0}])

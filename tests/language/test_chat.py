@@ -145,7 +145,7 @@ def test_generation_continues_the_conversation(language: CausalLanguageModel, mo
         return torch.zeros(3, 1, dtype=torch.long)
 
     monkeypatch.setattr(language.model, "generate", keep)
-    language.generate(soft, PROMPTS)
+    language.generate(soft, PROMPTS, num_beams=2)
     for row, prompt in enumerate(PROMPTS):
         real = seen[0]["inputs_embeds"][row][seen[0]["attention_mask"][row].bool()]
         torch.testing.assert_close(real, embedded(language, soft[row], asked(language, prompt)))

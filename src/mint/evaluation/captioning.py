@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from mint.evaluation.metrics.classification import Floats
 
 SENTENCES = "sentence_similarity"
-BATCH = 32
+BATCH = 64
 """Windows that are captioned together."""
 
 

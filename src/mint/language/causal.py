@@ -19,6 +19,7 @@ from torch.nn import functional
 from mint.assets.pretrained import check_kind
 from mint.language.candidates import CandidateTree, grow_trees
 from mint.language.chat import frame_message
+from mint.language.greedy import continue_greedily, is_plain
 from mint.language.options import with_defaults
 from mint.language.packing import pack_rows
 from mint.types import MintError
@@ -188,13 +189,15 @@ class CausalLanguageModel:
     def generate(self, soft_prompt: Tensor, prompts: Sequence[str], **options: Any) -> list[str]:
         """Continue [soft prompt; prompt]; each row stops by itself. Options are those of transformers' `generate`."""
         embedded, mask = self._embed_prefix(soft_prompt, prompts)
-        produced = self.model.generate(
-            inputs_embeds=embedded,
-            attention_mask=mask.long(),
-            eos_token_id=[self.end, self.stop],
-            pad_token_id=self.pad,
-            **with_defaults(options),
-        )
+        options, ends = with_defaults(options), [self.end, self.stop]
+
+        produced: Any
+        if is_plain(options, self.model.generation_config.to_diff_dict()):
+            produced = continue_greedily(self.decoder, self.head, embedded, mask, ends, options["max_new_tokens"])
+        else:
+            produced = self.model.generate(
+                inputs_embeds=embedded, attention_mask=mask.long(), eos_token_id=ends, pad_token_id=self.pad, **options
+            )
         return [text.strip() for text in self.tokenizer.batch_decode(produced, skip_special_tokens=True)]
 
     def _tokens(self, text: str) -> list[int]:
