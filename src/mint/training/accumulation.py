@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from itertools import accumulate, pairwise
+from itertools import accumulate, pairwise, starmap
 from typing import Any
 
 import torch
@@ -47,6 +47,7 @@ def weights_of(stage: Any, batches: Sequence[Batch]) -> list[dict[str, Tensor]]:
 
     terms = [stage.terms(**batch) for batch in batches]
     local = torch.stack([torch.stack(tuple(counts.values())) for counts in terms])  # [micro-batches, losses]
+    # The sum over ranks: a rank with shorter answers counts less than the others, as one micro-batch among its own.
     counts = gather.over_ranks(local.float())
     weights = counts * len(batches) / counts.sum(dim=0)
     return [dict(zip(names, row, strict=True)) for names, row in zip(terms, weights, strict=True)]
@@ -56,6 +57,7 @@ def weighed(losses: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> Mapp
     """Return the losses times their weights; `loss` is their sum."""
     if not weights:
         return losses
+    # The model's own `loss` is the plain sum, and gives way to the weighed one.
     products = {name: losses[name] * weight for name, weight in weights.items()}
     return {"loss": torch.stack(list(products.values())).sum(), **products}
 
@@ -77,17 +79,21 @@ def micro_batches_of(
     """
     # A first pass without gradients embeds all clips and texts.
     seeds = torch.randint(1 << 62, (len(batches),)).tolist()
+    of_clips, of_texts = [], []
     with torch.no_grad(), autocast():
-        embedded = [_embed(stage, batch, seed) for batch, seed in zip(batches, seeds, strict=True)]
-    clips = torch.cat([of_clips for of_clips, _ in embedded]).requires_grad_()  # [B, Q, E]
-    texts = torch.cat([of_texts for _, of_texts in embedded]).requires_grad_()  # [B, E]
+        for batch, seed in zip(batches, seeds, strict=True):
+            some_clips, some_texts = _embed(stage, batch, seed)
+            of_clips.append(some_clips)
+            of_texts.append(some_texts)
+    # Leaves of a graph that ends here: of ALC only its gradient by each embedding is used further.
+    clips = torch.cat(of_clips).requires_grad_()  # [B, Q, E]
+    texts = torch.cat(of_texts).requires_grad_()  # [B, E]
 
     # The objectives that contrast pairs, on the whole batch.
     whole: dict[str, Tensor] = {}
     for name in batches[0]:
-        if name != "draws":
-            whole[name] = _joined([batch[name] for batch in batches])
-    draws = torch.cat([batch["draws"] for batch in batches])
+        whole[name] = _joined([batch[name] for batch in batches])
+    draws = whole.pop("draws")  # [B]
     with autocast():
         scores = stage.scores(clips, texts)
         loss = stage.contrast(*scores) if stage.alc else None
@@ -96,15 +102,17 @@ def micro_batches_of(
         by_clips, by_texts, by_temperature = torch.autograd.grad(loss, [clips, texts, stage.temperature])
 
     # What of it belongs to each micro-batch.
-    ends = accumulate((len(batch["draws"]) for batch in batches), initial=0)
-    pairs = [slice(first, last) for first, last in pairwise(ends)]
+    sizes = [len(batch["draws"]) for batch in batches]
+    pairs = list(starmap(slice, pairwise(accumulate(sizes, initial=0))))
     if negatives is not None:
         pair_weights = _weights([negatives.valid[:, some].sum() for some in pairs])
+    # The first token of a text, [CLS] or the decoder's, is given and not predicted.
     token_weights = _weights([batch["text_mask"][:, 1:].sum() for batch in batches])
 
     for index, (some, seed) in enumerate(zip(pairs, seeds, strict=True)):
         alc, alm, count = None, None, len(batches)
         if loss is not None:
+            # Times their number, since the Trainer divides the gradient of each by it.
             alc = MicroBatchAlc(loss.detach(), by_clips[some] * count, by_texts[some] * count, by_temperature)
         if negatives is not None:
             mined = negatives.of_pairs(some)
@@ -129,8 +137,12 @@ def _embed(stage: Stage1, batch: Batch, seed: int) -> tuple[Tensor, Tensor]:
 
 
 def _joined(tensors: Sequence[Tensor]) -> Tensor:
-    """Join batches [B, T, ...] into one, padded with zeros to the longest T."""
+    """Join batches [B, T, ...] into one, padded with zeros to the longest T; or batches [B], which have none."""
+    if tensors[0].ndim == 1:
+        return torch.cat(list(tensors))
+
     longest = max(tensor.shape[1] for tensor in tensors)
+    # `pad` counts from the last axis: nothing for those behind T.
     after = (0, 0) * (tensors[0].ndim - 2)
     return torch.cat([functional.pad(tensor, (*after, 0, longest - tensor.shape[1])) for tensor in tensors])
 

@@ -28,6 +28,7 @@ DAMAGED = "damaged-"
 def checkpoints(output: Path) -> list[Path]:
     """Return the checkpoints of a run, the newest first."""
     paths = [path for path in output.glob("checkpoint-*") if re.fullmatch(r"checkpoint-\d+", path.name)]
+    # By number: as text, checkpoint-900 is after checkpoint-1000.
     return sorted(paths, key=_step, reverse=True)
 
 
@@ -47,6 +48,7 @@ def seal(checkpoint: Path) -> None:
     """Write down the digests of what all ranks have written, in folders too; `trainer_state.json` is to follow."""
     lines = []
     for path in _files(checkpoint):
+        # Hidden files are the file system's (.nfs..., .DS_Store), and may be gone by the time of checking.
         if path.name not in (STATE, SUMS) and not path.name.startswith("."):
             lines.append(f"{sha256(path)}  {path.relative_to(checkpoint).as_posix()}\n")
     write_whole(checkpoint / SUMS, "".join(lines))
@@ -58,6 +60,7 @@ def is_whole(checkpoint: Path) -> bool:
         if TrainerState.load_from_json(str(checkpoint / STATE)).global_step != _step(checkpoint):
             return False
         digests = _sealed(checkpoint)
+        # A seal of nothing is one that was cut off, or written before the files.
         return bool(digests) and all(sha256(checkpoint / name) == digest for name, digest in digests.items())
     except (OSError, ValueError, KeyError, TypeError):
         return False

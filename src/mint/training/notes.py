@@ -50,6 +50,7 @@ def _notes_of_negatives(recipe: Recipe, arguments: TrainingArguments, items: Seq
     objectives = recipe.objectives
     if objectives is None:
         return []
+    # ATG needs no negatives: it learns from each pair by itself.
     names = [name for name in ("alc", "alm") if getattr(objectives, name)]
     notes = []
 
@@ -57,11 +58,13 @@ def _notes_of_negatives(recipe: Recipe, arguments: TrainingArguments, items: Seq
     if names:
         learn = f"{' and '.join(names)} {'learns' if len(names) == 1 else 'learn'} nothing"
         contrasted = arguments.train_batch_size * ranks
+        # Other ranks are contrasted with anyway, the micro-batches of a step only where the recipe says so.
         if recipe.accumulate_negatives:
             contrasted *= arguments.gradient_accumulation_steps
 
         if contrasted == 1:
             notes.append(f"a batch of 1 has no negatives: {learn}; raise training.per_device_train_batch_size")
+        # Generators: of a million items that differ, two are read.
         if _are_equal((item.example.audio, item.example.start, item.example.duration) for item in items):
             notes.append(f"there is one training clip alone, so that there are no negatives: {learn}")
         elif _are_equal(answer for item in items for answer in item.answers):

@@ -36,6 +36,7 @@ class LossProgress(TrainerCallback):
         """Open the bar where the run stands."""
         if state.is_world_process_zero:
             name = Path(args.output_dir or "").name
+            # In a file every refresh is a line.
             seconds = 0.1 if sys.stderr.isatty() else 30.0
             self.bar = tqdm(
                 total=state.max_steps, initial=state.global_step, desc=name, unit="step", mininterval=seconds
@@ -44,6 +45,7 @@ class LossProgress(TrainerCallback):
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Advance."""
         if self.bar is not None:
+            # The difference, and not one: a resumed run may begin in the middle of the bar.
             self.bar.update(state.global_step - self.bar.n)
 
     def on_log(
@@ -51,6 +53,7 @@ class LossProgress(TrainerCallback):
     ) -> None:
         """Show the losses."""
         if self.bar is not None and logs and "loss" in logs:
+            # Not drawn at once: the next step does so, and without a terminal it would be a line more.
             losses = {name: f"{logs[name]:.2f}" for name in SHOWN if name in logs}
             self.bar.set_postfix(losses, refresh=False)
 

@@ -36,9 +36,11 @@ class StopOnTerm(TrainerCallback):
         if threading.current_thread() is not threading.main_thread():
             yield
             return
+        # None: the handler was set by something other than Python, and cannot be put back.
         before = signal.getsignal(signal.SIGTERM) or signal.SIG_DFL
 
         def hear(*_: Any) -> None:
+            # Only noted: saving in the middle of a step would write weights without their moments.
             if not self.heard:
                 self.asked, self.heard = True, time.monotonic()
             elif time.monotonic() - self.heard > ECHO:
@@ -54,6 +56,7 @@ class StopOnTerm(TrainerCallback):
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Ask the Trainer to save and to stop."""
         if distributed.is_available() and distributed.is_initialized():
+            # A scheduler may have told one rank alone; the others would wait for it in the next step for ever.
             asked = torch.tensor(int(self.asked), device=args.device)
             distributed.all_reduce(asked)
             self.asked = bool(asked)

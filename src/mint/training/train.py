@@ -81,12 +81,14 @@ def train(recipe: Recipe, output: Path, examples: Sequence[Example], features: F
         MintError: the folder holds a run of another recipe, or the recipe cannot be trained.
         SystemExit: 143, after a checkpoint, if the process was sent SIGTERM.
     """
+    # A name on the hub stands for the commit that the run began with, also where there is a newer one today.
     recipe = pinned(recipe, output)
     if has_begun(output):
         refuse_other_recipe(recipe, output)
     if is_finished(output):
         return output
 
+    # Everything is built, and so checked, before recipe and record are written into the folder.
     prepared = prepare(recipe, output, *split(features.usable(examples)), features.draw, encoder)
     trainer, stop = prepared.trainer, StopOnTerm()
     trainer.add_callback(stop)
@@ -99,6 +101,7 @@ def train(recipe: Recipe, output: Path, examples: Sequence[Example], features: F
             align_start(prepared.model, trainer.dataset, trainer.data_collator)
         run_trainer(prepared, checkpoint)
 
+    # SIGTERM may have come at the very last step: then the run is done, and is saved like any other.
     is_done = trainer.state.global_step >= trainer.state.max_steps
     weights = trainer.whole_weights() if is_done else {}  # a collective: all ranks call it
     if is_done and is_first_rank:
@@ -152,6 +155,7 @@ def prepare(
         MintError: the recipe cannot be trained.
     """
     arguments = training_arguments(recipe, output)
+    # A plan may have an encoder without weights, whose identity says nothing.
     if not weightless:
         check_models(recipe, encoder)
     tokenizer = build_tokenizer(recipe.bridge)
@@ -172,6 +176,7 @@ def prepare(
         model, report = build_stage2(recipe, encoder.width, len(tokenizer), language)
         items, held_out_items = instruction_items(learnt), instruction_items(held_out)
         collator = Stage2Collator(tokenizer, max_tokens, language)
+        # Candidates are read from all items, which takes its time: only where they are asked for.
         measure = accuracy = Accuracy(items, held_out_items) if validates(recipe) else Accuracy()
         if held_out_items and not set(held_out_items.tasks()) & set(accuracy.candidates):
             _refuse_accuracy(recipe, arguments.metric_for_best_model)
@@ -205,6 +210,7 @@ def save_run(output: Path, prepared: Prepared, features: Features, weights: dict
 
 def _open_folder(recipe: Recipe, output: Path, trainer: StageTrainer, record: dict[str, Any]) -> Path | None:
     """Return the checkpoint to go on from, as rank 0 sees it, which also writes the recipe and the record."""
+    # One rank alone looks: the folders of several machines need not show the same at the same moment.
     shared: list[Path | None] = [None]
     if trainer.is_world_process_zero():
         checkpoint = shared[0] = last_checkpoint(output)

@@ -33,6 +33,7 @@ from typing import Any
 
 import torch
 from accelerate.data_loader import prepare_data_loader
+from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 from torch.utils.data import DataLoader
 from transformers import Trainer, TrainingArguments
@@ -81,6 +82,7 @@ class StageTrainer(Trainer):
         accumulate_negatives: bool = False,
         **options: Any,
     ) -> None:
+        # The Trainer refuses an `eval_strategy` without a dataset, and reads it nowhere: `evaluate` is ours.
         held_out = validation.items if validation is not None else None
         super().__init__(model=model, train_dataset=dataset, eval_dataset=held_out, **options)
         self.dataset = dataset
@@ -92,12 +94,13 @@ class StageTrainer(Trainer):
         # The micro-batches of the step under way, and what each of them counts for or needs to know of the others.
         self._step_batches: list[Any] = []
         self._micro_batches: Iterator[tuple[MicroBatch, int]] = iter(())
-        self._step_weights: Iterator[dict[str, torch.Tensor]] = iter(())
+        self._step_weights: Iterator[dict[str, Tensor]] = iter(())
 
         # The losses and shares of padding since the last record of the log, and the number of steps.
-        self._logged: dict[str, list[torch.Tensor]] = {}
+        self._logged: dict[str, list[Tensor]] = {}
         self._logged_steps = 0
 
+        # `LossProgress` takes the place of both: a bar, or lines where there is no terminal.
         self.remove_callback(ProgressCallback)
         self.remove_callback(PrinterCallback)
         self.add_callback(LossProgress())
@@ -110,6 +113,7 @@ class StageTrainer(Trainer):
             ranks: the number of ranks that would train; None: those of this run.
         """
         batches: Any = self._batches(ranks)  # the Trainer wants a loader, and asks for its length alone
+        # Positions 1 and 6: steps of an epoch, and of the run.
         values = self.set_initial_training_values(self.args, batches)
         return int(values[1]), int(values[6])
 
@@ -134,12 +138,13 @@ class StageTrainer(Trainer):
     def get_batch_samples(self, *args: Any) -> Any:
         """Return the micro-batches of a step, as the Trainer does, and note what each of them counts for."""
         self._step_batches, count = super().get_batch_samples(*args)
+        # With accumulated negatives the stage model weighs its losses itself.
         if not self.accumulate_negatives:
             self._step_weights = iter(weights_of(self.model, self._step_batches))
         self._logged_steps += 1
         return self._step_batches, count
 
-    def training_step(self, model: Any, inputs: Any, *args: Any) -> torch.Tensor:
+    def training_step(self, model: Any, inputs: Any, *args: Any) -> Tensor:
         """Run forward and backward of a micro-batch, with accumulated negatives as a part of its whole step."""
         if not self.accumulate_negatives or len(self._step_batches) == 1:
             return super().training_step(model, inputs, *args)
@@ -161,17 +166,20 @@ class StageTrainer(Trainer):
         """Return the model's loss as a share of its step; the single losses and the padding are kept for the log."""
         outputs = weighed(model(**inputs), next(self._step_weights, {}))
 
+        # `loss` is logged by the Trainer.
         logged = {name: value for name, value in outputs.items() if name != "loss"}
         for name, mask in inputs.items():
             if name.endswith("_mask"):
                 logged[PADDING + name.removesuffix("_mask")] = 1 - mask.float().mean()
         for name, value in logged.items():
+            # On the device until the log is written: reading a number here would wait for it at every step.
             self._logged.setdefault(name, []).append(value.detach() / len(self._step_batches))
 
         return (outputs["loss"], outputs) if return_outputs else outputs["loss"]
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         """Write a record, with the means over steps and ranks since the last one of the losses and the padding."""
+        # Records of validation and of the run's end come through here too, and have no losses of steps.
         if "loss" in logs:
             for name, values in self._logged.items():
                 mean = torch.stack(values).sum() / self._logged_steps
@@ -187,12 +195,14 @@ class StageTrainer(Trainer):
         if self.args.should_save:
             seal(Path(output_dir))
 
-    def whole_weights(self) -> dict[str, torch.Tensor]:
+    def whole_weights(self) -> dict[str, Tensor]:
         """Return the weights of the stage on the CPU, by name.
 
         A collective: every rank must call it, and with FSDP and DeepSpeed rank 0 alone may get them.
         """
+        # DeepSpeed's engine knows where its shards are; all else is reached through the model.
         model = self.deepspeed if self.is_deepspeed_enabled and self.deepspeed is not None else self.model
+        # safetensors wants tensors whose numbers lie one after the other.
         weights = self.accelerator.get_state_dict(model)
         return {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
 
@@ -205,6 +215,7 @@ class StageTrainer(Trainer):
         )
         metrics = {f"eval_{name}": value for name, value in figures.items()}
         self.log(metrics)
+        # What the Trainer's own `evaluate` does after measuring: early stopping and the choice of the best wait for it.
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
@@ -214,11 +225,17 @@ class StageTrainer(Trainer):
         if self.bridge_lr_share == 1.0:
             return optimizer
 
+        # By identity: `in` would compare the parameters number by number.
         stage: Any = self.model
-        bridge = {id(parameter) for parameter in stage.bridge.parameters()}
+        bridge = set(map(id, stage.bridge.parameters()))
+
+        # Each group, with decay and without, gives its part of Bridge-Net to a group beside it.
         for group in list(optimizer.param_groups):
-            slow = [parameter for parameter in group["params"] if id(parameter) in bridge]
-            group["params"] = [parameter for parameter in group["params"] if id(parameter) not in bridge]
+            slow: list[Tensor] = []
+            others: list[Tensor] = []
+            for parameter in group["params"]:
+                (slow if id(parameter) in bridge else others).append(parameter)
+            group["params"] = others
             optimizer.add_param_group({**group, "params": slow, "lr": group["lr"] * self.bridge_lr_share})
         return optimizer
 

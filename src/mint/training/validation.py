@@ -41,8 +41,13 @@ def figure_names(recipe: Recipe) -> list[str]:
     """Return the names of what validation of a recipe may give; the Trainer puts `eval_` before each."""
     if recipe.objectives is None:
         return ["loss", "accuracy"]
-    losses = [name for name in ("alc", "alm", "atg") if getattr(recipe.objectives, name)]
-    return ["loss", *losses, *(f"{way}_recall@{depth}" for way in WAYS for depth in DEPTHS)]
+    names = ["loss"]
+    for name in ("alc", "alm", "atg"):
+        if getattr(recipe.objectives, name):
+            names.append(name)
+    for way in WAYS:
+        names += [f"{way}_recall@{depth}" for depth in DEPTHS]
+    return names
 
 
 class Measure(Protocol):
@@ -69,12 +74,15 @@ class Retrieval:
 
     def figures(self, rows: Mapping[str, Tensor]) -> dict[str, float]:
         """Return the recall both ways; a pair as similar as the right one counts as before it."""
+        # [N, N]: clips down, texts across; the pairs stand on the diagonal.
         scores = similarity(rows["clips"], rows["texts"])
         right = scores.diagonal()
         figures: dict[str, float] = {}
         for way, table in zip(WAYS, (scores.T, scores), strict=True):
-            before = (table > right[:, None] - TIE).sum(dim=1) - 1
-            figures |= {f"{way}_recall@{depth}": float((before < depth).float().mean()) for depth in DEPTHS}
+            # Less one: the right pair is itself not below its own similarity.
+            before = (table > right[:, None] - TIE).sum(dim=1) - 1  # [N]
+            for depth in DEPTHS:
+                figures[f"{way}_recall@{depth}"] = float((before < depth).float().mean())
         return figures
 
 
@@ -93,21 +101,28 @@ class Accuracy:
                 # Of captions there may be millions, and reading an item may mean reading a line of a manifest.
                 if len(of_task) <= CANDIDATES:
                     of_task.update(dict.fromkeys(items[index].answers))
-        self.candidates = {task: list(of_task) for task, of_task in answers.items() if len(of_task) <= CANDIDATES}
+        self.candidates: dict[str, list[str]] = {}
+        for task, of_task in answers.items():
+            if len(of_task) <= CANDIDATES:
+                self.candidates[task] = list(of_task)
 
     def rows(self, model: Any, batch: Mapping[str, Tensor], items: Sequence[Item]) -> dict[str, Tensor]:
         """Return which answers are right, [B]: 1 right, 0 wrong, -1 not ranked."""
-        soft = model.soft_prompt(
+        soft = model.soft_prompt(  # [B, Q, W]
             batch["audio_features"], batch["audio_mask"], batch["instruction_ids"], batch["instruction_mask"]
         )
         right = torch.full((len(items),), -1, device=soft.device)
         for task, candidates in self.candidates.items():
-            own = [row for row, item in enumerate(items) if item.task == task]
-            if gather.any_rank(bool(own), soft.device):
-                asked = own or [0]  # a rank that has none runs the model too: it may be sharded
-                sums, _ = model.language.score(soft[asked], [items[row].prompt for row in asked], candidates)
-                for row, index in zip(own, sums.argmax(dim=1).tolist(), strict=False):
-                    right[row] = int(candidates[index] in items[row].answers)
+            of_task = [row for row, item in enumerate(items) if item.task == task]
+            if not gather.any_rank(bool(of_task), soft.device):
+                continue
+
+            # A rank that has none runs the model too, on any row: sharded blocks are gathered by all ranks together.
+            asked = of_task or [0]
+            sums, _ = model.language.score(soft[asked], [items[row].prompt for row in asked], candidates)
+            # Not strict: of the row that was only run along nothing is kept.
+            for row, index in zip(of_task, sums.argmax(dim=1).tolist(), strict=False):
+                right[row] = int(candidates[index] in items[row].answers)
         return {"right": right}
 
     def figures(self, rows: Mapping[str, Tensor]) -> dict[str, float]:
@@ -148,6 +163,7 @@ class Validation:
                 with autocast():
                     losses.append({name: float(value) for name, value in model(**batch).items()})
                     measured = self.measure.rows(model, batch, [item for _, item in numbered])
+                # On the CPU: the embeddings of a thousand items need not stay on the device.
                 rows.append({name: row.float().cpu() for name, row in measured.items()})
                 sizes.append(size)
 
@@ -160,7 +176,7 @@ class Validation:
         for name in rows[0]:
             joined[name] = torch.cat([row[name] for row in rows])
 
-        # All ranks see the rows of all.
+        # All ranks see the rows of all. Their losses weigh the same: each had a part of every global batch.
         everyone = _all_ranks((means, joined))
         mean_losses: dict[str, float] = {}
         for name in means:
@@ -188,6 +204,8 @@ class Validation:
         rank = distributed.get_rank() if ranks > 1 else 0
         count = min(LIMIT, len(self.items))
         chosen = [(index, self.items[index * len(self.items) // count]) for index in range(count)]  # at even distances
+
+        # As few batches as fit the size, but none with fewer items than ranks: an empty part has no loss.
         for batch in even_parts(chosen, min(-(-count // (batch_size * ranks)), count // ranks)):
             yield even_parts(batch, ranks)[rank], len(batch)
 

@@ -56,6 +56,7 @@ def compare(first: Results, second: Results, *, seed: int = 0) -> list[Differenc
     """
     ours, theirs = _measures(first, "first"), _measures(second, "second")
     found = []
+    # A task that the two measured on other clips altogether is passed over: only where none is left is it an error.
     for key, measure in ours.items():
         if key in theirs and set(measure.clips.ids) & set(theirs[key].clips.ids):
             found.append(_difference(measure, theirs[key], seed))
@@ -66,20 +67,25 @@ def compare(first: Results, second: Results, *, seed: int = 0) -> list[Differenc
 
 def _difference(first: Measure, second: Measure, seed: int) -> Difference:
     rows_of = _rows_by_id(first, "first"), _rows_by_id(second, "second")
+    # Sorted, so that the resampling by a seed does not depend on the order of clips in the files.
     common = sorted(rows_of[0].keys() & rows_of[1].keys())
-    rows = [np.array(list(map(by_id.__getitem__, common))) for by_id in rows_of]
-    ours = tuple(array[rows[0]] for array in first.arrays)
-    theirs = tuple(array[rows[1]] for array in second.arrays)
+    our_rows = np.array([rows_of[0][clip] for clip in common])
+    their_rows = np.array([rows_of[1][clip] for clip in common])
+    ours = tuple(array[our_rows] for array in first.arrays)
+    theirs = tuple(array[their_rows] for array in second.arrays)
 
+    # One label a clip: clips are resampled within their label, which must be the same in both files.
     strata = None
     if first.clips.labels is not None and second.clips.labels is not None:
-        strata = [first.clips.labels[row] for row in rows[0]]
-        for clip, label, row in zip(common, strata, rows[1], strict=True):
+        strata = [first.clips.labels[row] for row in our_rows]
+        for clip, label, row in zip(common, strata, their_rows, strict=True):
             if label != second.clips.labels[row]:
                 raise MintError(
                     f"clip {clip} is {label!r} in the first file and {second.clips.labels[row]!r} in the second; "
                     "compare runs on the same manifest"
                 )
+
+    # Several labels a clip: the arrays are scores, truth and known, of which the scores alone may differ.
     if len(ours) > 2 and not (np.array_equal(ours[1], theirs[1]) and np.array_equal(ours[2], theirs[2])):
         raise MintError(f"the labels of {first.clips.task} differ between the files; compare runs on the same manifest")
 
@@ -95,6 +101,7 @@ def _difference(first: Measure, second: Measure, seed: int) -> Difference:
 
 def _rows_by_id(measure: Measure, name: str) -> dict[str, int]:
     """Return the row of each clip; `name` says in which file it is."""
+    # Of two clips with one id the later would stand for both, and its value would be paired with another clip's.
     rows = {clip: row for row, clip in enumerate(measure.clips.ids)}
     if len(rows) < len(measure.clips):
         twice = Counter(measure.clips.ids).most_common(1)[0][0]
@@ -118,7 +125,10 @@ def comparison_table(found: Sequence[Difference], names: tuple[str, str]) -> str
     text = "Paired bootstrap over clips\n\n"
     for line in lines:
         text += f"| {' | '.join(line)} |\n"
+    # What 95 % means, for whoever looks for the one line that suits.
     text += "\nOf twenty lines between two runs that do not differ, one excludes 0 by chance.\n"
+
+    # All metrics of a task drop the same clips, which count once.
     dropped = {(one.task, one.split): one.dropped for one in found}
     if left_out := sum(dropped.values()):
         text += f"\n{left_out} clips that only one of the two measured are left out.\n"

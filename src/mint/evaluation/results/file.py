@@ -126,6 +126,7 @@ def check_row(row: Row) -> None:
     Raises:
         MintError: a value that is not finite.
     """
+    # JSON has no NaN, and a table in which one stands is believed less than an error.
     if not all(math.isfinite(number) for number in (row.value, row.low, row.high) if number is not None):
         raise MintError(f"{' / '.join(row.key)} is {row.value} [{row.low}, {row.high}]; only finite values are written")
 
@@ -140,6 +141,7 @@ def read_results(path: Path) -> Results:
         raise MintError(f"{path} is a folder; give a results file, such as those that `mint evaluate` writes")
     try:
         content = read_json(path)
+        # What remains in `content` is of the tasks' own making, and is not checked here.
         fields = {key: content.pop(key) for key in NAMED}
         results = RESULTS.validate_python({**fields, "extra": content})
         for row in results.rows:
@@ -147,6 +149,7 @@ def read_results(path: Path) -> Results:
     except FileNotFoundError:
         raise MintError(f"no results file {path}; evaluate the run first") from None
     except MintError as error:
+        # From `read_json`, where the file is no JSON.
         raise MintError(f"{path} is not a results file ({error}); give one that `mint evaluate` has written") from None
     except ValidationError as error:
         first = error.errors()[0]
@@ -198,6 +201,7 @@ def arrange(rows: Iterable[Row]) -> tuple[dict[tuple[str, str, str], dict[str, R
 def best_methods(cells: dict[str, Row]) -> set[str]:
     """Return the trained methods that share the highest value of a line."""
     trained = {method: row.value for method, row in cells.items() if method not in UNTRAINED}
+    # Equal values are all marked: which of them was looked at first says nothing.
     highest = max(trained.values(), default=None)
     return {method for method, value in trained.items() if value == highest}
 
@@ -224,6 +228,7 @@ def show(metric: str, value: float) -> str:
 
 def show_interval(row: Row) -> str:
     """Return `[low, high]`, or nothing if there is no interval: chance and the majority class are exact."""
+    # An interval of one point is exact, and would only widen the column.
     if row.low is None or row.high is None or row.low == row.high:
         return ""
     return f"[{show(row.metric, row.low)}, {show(row.metric, row.high)}]"

@@ -129,7 +129,7 @@ def label_measures(
     """
     listened = np.ones(np.shape(truth), dtype=bool) if known is None else np.asarray(known, dtype=bool)
 
-    # All metrics share the arrays, which are large.
+    # All metrics share the arrays, which are large: a Measure holds references and copies nothing.
     arrays = (np.asarray(scores, dtype=np.float64), np.asarray(truth, dtype=bool), listened)
     return [Measure(clips, name, method, MULTILABEL[name], arrays) for name in _possible(truth, listened)]
 
@@ -141,6 +141,7 @@ def retrieval_measures(examples: Sequence[Example], retrieval: Retrieval, method
     """
     measures = []
     for prefix, ranks in directions(retrieval):
+        # `Ranks.per_clip` gives the clips in ascending order, as `unique` does. A clip without a query has no value.
         with_query = [examples[clip] for clip in ranks.clip.unique().tolist()]
         clips = ClipSet("retrieval", "test", clip_ids(with_query))
         for name, value in query_values(ranks).items():
@@ -159,8 +160,11 @@ def query_values(ranks: Ranks) -> dict[str, Tensor]:
 
     Of ten items that were re-ranked, `recall@10` is that of the ranking before, and so not a figure of re-ranking.
     """
-    depths = [depth for depth in DEPTHS if ranks.reranked is None or depth < ranks.reranked]
-    values = {f"recall@{depth}": ranks.recall(depth) for depth in depths}
+    values = {}
+    for depth in DEPTHS:
+        # Re-ranking the first ten only reorders them: which ten they are is the work of the ranking before.
+        if ranks.reranked is None or depth < ranks.reranked:
+            values[f"recall@{depth}"] = ranks.recall(depth)
     return {**values, "map@10": ranks.average_precision(10)}
 
 
@@ -177,6 +181,7 @@ def chance_accuracy_row(clips: ClipSet, classes: int) -> Row:
 def chance_label_rows(clips: ClipSet, truth: ArrayLike, known: ArrayLike | None = None) -> list[Row]:
     """Return what guessing gives: the share of positives for average precision, one half for ROC-AUC."""
     positive = np.asarray(truth, dtype=np.float64)
+    # The micro averages take all pairs of clip and label as one class, [N * C] or fewer.
     pairs = positive.ravel() if known is None else positive[np.asarray(known, dtype=bool)]
     values = {
         "map": probe.chance_average_precision(truth, known),
@@ -221,6 +226,7 @@ def record_measures(measures: Iterable[Measure]) -> list[dict[str, Any]]:
                 head["labels"] = list(clips.labels)
             if (counts != 1).any():
                 head["weights"] = _plain(counts)
+            # Bytes compare exactly and can be hashed, which an array cannot.
             key = (*key, tuple(clips.labels or ()), counts.tobytes())
             values = records.setdefault(key, {**head, "values": {}})["values"]
             values.setdefault(measure.method, {})[measure.metric] = _plain(sums / counts)
@@ -229,8 +235,9 @@ def record_measures(measures: Iterable[Measure]) -> list[dict[str, Any]]:
         elif measure.arrays[0].size <= MOST_SCORES:
             scores, truth, known = measure.arrays
             if key not in records:
-                truths = [np.flatnonzero(row).tolist() for row in truth]
-                unknown = [np.flatnonzero(~row).tolist() for row in known]
+                # The columns that are true: of hundreds of labels a clip has a few.
+                truths = list(map(_true_columns, truth))
+                unknown = list(map(_true_columns, ~known))
                 records[key] = {**head, "truth": truths, "unknown": unknown, "scores": {}}
             records[key]["scores"].setdefault(measure.method, _plain(scores))
     return list(records.values())
@@ -248,6 +255,7 @@ def read_measures(records: Sequence[Mapping[str, Any]]) -> dict[Key, Measure]:
             for measure in _read_record(record):
                 measures[measure.key] = measure
     except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+        # Whatever a record of another form makes the reading stumble over.
         raise MintError(
             f"the values of single clips cannot be read ({type(error).__name__}: {error}); evaluate the run again"
         ) from None
@@ -259,6 +267,7 @@ def _read_record(record: Mapping[str, Any]) -> Iterator[Measure]:
     for names in (clips.ids, clips.labels or clips.ids):
         if len(names) != len(clips) or not all(isinstance(name, str) for name in names):
             raise ValueError(f"ids and labels of the {len(clips)} clips of {clips.task} are not one text each")
+    # The file holds means; times their weights they are sums again, as `mean_measure` takes them.
     weights = np.asarray(record.get("weights", np.ones(len(clips))), dtype=np.float64)
     for method, by_metric in record.get("values", {}).items():
         for metric, values in by_metric.items():
@@ -276,6 +285,12 @@ def _read_record(record: Mapping[str, Any]) -> Iterator[Measure]:
         yield from label_measures(clips, method, scores, truth, ~unknown)
 
 
+def _true_columns(row: Any) -> list[int]:
+    """Return where a row of bool is true; `_as_table` turns it back."""
+    columns: list[int] = np.flatnonzero(row).tolist()
+    return columns
+
+
 def _as_table(columns_of_rows: Sequence[Sequence[int]], shape: tuple[int, ...]) -> Any:
     """Return a table of bool that is true in the given columns of each row."""
     table = np.zeros(shape, dtype=bool)
@@ -286,6 +301,7 @@ def _as_table(columns_of_rows: Sequence[Sequence[int]], shape: tuple[int, ...]) 
 
 def _possible(truth: ArrayLike, known: ArrayLike | None) -> list[str]:
     """Return the metrics of several labels a clip that exist for this truth."""
+    # ROC-AUC compares positives with negatives; average precision needs only something to find.
     with_negatives = metrics.scored_classes(truth, known, negatives=True).any()
     with_positives = metrics.scored_classes(truth, known).any()
     return [name for name in MULTILABEL if (with_negatives if name in NEED_NEGATIVES else with_positives)]

@@ -97,10 +97,12 @@ def build_tables(runs: Sequence[Run]) -> list[Table]:
     for entry in published()["tables"]:
         tables += [_paper_table(entry, runs), *_own_table(entry, runs)]
 
+    # Axes that the paper does not have. Its own, the objectives, is Table 5, which is among those above.
     for axis, title in AXES.items():
         sources = axis_rows(runs, axis)
         tables += _filled(f"ablation-{axis}", title, _own_columns(sources, FORMS["objectives"]), sources)
 
+    # What the axes do to stage 1 alone, which the paper does not print for any of them.
     for axis, title in (("objectives", "Objectives of stage 1"), *AXES.items()):
         sources = axis_rows(runs, axis, "stage1")
         columns = _own_columns(sources, FORMS["stage1"])
@@ -118,6 +120,7 @@ def published() -> dict[str, Any]:
 
 def _paper_table(entry: dict[str, Any], runs: Sequence[Run]) -> Table:
     """Return a table of the paper: its quoted rows, and ours below them."""
+    # The paper measures on test splits alone; `unseen` and others are ours.
     columns = []
     for column in entry["columns"]:
         columns.append(Column(column["title"], (column["corpus"], "test", column["metric"])))
@@ -145,10 +148,12 @@ def _row_sources(kind: str, runs: Sequence[Run]) -> list[RowSource]:
 
     sources = []
     for run in runs:
+        # A cell of an ablation that changes something stands in the ablation's tables, not for its recipe.
         if not run.base:
             continue
         if kind != "stages":
             sources += [RowSource(run, method, method) for method in run.methods]
+        # Table 6 compares the stages: a run that measured one of them has nothing to show there.
         elif set(STAGES) <= set(run.methods):
             sources += [RowSource(run, name, method) for method, name in STAGES.items()]
     return sources
@@ -164,11 +169,13 @@ def axis_rows(runs: Sequence[Run], axis: str, method: str = "stage2") -> list[Ro
 
     def order(source: RowSource) -> float:
         if source.name.isdigit():
+            # Numbers of queries by size: 8 stands before 32, which it would not as text.
             return float(source.name)
         return paper.index(source.name) if source.name in paper else 0.0
 
     with_axis = [run for run in runs if axis in run.axes and method in run.methods]
     sources = sorted((RowSource(run, run.axes[axis], method) for run in with_axis), key=order)
+    # Sorting is stable: names that are neither stay as the files were given.
     return sources if len(sources) > 1 else []
 
 
@@ -181,9 +188,9 @@ def _own_columns(sources: Sequence[RowSource], metrics: Sequence[str]) -> tuple[
                 measured.setdefault((task, split), set()).add(metric)
 
     columns = []
-    for (task, split), there in measured.items():
+    for (task, split), measured_metrics in measured.items():
         for metric in metrics:
-            if metric in there:
+            if metric in measured_metrics:
                 columns.append(Column(f"{task}, {split}, {metric}", (task, split, metric)))
     return tuple(columns)
 

@@ -37,7 +37,8 @@ def write_tables(tables: Sequence[Table], folder: Path) -> list[Path]:
     """
     folder.mkdir(parents=True, exist_ok=True)
     written = {"tables.md": markdown(tables), "tables.html": html(tables)}
-    written |= {f"{table.name}.csv": csv_text(table) for table in tables}
+    for table in tables:
+        written[f"{table.name}.csv"] = csv_text(table)
     for name, text in written.items():
         write_whole(folder / name, text.encode())
     return [folder / name for name in written]
@@ -49,6 +50,7 @@ def markdown(tables: Sequence[Table]) -> str:
 
 
 def _markdown(table: Table) -> str:
+    # Rows of one run point to one note, by its number.
     made = notes(table)
     lines = [
         ["method", "origin", *(column.title for column in table.columns)],
@@ -72,6 +74,7 @@ def _markdown(table: Table) -> str:
 
 def html(tables: Sequence[Table]) -> str:
     """Return all tables as one page that needs nothing from outside."""
+    # Names of tasks and methods come from files: escaped, and a name that the template lacks is an error.
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
@@ -149,6 +152,7 @@ def quotation(table: Table) -> str:
 
 def _describe(run: Run, table: Table) -> str:
     """Return what made the values of a run in a table, in one line."""
+    # Metrics of one task may have other numbers of clips (a class without positives): the largest is the task's.
     clips: dict[str, int] = {}
     for row in table.rows:
         for column, cell in zip(table.columns, row.cells, strict=True):
@@ -156,19 +160,23 @@ def _describe(run: Run, table: Table) -> str:
                 where = f"{column.location[0]} {column.location[1]}"
                 clips[where] = max(clips.get(where, 0), cell.n)
 
+    # The reader must be able to doubt: files that only share a name may be of two recipes.
     recipe = run.recipe if run.same_recipe else f"{run.recipe} (by its name alone)"
     parts = [
         f"recipe {recipe}",
         f"commit {', '.join(run.commits)}",
         f"seed{'s' if len(run.seeds) > 1 else ''} {', '.join(map(str, run.seeds))}",
         f"clips: {', '.join(f'{where} {count}' for where, count in clips.items())}",
+        *_settings(run, table),
+        f"held-out clips that are also trained on: {run.leakage}",
     ]
-    return "; ".join([*parts, *_settings(run, table), f"held-out clips that are also trained on: {run.leakage}"])
+    return "; ".join(parts)
 
 
 def _settings(run: Run, table: Table) -> list[str]:
     """Return what was chosen for the methods whose values a table shows."""
     metrics = {column.location[2] for column in table.columns}
+    # Retrieval has nothing to choose; what was chosen for other tables would only confuse below this one.
     subjects = ["captions"] if metrics & set(CAPTION_METRICS) else []
     subjects += ["stage1", "stage2"] if metrics & LABEL_METRICS else []
     return [run.settings[subject] for subject in subjects if subject in run.settings]

@@ -75,8 +75,10 @@ class Run:
         if not rows:
             return None
 
+        # In percent from here on, as the paper prints.
         numbers = [100 * row.value for row in rows]
         clips = max(row.n for row in rows)
+        # The spread over seeds takes the place of the interval over clips: it holds what training adds.
         if len(numbers) > 1:
             return Cell(statistics.fmean(numbers), len(numbers), statistics.stdev(numbers), n=clips)
 
@@ -101,6 +103,7 @@ def read_runs(paths: Sequence[Path], corpora: Mapping[str, Sequence[str]]) -> li
     for path in paths:
         results = read_results(path)
         try:
+            # Cells of an ablation share the recipe's name, and are runs of their own.
             cell = _ablation(results).get("cell", "")
             _together([(path, results)], corpora)  # reads whatever the tables will read
             groups.setdefault((results.recipe, cell), []).append((path, results))
@@ -116,25 +119,30 @@ def _together(files: Sequence[tuple[Path, Results]], corpora: Mapping[str, Seque
     """Put the files of one recipe together."""
     _refuse_other_recipes(files)
     values: dict[tuple[Location, str], dict[int, Row]] = {}
+    # The file that each value was read from first, for the message where another contradicts it.
     origin: dict[tuple[Location, str, int], Path] = {}
     for path, results in files:
         for row in results.rows:
             location = (corpus_of(row.task, results, corpora), row.split, row.metric)
             by_seed = values.setdefault((location, row.method), {})
             first = origin.setdefault((location, row.method, results.seed), path)
+            # The same value in two files is harmless: files of single tasks and a file of all may be given together.
             if by_seed.setdefault(results.seed, row) != row:
                 raise MintError(
                     f"{first} and {path} differ on {' / '.join(location)} by {row.method} of recipe "
                     f"{results.recipe!r}, seed {results.seed}; give one of them"
                 )
 
+    # Every file may be of another commit and other corpora: `dict.fromkeys` keeps each once, in the order given.
     every = [results for _, results in files]
+    commits = dict.fromkeys((results.commit or "no checkout")[:12] for results in every)
+    leakage = dict.fromkeys(describe_leakage(results.extra.get("leakage")) for results in every)
     ablation = _ablation(every[0])
     return Run(
         recipe=every[0].recipe,
         seeds=tuple(sorted({results.seed for results in every})),
-        commits=tuple(dict.fromkeys((results.commit or "no checkout")[:12] for results in every)),
-        leakage="; ".join(dict.fromkeys(describe_leakage(results.extra.get("leakage")) for results in every)),
+        commits=tuple(commits),
+        leakage="; ".join(leakage),
         axes=ablation.get("axes", {}),
         base=ablation.get("cell", "base") == "base",
         settings=_settings(every),
@@ -149,10 +157,14 @@ def _refuse_other_recipes(files: Sequence[tuple[Path, Results]]) -> None:
     Raises:
         MintError: two files whose recipes differ in more than seed and folders.
     """
-    known = [(path, digest) for path, results in files if (digest := _digest(results)) is not None]
-    for path, digest in known[1:]:
-        first, first_digest = known[0]
-        if digest != first_digest:
+    first: Path | None = None
+    for path, results in files:
+        # Files that do not record the digest cannot be told apart, and pass; `Run.same_recipe` says so.
+        if (digest := _digest(results)) is None:
+            continue
+        if first is None:
+            first, first_digest = path, digest
+        elif digest != first_digest:
             raise MintError(
                 f"{first} and {path} are of two recipes that are both called {files[0][1].recipe!r} and differ in more "
                 "than the seed; give the files of one, or give the recipes names of their own and evaluate again"
@@ -172,6 +184,7 @@ def _settings(files: Sequence[Results]) -> dict[str, str]:
         record = results.extra.get("settings")
         if not record:
             continue
+        # Every file records how captions would be written, also one that measured none.
         has_captions = any(row.task == "captioning" for row in results.rows)
         for subject, words in describe_settings(record).items():
             if subject != "captions" or has_captions:
@@ -187,8 +200,10 @@ def corpus_of(task: str, results: Results, corpora: Mapping[str, Sequence[str]])
     """
     known = _corpora_of(task, results)
     for name in [task, *(known if len(known) == 1 else [])]:
+        # `MusicCaps`, `music-caps` and `music_caps` are one name.
+        plain = re.sub("[^a-z0-9]", "", name.lower())
         for corpus, aliases in corpora.items():
-            if re.sub("[^a-z0-9]", "", name.lower()) in aliases:
+            if plain in aliases:
                 return corpus
     return f"{task} ({', '.join(known)})" if task in GENERIC and known else task
 
@@ -197,10 +212,14 @@ def _corpora_of(task: str, results: Results) -> list[str]:
     """Return the corpora that a task is measured on, as far as the file says."""
     if known := results.extra.get("corpora", {}).get(task):
         return list(known)
-    splits = _leaked_splits(results.extra.get("leakage"))
-    tested = [split["corpus"] for split in splits if split["task"] == task or task in GENERIC]
+
+    # Files that lack the key say it by the way: the record of leakage names the corpus of each test split.
+    tested: dict[str, None] = {}
+    for split in _leaked_splits(results.extra.get("leakage")):
+        if split["task"] == task or task in GENERIC:
+            tested[split["corpus"]] = None
     manifests = [Path(manifest).stem for manifest in results.extra.get("manifests", [])]
-    return list(dict.fromkeys(tested)) or (manifests if len(manifests) == 1 else [])
+    return list(tested) or (manifests if len(manifests) == 1 else [])
 
 
 def describe_leakage(leakage: Any) -> str:
@@ -215,12 +234,16 @@ def describe_leakage(leakage: Any) -> str:
         for kind in kinds:
             counts[kind] += split[kind]
     shared = ", ".join(f"by {name} {counts[kind]}" for kind, name in kinds.items())
-    listed = [entry["clips"] for entry in leakage.get("blacklists", {}).values()]
-    return shared + (f"; training clips on blacklists {sum(listed)}" if listed else "")
+
+    # No blacklist at all is another thing than a blacklist that no training clip is on.
+    blacklists = leakage.get("blacklists", {})
+    listed = sum(entry["clips"] for entry in blacklists.values())
+    return shared + (f"; training clips on blacklists {listed}" if blacklists else "")
 
 
 def shared_clips(leakage: Any) -> int:
     """Return how many held-out clips are also trained on, by recording or file; 0 where nobody looked."""
+    # One clip may be counted by both, so the larger of the two and not their sum.
     return sum(max(split["by_id"], split["by_file"]) for split in _leaked_splits(leakage))
 
 
@@ -233,6 +256,7 @@ def _leaked_splits(leakage: Any) -> list[dict[str, Any]]:
 def _ablation(results: Results) -> dict[str, Any]:
     """Return cell and axes of an ablation: as the file says, else by the `objectives` of its stage 1."""
     entry: dict[str, Any] = results.extra.get("ablation", {})
+    # A run with fewer objectives is a row of the paper's Table 5 without having been one of `mint ablate`.
     if not entry and (objectives := results.extra.get("objectives")):
         whole = objectives == ALL_OBJECTIVES
         return {"cell": "base" if whole else f"objectives={objectives}", "axes": {"objectives": objectives}}

@@ -40,20 +40,20 @@ SECONDS = 10.0
 
 @dataclass(frozen=True)
 class Costs:
-    """Of one rank's part of a step."""
+    """The costs of one rank's part of a step."""
 
     shapes: Shapes
-    """Of a micro-batch."""
+    """The sizes of a micro-batch."""
     parts: int
     """Micro-batches of a step."""
     work: Work
-    """Of a micro-batch."""
+    """The work of a micro-batch."""
     memory: dict[str, int]
-    """Bytes by part."""
+    """Bytes by what they are needed for."""
     seconds: dict[str, float]
-    """Of the step, by device, under `estimate.UTILISATION`."""
+    """Seconds of the step by device, at `estimate.UTILISATION` of its peak."""
     encoder_flops: int
-    """Of one clip."""
+    """FLOPs of encoding one clip."""
 
 
 def estimate_costs(
@@ -83,11 +83,13 @@ def estimate_costs(
     Raises:
         MintError: a language model whose cost is not known.
     """
+    # With texts as long as the recipe allows, which is what must fit into memory; the mean step takes less.
     frames, flops = encode_one(encoder, min(SECONDS, recipe.data.max_seconds))
     text = recipe.bridge.max_text_tokens
+    # A chat template writes around the prompt.
     framed = len(language.opening) + len(language.prompt_tokens("")) if isinstance(language, CausalLanguageModel) else 0
-    prompt = text + framed  # a chat template writes around it
-    shapes = Shapes(arguments.train_batch_size, frames, text, prompt=prompt, answer=text, ranks=ranks)
+    shapes = Shapes(arguments.train_batch_size, frames, text, prompt=text + framed, answer=text, ranks=ranks)
+
     parts, sizes = arguments.gradient_accumulation_steps, bridge_sizes(recipe.bridge, encoder.width, len(tokenizer))
     bridge = BridgeSizes.of(sizes, checkpointed=is_checkpointed(stage.bridge))
     joined = recipe.accumulate_negatives and parts > 1
@@ -100,6 +102,7 @@ def estimate_costs(
         work = stage2_work(bridge, LanguageSizes.of(model.config), shapes, recipe.instruction_aware, adapters)
         if recipe.language is not None and recipe.language.shard:
             frozen = sharded(model, frozen, ranks)
+
     memory = memory_bytes(
         work,
         trained,
@@ -107,6 +110,7 @@ def estimate_costs(
         mixed=bool(arguments.bf16),
         frozen_bytes=2 if recipe.language is not None and recipe.language.dtype == "bfloat16" else 4,
         shards=ranks if arguments.fsdp else 1,
+        # The micro-batches, and the padded whole that `micro_batches_of` makes of them.
         features=2 * parts * shapes.batch * frames * encoder.width if joined else 0,
     )
     seconds = {device: step_seconds(work * parts, device) for device in PEAK_FLOPS}
@@ -114,30 +118,33 @@ def estimate_costs(
 
 
 def sharded(model: Any, frozen: int, ranks: int) -> int:
-    """Numbers of a frozen language model on each of the ranks that share its blocks, of which one is gathered."""
+    """Return the numbers of a frozen language model that each of the ranks holds which share its blocks."""
+    if ranks == 1:
+        return frozen
+
     blocks = []
     for block in find_blocks(model):
         blocks.append(sum(parameter.numel() for parameter in block.parameters()))
-    return frozen if ranks == 1 else frozen - sum(blocks) + sum(blocks) // ranks + max(blocks)
+    # Embeddings and head are whole on each rank, and so is the one block that is gathered while it runs.
+    return frozen - sum(blocks) + sum(blocks) // ranks + max(blocks)
 
 
 def adapters_of(stage: nn.Module) -> list[Adapter]:
-    """The low-rank adapters of a stage model, by `mint.language.lora`'s names of their layers."""
+    """Return the low-rank adapters of a stage model, by `mint.language.lora`'s names of their layers."""
     layers: Any = getattr(stage, "lora", nn.ModuleDict())
-    return [
-        Adapter(
-            layer["A"].in_features,
-            layer["B"].out_features,
-            layer["A"].out_features,
-            reads_prefix=name.startswith("encoder/") or name.endswith(("EncDecAttention/k", "EncDecAttention/v")),
-        )
-        for name, layer in layers.items()
-    ]
+    adapters = []
+    for name, layer in layers.items():
+        inputs, rank, outputs = layer["A"].in_features, layer["A"].out_features, layer["B"].out_features
+        # T5's names: the encoder, and what the decoder's cross-attention takes from it.
+        reads_prefix = name.startswith("encoder/") or name.endswith(("EncDecAttention/k", "EncDecAttention/v"))
+        adapters.append(Adapter(inputs, outputs, rank, reads_prefix))
+    return adapters
 
 
 def encode_one(encoder: AudioEncoder, seconds: float) -> tuple[int, int]:
-    """Frames of one clip, and the FLOPs of encoding it (matrix products and convolutions)."""
+    """Return the frames of one clip, and the FLOPs of encoding it (matrix products and convolutions)."""
     samples = round(seconds * encoder.sample_rate)
+    # An encoder without weights runs on the CPU.
     device = next(iter([*_tensors(encoder), torch.empty(0)])).device
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:  # not every fast kernel is counted
         features, _ = encoder.encode(torch.zeros(1, samples, device=device), torch.tensor([samples], device=device))

@@ -15,11 +15,11 @@ from typing import Any
 from mint.types import MintError
 
 PEAK_FLOPS = {"A100": 312e12, "H100": 989e12}
-"""Of dense bf16 products a second, as the makers state them."""
+"""Dense bf16 operations a second, as the makers state them."""
 UTILISATION = 0.35
 """Share of the peak that a step is assumed to reach: an assumption, not a measurement."""
 ADAM_BYTES = 16
-"""For each trained number: weight, gradient and both moments in float32."""
+"""Bytes for each trained number: weight, gradient and both moments in float32."""
 GATED = ("llama", "mistral", "qwen2", "qwen3", "gemma", "phi3", "olmo2", "smollm3", "stablelm")
 PLAIN = ("opt", "phi", "gpt_neox")
 """`model_type` of the causal models whose cost is known, with a feed-forward of three matrices and of two."""
@@ -41,12 +41,12 @@ class Work:
 
     @property
     def flops(self) -> int:
-        """Of a step."""
+        """Return the FLOPs of both passes."""
         return self.forward + self.backward
 
     @property
     def untrained(self) -> Work:
-        """Of what is computed with a graph, through which no gradient comes back."""
+        """Return the work where the graph is kept, but no gradient comes back through it."""
         return Work(self.forward, kept=self.kept)
 
 
@@ -82,13 +82,14 @@ class BridgeSizes:
 
     @classmethod
     def of(cls, arguments: Mapping[str, Any], checkpointed: bool = False) -> BridgeSizes:
-        """From the arguments of `BridgeNet`."""
+        """Return the sizes that the arguments of `BridgeNet` give."""
         names = cls.__dataclass_fields__.keys() - {"checkpointed"}
         return cls(**{name: arguments[name] for name in names}, checkpointed=checkpointed)
 
     @property
     def crossing(self) -> int:
-        """Blocks that cross-attend."""
+        """Return how many blocks cross-attend."""
+        # Rounded up: the first block of each group of `cross_attention_every` does.
         return -(-self.num_layers // self.cross_attention_every)
 
 
@@ -103,7 +104,7 @@ class LanguageSizes:
     inner: int
     """Heads x width of a head."""
     key_value_inner: int
-    """Likewise of keys and values; smaller with grouped queries."""
+    """The same for keys and values; smaller with grouped queries."""
     intermediate: int
     gated: bool
     """The feed-forward has three matrices, not two."""
@@ -111,7 +112,7 @@ class LanguageSizes:
 
     @classmethod
     def of(cls, config: Any) -> LanguageSizes:
-        """From a configuration of transformers.
+        """Return the sizes that a configuration of transformers gives.
 
         Raises:
             MintError: a family whose blocks are not known here.
@@ -122,6 +123,7 @@ class LanguageSizes:
             sizes = (config.d_model, inner, inner, config.d_ff, bool(config.is_gated_act))
         elif config.model_type in GATED + PLAIN:
             head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+            # Grouped queries: several heads share keys and values.
             groups = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
             wide = config.ffn_dim if config.model_type == "opt" else config.intermediate_size
             gated = config.model_type in GATED
@@ -144,7 +146,7 @@ class Adapter:
 
 
 def stage1_work(bridge: BridgeSizes, shapes: Shapes, alc: bool = True, alm: bool = True, atg: bool = True) -> Work:
-    """One rank's step of stage 1 (paper, section 2.2)."""
+    """Return the work of one rank's step of stage 1 (paper, section 2.2)."""
     represented = _represent(bridge, shapes, contrast=alc or alm, generate=atg)
     work = _project_audio(bridge, shapes) + (represented if alc or atg else represented.untrained)
     if alc or alm:
@@ -156,13 +158,14 @@ def stage1_work(bridge: BridgeSizes, shapes: Shapes, alc: bool = True, alm: bool
 def accumulated_work(
     bridge: BridgeSizes, shapes: Shapes, parts: int, alc: bool = True, alm: bool = True, atg: bool = True
 ) -> Work:
-    """One micro-batch of stage 1 whose negatives are accumulated over `parts` of them, ALC or ALM among its objectives.
+    """Return the work of one micro-batch of stage 1 whose negatives are accumulated over `parts` of them.
 
-    It is embedded twice, the first time without gradients.
+    It is embedded twice, the first time without gradients. ALC or ALM is among its objectives.
     """
     embedding = _project_audio(bridge, shapes) + _represent(bridge, shapes, contrast=True, generate=atg)
     first = Work((embedding + _heads(bridge, shapes)).forward)
     whole = replace(shapes, ranks=shapes.ranks * parts)  # the other parts are as far away as other ranks
+    # Only ALC sends a gradient back into the embeddings; without it the second pass is ATG's alone.
     if alc:
         return first + stage1_work(bridge, whole, alm=alm, atg=atg)
     first += Work(_contrast(bridge, whole).forward)
@@ -178,9 +181,10 @@ def stage2_work(
     instruction_aware: bool = True,
     adapters: Sequence[Adapter] = (),
 ) -> Work:
-    """One rank's step of stage 2 (paper, section 2.3), the frozen language model included."""
+    """Return the work of one rank's step of stage 2 (paper, section 2.3), with that of the frozen language model."""
     text = shapes.text if instruction_aware else 0
     work = _project_audio(bridge, shapes)
+    # The soft prompt is made of the queries' outputs: those of the instruction are not computed at the end.
     work += _blocks(bridge, shapes.batch, bridge.num_queries, text, shapes.frames, last_text=0)
     work += _dense(shapes.batch * bridge.num_queries, bridge.width, language.width)
     for adapter in adapters:
@@ -189,12 +193,16 @@ def stage2_work(
 
 
 def language_work(language: LanguageSizes, queries: int, shapes: Shapes) -> Work:
-    """The loss of a frozen language model and its gradient down to the soft prompt."""
+    """Return the work of a frozen language model's loss and of its gradient down to the soft prompt."""
     batch, answer, width = shapes.batch, shapes.answer, language.width
     prefix = queries + shapes.prompt
+
+    # A causal model reads soft prompt, prompt and answer as one text, and predicts the answer.
     if not language.encoder_layers:
         blocks = _language_block(language, batch, prefix + answer) * language.decoder_layers
         return blocks + _head(language, batch * answer)
+
+    # The decoder of T5 writes the answer and cross-attends to what the encoder made of the rest.
     work = _language_block(language, batch, prefix) * language.encoder_layers
     cross = (
         _frozen(batch * answer, width, language.inner)
@@ -203,6 +211,7 @@ def language_work(language: LanguageSizes, queries: int, shapes: Shapes) -> Work
         + _frozen(batch * answer, language.inner, width)
     )
     work += (_language_block(language, batch, answer) + cross) * language.decoder_layers
+
     # No gradient reaches what the first decoder block asks with: below it stand frozen embeddings.
     asking = _self_attention(language, batch, answer) + _frozen(batch * answer, width, language.inner)
     missing = asking.backward + _attention(batch, answer, prefix, language.inner).forward // 2
@@ -219,14 +228,14 @@ def memory_bytes(
     shards: int = 1,
     features: int = 0,
 ) -> dict[str, int]:
-    """Bytes that a rank holds in a step.
+    """Return the bytes that a rank holds in a step, by what they are needed for.
 
     Args:
-        work: of the step.
-        trained: trained numbers.
-        frozen: numbers of the frozen models that stand on the device.
+        work: the work of a micro-batch, of which one is under way at a time.
+        trained: the number of trained parameters.
+        frozen: the number of parameters of the frozen models that stand on the device.
         mixed: bf16 autocast: what is kept for the backward pass has 2 bytes a number, else 4.
-        frozen_bytes: of one frozen number.
+        frozen_bytes: the bytes of one frozen parameter.
         shards: ranks over which fully sharded training spreads the trained weights and their moments; each of them
             gathers all weights for the step, and has all gradients before they are spread.
         features: numbers of the frozen features that are held besides.
@@ -243,29 +252,33 @@ def memory_bytes(
 
 
 def step_seconds(work: Work, device: str, utilisation: float = UTILISATION) -> float:
-    """Seconds of a step on a device of `PEAK_FLOPS`, if it reaches that share of the peak."""
+    """Return the seconds of a step on a device of `PEAK_FLOPS`, if it reaches that share of the peak."""
     return work.flops / (PEAK_FLOPS[device] * utilisation)
 
 
 def _dense(rows: int, inputs: int, outputs: int) -> Work:
-    """A trained layer."""
+    """Return the work of a trained layer."""
+    # A multiplication and an addition each; backwards one product for the weights and one for the inputs.
     product = 2 * rows * inputs * outputs
     return Work(product, 2 * product)
 
 
 def _frozen(rows: int, inputs: int, outputs: int) -> Work:
-    """A frozen layer that a gradient passes."""
+    """Return the work of a frozen layer that a gradient passes."""
+    # Its weights take no gradient: backwards one product, for the inputs.
     product = 2 * rows * inputs * outputs
     return Work(product, product)
 
 
 def _attention(batch: int, rows: int, columns: int, inner: int) -> Work:
-    """Scores and the sum of values."""
+    """Return the work of attention: scores, and the sum of values."""
+    # Two products forward; backwards two for each, since queries, keys and values all take a gradient.
     products = 4 * batch * rows * columns * inner
     return Work(products, 2 * products)
 
 
 def _project_audio(bridge: BridgeSizes, shapes: Shapes) -> Work:
+    """Return the work of making keys and values of the audio, once for each block that cross-attends."""
     rows = shapes.batch * shapes.frames
     kept = Work(kept=rows * (bridge.audio_width + 2 * bridge.crossing * bridge.width))
     product = _dense(rows, bridge.audio_width, bridge.width).forward
@@ -273,7 +286,7 @@ def _project_audio(bridge: BridgeSizes, shapes: Shapes) -> Work:
 
 
 def _matching_and_generation(bridge: BridgeSizes, shapes: Shapes, alm: bool, atg: bool) -> Work:
-    """The pairs of ALM, and what ATG has after its pass."""
+    """Return the work of ALM's pairs, and of what ATG has after its pass."""
     batch, text, queries = shapes.batch, shapes.text, bridge.num_queries
     work = Work()
     if alm:
@@ -282,9 +295,11 @@ def _matching_and_generation(bridge: BridgeSizes, shapes: Shapes, alm: bool, atg
         else:  # fetched twice, so that their scores are computed twice
             again = _attention(batch, queries, shapes.frames, bridge.width) * bridge.crossing
             work += Work(backward=again.forward // 2)
+        # The pair itself, the text with a wrong clip, and the clip with a wrong text.
         work += _blocks(bridge, 3 * batch, queries, text, shapes.frames, last_text=0)
         work += _dense(3 * batch * queries, bridge.width, 2)
     if atg:
+        # The first token is given. Head and embedding share no product: a dense layer comes between.
         predicted = batch * (text - 1)
         work += _dense(predicted, bridge.width, bridge.width) + _dense(predicted, bridge.width, bridge.vocab_size)
         work += Work(kept=2 * predicted * bridge.vocab_size)  # logits and their log-softmax
@@ -292,25 +307,28 @@ def _matching_and_generation(bridge: BridgeSizes, shapes: Shapes, alm: bool, atg
 
 
 def _represent(bridge: BridgeSizes, shapes: Shapes, contrast: bool, generate: bool) -> Work:
-    """The pass of ALC and ATG: the queries, the text that is generated, and the text by itself (at the end [CLS])."""
+    """Return the work of the pass of ALC and ATG: queries, the text that is generated, and the text by itself."""
+    # Both texts stand in the rows of one pass; at the end ALC reads one token, [CLS], and ATG all.
     text, last = shapes.text * (contrast + generate), contrast + generate * shapes.text
     return _blocks(bridge, shapes.batch, bridge.num_queries, text, shapes.frames, last)
 
 
 def _blocks(bridge: BridgeSizes, batch: int, queries: int, text: int, frames: int, last_text: int) -> Work:
-    """A pass of Bridge-Net over queries and text, of whose tokens the last block computes `last_text`."""
+    """Return the work of a pass over queries and text, of whose tokens the last block computes `last_text`."""
     rows = queries + text
     cross = _dense(batch * queries, bridge.width, bridge.width) * 2
     cross += _attention(batch, queries, frames, bridge.width) + Work(kept=batch * queries * 5 * bridge.width)
     work = _block(bridge, batch, rows, rows) * (bridge.num_layers - 1)
     work += _block(bridge, batch, rows, queries + last_text) + cross * bridge.crossing
+    # The whole pass runs again in the backward pass, and the inputs of the blocks are all that is kept till then.
     if bridge.checkpointed:
         return Work(work.forward, work.backward + work.forward, bridge.num_layers * batch * rows * bridge.width)
     return work
 
 
 def _block(bridge: BridgeSizes, batch: int, rows: int, computed: int) -> Work:
-    """One block without its cross-attention, for `computed` of the rows."""
+    """Return the work of one block without its cross-attention, for `computed` of the rows."""
+    # Every row gives keys and values; only those that are computed ask, and go through the feed-forward.
     width = bridge.width
     keys_values, others = _dense(batch * rows, width, width) * 2, _dense(batch * computed, width, width) * 2
     feed_forward = _dense(batch * computed, width, bridge.intermediate) * 2
@@ -319,17 +337,19 @@ def _block(bridge: BridgeSizes, batch: int, rows: int, computed: int) -> Work:
 
 
 def _heads(bridge: BridgeSizes, shapes: Shapes, shared: int = 256) -> Work:
+    """Return the work of bringing queries and [CLS] into the shared space."""
     return _dense(shapes.batch * (bridge.num_queries + 1), bridge.width, shared)
 
 
 def _contrast(bridge: BridgeSizes, shapes: Shapes, shared: int = 256) -> Work:
-    """Similarities of this rank's clips and texts to all, both ways."""
+    """Return the work of the similarities of this rank's clips and texts to all, both ways."""
     batch, queries = shapes.batch, bridge.num_queries
     work = _dense(batch * queries, shared, batch * shapes.ranks) * 2
     return work + Work(kept=4 * batch * queries * shared + 2 * batch * batch * shapes.ranks * queries)
 
 
 def _self_attention(language: LanguageSizes, batch: int, rows: int) -> Work:
+    """Return the work of a frozen self-attention: queries and output, keys and values, and what is between."""
     return (
         _frozen(batch * rows, language.width, language.inner) * 2
         + _frozen(batch * rows, language.width, language.key_value_inner) * 2
@@ -338,7 +358,10 @@ def _self_attention(language: LanguageSizes, batch: int, rows: int) -> Work:
 
 
 def _language_block(language: LanguageSizes, batch: int, rows: int) -> Work:
-    """Self-attention and feed-forward; of what is kept the count is rough: it depends on how a family is written."""
+    """Return the work of self-attention and feed-forward.
+
+    The count of what is kept is rough: it depends on how a family is written.
+    """
     kept = (
         batch * rows * (6 * language.width + 4 * language.inner + (5 if language.gated else 2) * language.intermediate)
     )
@@ -347,7 +370,11 @@ def _language_block(language: LanguageSizes, batch: int, rows: int) -> Work:
 
 
 def _adapter(adapter: Adapter, language: LanguageSizes, queries: int, shapes: Shapes) -> Work:
-    """Two trained matrices beside a frozen one; what T5's first decoder block now passes on besides is left out."""
+    """Return the work of two trained matrices beside a frozen one.
+
+    With adapters T5's first decoder block passes a gradient on, which it does not without; that is left out.
+    """
+    # A layer of T5 reads what the encoder does or what the decoder does; a causal model's reads both.
     causal = not language.encoder_layers
     rows = shapes.batch * (
         (queries + shapes.prompt) * (causal or adapter.reads_prefix)
@@ -358,4 +385,5 @@ def _adapter(adapter: Adapter, language: LanguageSizes, queries: int, shapes: Sh
 
 
 def _head(language: LanguageSizes, rows: int) -> Work:
+    """Return the work of a frozen head, and its logits and their log-softmax as what is kept."""
     return _frozen(rows, language.width, language.vocab_size) + Work(kept=2 * rows * language.vocab_size)

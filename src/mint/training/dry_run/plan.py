@@ -49,10 +49,12 @@ def plannable(recipe: Recipe, ranks: int) -> tuple[Recipe, list[str]]:
         ranks: the number of ranks that would train it.
     """
     training, notes = dict(recipe.training), []
+    # Recipes for accelerators are planned on laptops: what the Trainer would refuse without one is left out.
     if not training.get("use_cpu") and not torch.accelerator.is_available():
         training = {**training, "use_cpu": True, "tf32": None}
         notes.append("there is no accelerator here: planned on the CPU")
 
+    # Sharding can be built by as many processes as there are, and a plan is one.
     for key in ("fsdp", "deepspeed"):
         if ranks > launched_rank()[1] and training.pop(key, None):
             notes.append(f"the memory is that of whole weights on each rank, without training.{key}")
@@ -79,6 +81,7 @@ def plan(recipe: Recipe, examples: Sequence[Example], encoder: AudioEncoder, ran
         MintError: the recipe cannot be trained.
     """
     learnt, held = split(examples)
+    # The Trainer makes its folder at once, and a plan shall leave none.
     with tempfile.TemporaryDirectory() as folder:
         prepared = prepare(recipe, Path(folder), learnt, held, _no_features, encoder, weightless=True)
     trainer = prepared.trainer
@@ -102,6 +105,7 @@ def plan(recipe: Recipe, examples: Sequence[Example], encoder: AudioEncoder, ran
     try:
         costs = estimate_costs(*models, trainer.args, trained, on_device, ranks)
     except MintError as error:
+        # A language family that the cost model does not know is no reason to withhold the rest of the plan.
         notes.append(f"no costs: {error}")
     if trainer.args.deepspeed:
         notes.append("the memory is that without DeepSpeed, which spreads the moments and, in stage 2, the gradients")
