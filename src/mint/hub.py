@@ -66,6 +66,7 @@ def save(folders: Mapping[int, Path], target: Path, name: str | None = None) -> 
 
     for stage, folder in folders.items():
         copy = target / f"stage{stage}"
+        # Only what a finished stage is used with: checkpoints and logs stay where the run was trained.
         shutil.copytree(folder / "tokenizer", copy / "tokenizer")
         for file in FILES:
             shutil.copy2(folder / file, copy / file)
@@ -103,6 +104,7 @@ def download(name: str) -> Path:
         MintError: it is no name of a model, or the model cannot be fetched.
     """
     missing = f"no such folder: {name!r}; give the folder of a finished run, or a name on the hub (user/model)"
+    # A mistyped path must not become a question to the hub: `./runs/a` and `runs/a/stage1` are paths.
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", name) or name.startswith("."):
         raise MintError(missing)
 
@@ -125,10 +127,10 @@ def model_card(recipes: Mapping[int, Recipe], name: str) -> str:
         pipeline_tag="audio-text-to-text" if 2 in recipes else "feature-extraction",
         tags=["audio", "music", "audio-classification"] + (["audio-captioning"] if 2 in recipes else []),
     )
-    rows = [
-        f"| {stage} | {recipe.name} | {recipe.encoder.family}, {recipe.encoder.weights} | {recipe.bridge.weights} | "
-        f"{recipe.language.weights if recipe.language else ''} |"
-        for stage, recipe in recipes.items()
-    ]
-    lines = "\n".join(LINES[stage] for stage in recipes)
-    return CARD.format(metadata=metadata.to_yaml(), name=name, rows="\n".join(rows), lines=lines)
+    rows, lines = [], []
+    for stage, recipe in recipes.items():
+        language = recipe.language.weights if recipe.language else ""
+        encoder = f"{recipe.encoder.family}, {recipe.encoder.weights}"
+        rows.append(f"| {stage} | {recipe.name} | {encoder} | {recipe.bridge.weights} | {language} |")
+        lines.append(LINES[stage])
+    return CARD.format(metadata=metadata.to_yaml(), name=name, rows="\n".join(rows), lines="\n".join(lines))

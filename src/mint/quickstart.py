@@ -117,24 +117,28 @@ def _run(quickstart: Quickstart) -> Results:
     _refuse_other_options(quickstart)
     clock = Clock(output / "seconds.json")
     with clock.step("data"):
+        # Without manifests, which are not there yet: only the encoder of the recipe is wanted.
         encoder = build_encoder(_recipe(1, quickstart, ()).encoder)
         manifests = _prepare_data(quickstart, encoder)
         examples = read_examples(manifests)
         write_json(output / OPTIONS, _options(quickstart))  # now, so that a mistake in them leaves the folder free
 
-    recipes = [_recipe(stage, quickstart, manifests) for stage in (1, 2)]
+    folders = {stage: output / f"stage{stage}" for stage in (1, 2)}
+    recipes = [_recipe(stage, quickstart, manifests) for stage in folders]
     with clock.step("features"):
         features = prepare_features(encoder, examples, recipes[0].data.max_seconds)
 
+    # A step that is done is passed over, one that was cut off goes on from its last checkpoint.
     for recipe in recipes:
-        folder = output / f"stage{recipe.stage}"
+        folder = folders[recipe.stage]
         if not is_finished(folder):
             with clock.step(f"stage{recipe.stage}"):
                 train(recipe, folder, examples, features, encoder)
 
     with clock.step("evaluation"):
-        trained = load_trained({stage: output / f"stage{stage}" for stage in (1, 2)})
-        by_stage = dict.fromkeys((1, 2), features)
+        # Loaded from the folders, as any later command does, and not handed over from the training.
+        trained = load_trained(folders)
+        by_stage = dict.fromkeys(folders, features)
         evaluation = evaluate(trained, examples, by_stage, seed=quickstart.seed, classes=classes_of(encoder))
 
     skipped = _skipped(features, manifests)
@@ -157,7 +161,6 @@ def _run(quickstart: Quickstart) -> Results:
     )
 
     results = read_results(output / "results.json")
-    folders = {stage: output / f"stage{stage}" for stage in (1, 2)}
     title, commands = f"MINT: {quickstart.name}", _commands(quickstart)
     report = report_of_run(title, results, evaluation, encoder, folders, skipped, commands)
     write_report(output / "report.html", report)
@@ -224,6 +227,7 @@ def _refuse_other_options(quickstart: Quickstart) -> None:
     with suppress(OSError, MintError):  # there is none, or it is broken
         begun = read_json(quickstart.output / OPTIONS)
     asked = _options(quickstart)
+    # Otherwise clips of one source would be measured with a model of another.
     if isinstance(begun, dict) and begun != asked:
         raise MintError(f"{quickstart.output} holds a quickstart of {begun}, not of {asked}; give another --output")
 

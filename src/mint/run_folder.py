@@ -42,6 +42,7 @@ def find_stages(run: Path) -> dict[int, Path]:
         if not is_finished(run):
             raise MintError(f"{run} is not finished (no model.safetensors); continue it with `mint train ... --resume`")
         recipe = load_recipe(run / "recipe.yaml")
+        # The other of the stages 1 and 2.
         candidates = [run, *_start_of(run), run.parent / f"stage{3 - recipe.stage}"]
     else:
         candidates = [run / "stage1", run / "stage2", *_start_of(run / "stage2")]
@@ -87,6 +88,7 @@ def locate(run: Path, path: str | Path) -> Path:
     A relative path, and an absolute one that is not there any more, is looked for where it stood relative to the run,
     so that both may have been moved together. It may not exist: the run may have been copied without what it names.
     """
+    # A recipe that was never trained has no record of where its paths were.
     if (Path(path).is_absolute() and Path(path).exists()) or not (run / "run.json").is_file():
         return Path(path)
     relative = load_record(run).get(PATHS, {}).get(str(path))
@@ -117,6 +119,7 @@ def with_paths(recipe: Recipe, change: Callable[[str], str]) -> Recipe:
             value = getattr(section, key)
             if isinstance(value, str):
                 values[key] = change(value)
+            # Manifests and blacklists are several.
             elif value is not None:
                 values[key] = tuple(change(path) for path in value)
         return dataclasses.replace(section, **values)

@@ -129,12 +129,14 @@ def _run(ablation: Ablation) -> list[Run]:
     _refuse_other_settings(ablation)
     try:
         todo = missing(ablation)
+        # Rendering and encoding the corpora takes minutes, which a finished ablation needs for nothing.
         if todo:
             shared = _prepare(ablation)
             for number, (seed, cell) in enumerate(todo, start=1):
                 print(f"[{number}/{len(todo)}] seed {seed}, {cell.name}", file=sys.stderr)
                 _run_cell(ablation, seed, cell, shared)
     finally:
+        # Also after Ctrl-C: an ablation takes days, and its tables can be looked at on the way.
         runs = write_summary(ablation)
         left = missing(ablation)
         if left:
@@ -155,6 +157,7 @@ def cells(ablation: Ablation) -> list[Cell]:
     for name, overrides in SUMS.items():
         wanted.append(_cell("objectives", name, stage1=overrides))
     wanted.append(_cell("instruction", "off", stage2=("instruction_aware=false",)))
+    # Both stages have the same Bridge-Net, so that its sizes are changed in both.
     for count in QUERIES:
         if count != queries:
             override = (f"bridge.num_queries={count}",)

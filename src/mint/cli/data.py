@@ -220,6 +220,7 @@ def run_leakage(args: argparse.Namespace) -> int:
     training = chain.from_iterable(map(read_manifest, args.training))
     tests = chain.from_iterable(map(read_manifest, args.against or args.training))
     report = find_leakage(training, tests, args.blacklist, args.sound)
+    # The exit code, so that a script may stop before it trains.
     code = 0 if report.clean() else 1
     if args.json:
         print(json.dumps(asdict(report), indent=2))

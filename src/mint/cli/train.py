@@ -85,6 +85,7 @@ def train_into(output: Path, recipe: Recipe, resume: bool) -> bool:
     from mint.training.checks import check, check_models, has_begun, pinned, refuse_other_recipe
     from mint.training.train import train, used_splits
 
+    # What can be refused is refused before models are loaded and features made, the cheapest first.
     if has_begun(output):
         if not resume:
             raise MintError(f"{output} holds a run; continue it with --resume, or choose another folder with --output")
@@ -139,6 +140,7 @@ def print_plan(recipe: Recipe, ranks: int | None = None) -> None:
     check(here, Path("runs") / recipe.name)
     encoder = build_encoder(recipe.encoder, "cpu", weightless=True)
     planned = plan(here, open_examples(recipe.data.manifests), encoder, ranks)
+    # Every rank has planned, since some checks are made by all together.
     if launched_rank()[0] != 0:
         return
     trained_in_all = sum(trained for _, trained, _ in planned.parameters)

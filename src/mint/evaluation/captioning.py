@@ -44,6 +44,7 @@ def _caption(setup: Setup, examples: Sequence[Example], labelled: Sequence[Examp
     yield Evaluation(not_computed=lacking)
     by_words = [metric for metric in REPORTED if metric not in lacking]
     with_sentences = SENTENCES not in lacking
+    # Captions that nothing can be measured by are not worth their hours.
     if not by_words and not with_sentences and not any(len(example.labels) == 1 for example in examples):
         return
 
@@ -57,6 +58,7 @@ def _caption(setup: Setup, examples: Sequence[Example], labelled: Sequence[Examp
         progress=progress_bar("captions"),
         **setup.settings.decoding.options(),
     )
+    # Given out before anything is scored: they are kept, whatever happens to the scorers.
     yield Evaluation(captions=list(zip(examples, generated, strict=True)), measured={"captioning": examples})
 
     # A scorer that fails, such as one that needs Java, must not take the captions and the other metrics with it.
@@ -84,6 +86,7 @@ def _compare_words(
     scored = caption_metrics.score_captions(generated, [example.captions for example in examples], metrics)
     yield Evaluation(not_computed=scored.not_computed)
     for metric, score in scored.scores.items():
+        # BLEU and METEOR count over the whole corpus, so that there is nothing to resample.
         if score.is_mean:
             yield measured_part([mean_measure(clips, metric, "stage2", score.per_clip)], examples, setup.seed)
         else:
@@ -126,6 +129,7 @@ def _name_labels(
     for task, rows in rows_of_task.items():
         clips = [examples[row] for row in rows]
         captions = [generated[row] for row in rows]
+        # The labels of the whole task, also those that no captioned clip has: naming one of them is wrong too.
         labels = labels_of([example for example in labelled if example.task == task])
         right, accidents = naming(captions, [clip.labels[0] for clip in clips], labels)
         groups.append(Named(task, "caption_names_label", clips, right, accidents))
@@ -134,6 +138,7 @@ def _name_labels(
         clips_measured = clip_set(group.task, group.examples)
         measure = mean_measure(clips_measured, group.metric, "stage2", group.right)
         yield measured_part([measure], group.examples, setup.seed)
+        # A task with a single captioned clip has no other whose caption could name the label.
         if not np.isnan(group.accidents).all():
             yield Evaluation(rows=[chance_row(clips_measured, group.metric, float(np.nanmean(group.accidents)))])
 
@@ -141,8 +146,9 @@ def _name_labels(
 def _together(groups: Sequence[Named]) -> Named:
     """Return the clips of all tasks as one group."""
     examples: list[Example] = []
+    right, accidents = [], []
     for group in groups:
         examples += group.examples
-    right = np.concatenate([group.right for group in groups])
-    accidents = np.concatenate([group.accidents for group in groups])
-    return Named("captioning", "names_label", examples, right, accidents)
+        right.append(group.right)
+        accidents.append(group.accidents)
+    return Named("captioning", "names_label", examples, np.concatenate(right), np.concatenate(accidents))

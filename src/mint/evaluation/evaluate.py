@@ -6,7 +6,7 @@ Each of them is a list of steps that return what they measure; a step that fails
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from mint.builders.stages import Trained
 from mint.data.features.prepare import Features
@@ -47,17 +47,18 @@ def evaluate(
         MintError: an unknown task, one without a held-out clip, or nothing of the trained stages could be measured.
     """
     setup = Setup(trained, features, settings, seed, classes)
-    usable = sorted((example for example in examples if setup.can_use(example)), key=_order)
-    labelled = [example for example in usable if example.labels or example.unknown]
+    usable = sorted(filter(setup.can_use, examples), key=_order)
+    labelled = list(filter(_has_labels, usable))
     captioned = [example for example in usable if example.captions and example.split == "test"]
 
     # A table has its tasks in the order of the manifests; their clips are sorted.
-    closed = _tasks_as_they_come(example for example in examples if example.labels or example.unknown)
-    known = list(dict.fromkeys([*closed, *NEEDED_STAGE]))
+    closed = list(dict.fromkeys(example.task for example in filter(_has_labels, examples)))
+    known = dict.fromkeys([*closed, *NEEDED_STAGE])
     for task in tasks or ():
         if task not in known:
             raise MintError(f"no task {task!r} in these manifests; there is {', '.join(known)}")
 
+    # Closed sets take the clips of all splits: the probe is fitted on those of training.
     steps: list[Step] = []
     for task in closed:
         if tasks is None or task in tasks:
@@ -67,6 +68,7 @@ def evaluate(
     if trained.stage2 is not None and captioned and (tasks is None or "captioning" in tasks):
         steps += captioning_steps(setup, draw(captioned, settings.captioned_clips, seed), labelled)
 
+    # What was asked for by name and cannot be measured is said, not left out in silence.
     lacking = _lacking(tasks or (), trained, captioned)
     if not steps:
         raise MintError(
@@ -76,8 +78,9 @@ def evaluate(
     return run_steps([*steps, Step("tasks", iter([Evaluation(not_computed=lacking)]))])
 
 
-def _tasks_as_they_come(examples: Iterable[Example]) -> list[str]:
-    return list(dict.fromkeys(example.task for example in examples))
+def _has_labels(example: Example) -> bool:
+    """Return whether somebody listened to the clip for labels, if only to leave some of them open."""
+    return bool(example.labels or example.unknown)
 
 
 def _order(example: Example) -> tuple[str, str, str, float, float, str, str]:

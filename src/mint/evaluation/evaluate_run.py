@@ -68,6 +68,7 @@ def evaluate_run(
 
     examples = read_examples(manifests or _manifests_of(folders[last], recipe, as_written[last]))
     encoder = build_encoder(recipe.encoder, default_device())
+    # Features of another encoder would have the right shape and mean nothing.
     for folder in folders.values():
         check_frozen(folder, "encoder", encoder.identity)
     features = features_by_stage(recipes, encoder, examples)
@@ -98,6 +99,7 @@ def evaluate_run(
         **evaluation.record(),
     )
 
+    # Read back, so that the page shows what the file holds and not what it was meant to hold.
     results = read_results(path)
     if report is not None:
         skipped = features[last].skipped
@@ -108,6 +110,7 @@ def evaluate_run(
 
 def _default_name(tasks: Sequence[str] | None) -> str:
     """Return the name of the results file in a run's folder; a task may be called as no file can be."""
+    # "a/b" -> "a-b": a bar would begin a folder, and Windows refuses colons.
     names = [re.sub(r"[^\w.-]+", "-", task) for task in dict.fromkeys(tasks or ["all"])]
     return f"results-{'-'.join(names)}.json"
 
@@ -116,16 +119,20 @@ def features_by_stage(
     recipes: Mapping[int, Recipe], encoder: AudioEncoder, examples: Sequence[Example]
 ) -> dict[int, Features]:
     """Return the features that each stage reads: windows as long as in its training."""
+    features: dict[int, Features] = {}
+    # Both stages usually have windows of one length, and then one object: preparing reads every file.
     by_seconds: dict[float, Features] = {}
-    for recipe in recipes.values():
+    for stage, recipe in recipes.items():
         seconds = recipe.data.max_seconds
         if seconds not in by_seconds:
             by_seconds[seconds] = prepare_features(encoder, examples, seconds)
-    return {stage: by_seconds[recipe.data.max_seconds] for stage, recipe in recipes.items()}
+        features[stage] = by_seconds[seconds]
+    return features
 
 
 def _manifests_of(run: Path, recipe: Recipe, as_written: Recipe) -> tuple[str, ...]:
     """Return the manifests that the recipe of a run names, wherever MINT is called."""
+    # The message gives both: the path that was tried, and the name under which the recipe's author knows it.
     for name, path in zip(as_written.data.manifests, recipe.data.manifests, strict=True):
         if not Path(path).is_file():
             raise MintError(

@@ -48,6 +48,7 @@ class Setup:
 
     def pooled(self, examples: Sequence[Example]) -> Any:
         """Return the mean over time of each clip's features, which the probe sees: [N, D] float32."""
+        # The stages have one encoder and differ in their windows at most: the last one's stand for both.
         features = self.features[max(self.features)]
         return np.stack([features.mean(example).numpy() for example in examples])
 
@@ -74,6 +75,7 @@ class Clips(Sequence["Windows"]):
     def __getitem__(self, index: slice) -> Sequence[Windows]: ...
     def __getitem__(self, index: int | slice) -> Windows | Sequence[Windows]:
         """Return the windows of one clip, or some of the clips."""
+        # A slice stays unread: the windows of all clips at once need not fit into memory.
         if isinstance(index, slice):
             return Clips(self.examples[index], self.features)
         return self.features.windows(self.examples[index])
@@ -156,6 +158,7 @@ class Evaluation:
 
     def record(self) -> dict[str, Any]:
         """Return the keys of a results file that come from the evaluation, beside its rows."""
+        # Sorted, so that equal evaluations write equal files.
         corpora = {}
         for task, clips in self.measured.items():
             corpora[task] = sorted({clip.corpus for clip in clips})
@@ -189,6 +192,7 @@ def _join_measured(
     joined = dict(first)
     for task, examples in second.items():
         together = list(joined.get(task, ()))
+        # By identity, as in `Evaluation.clips`: equal lines of a manifest are two clips.
         known = set(map(id, together))
         for example in examples:
             if id(example) not in known:
@@ -233,10 +237,12 @@ def by_reason(not_computed: Mapping[str, str]) -> dict[str, list[str]]:
 
 def draw(examples: Sequence[Example], count: int | None, seed: int) -> list[Example]:
     """Return at most `count` of the examples, drawn without looking at them; None: all."""
+    # A whole permutation: a larger count adds clips to those of a smaller one.
     order = np.random.default_rng(seed).permutation(len(examples))[:count]
     return [examples[index] for index in order]
 
 
 def progress_bar(title: str) -> Progress:
     """Return a bar over batches."""
+    # Once a second: logs of long evaluations are read as files too.
     return lambda batches, total: tqdm(batches, desc=title, unit="batch", total=total, mininterval=1.0)

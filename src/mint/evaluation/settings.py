@@ -53,6 +53,7 @@ class Decoding:
     def __post_init__(self) -> None:
         """Refuse contradictions, and fill in the defaults."""
         given = {name: getattr(self, name) for name in STRATEGY_OF if getattr(self, name) is not None}
+        # Whoever gives `beams` or `top_p` has thereby said which strategy is meant.
         strategy = self.strategy or next((STRATEGY_OF[name] for name in given), "greedy")
         if strategy not in get_args(Strategy):
             raise MintError(f"decoding is {strategy!r}; choose one of {', '.join(get_args(Strategy))}")
@@ -60,6 +61,7 @@ class Decoding:
             if strategy != STRATEGY_OF[name]:
                 raise MintError(f"{name} belongs to {STRATEGY_OF[name]} decoding, not to {strategy}; leave it out")
 
+        # The dataclass is frozen for everybody but its own beginning.
         object.__setattr__(self, "strategy", strategy)
         for name, default in DEFAULTS.items():
             if strategy == STRATEGY_OF[name]:
@@ -84,6 +86,7 @@ class Decoding:
 
     def record(self) -> dict[str, Any]:
         """Return the options that were used, for a results file."""
+        # Options of other strategies are None and say nothing.
         return {name: value for name, value in asdict(self).items() if value is not None}
 
 
@@ -111,6 +114,7 @@ class Settings:
         for clips in (self.retrieved_clips, self.captioned_clips):
             if clips is not None and clips < 1:
                 raise MintError(f"{clips} clips cannot be measured; give at least 1")
+        # Fewer than the depth of `map@10` would mix two rankings in one figure.
         if self.reranked is not None and self.reranked < DEPTH:
             raise MintError(f"reranked is {self.reranked}; re-rank at least {DEPTH} items")
         for template in self.templates:
@@ -124,6 +128,7 @@ class Settings:
     def texts(self, prompt: str, label: str) -> list[str]:
         """Return the texts that are compared with a clip for a label."""
         if not self.templates:
+            # What stage 2 is asked and answers, so that both stages read the same words.
             return [f"{prompt} {label}"]
         return [template.replace(LABEL, label) for template in self.templates]
 

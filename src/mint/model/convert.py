@@ -64,6 +64,7 @@ class LoadReport:
         """One line for the log, with the kinds of what is new and of what was left."""
         counts = [f"{len(self.copied)} tensors copied"]
         for names, what in ((self.new, "new"), (self.left, "of the checkpoint left")):
+            # "blocks.3.cross_attention.key.weight" is of the kind "cross_attention".
             kinds = dict.fromkeys(re.sub(r"^blocks\.\d+\.", "", name).partition(".")[0] for name in names)
             counts.append(f"{len(names)} {what} ({', '.join(kinds)})" if names else f"none {what}")
         return ", ".join(counts)
@@ -98,8 +99,10 @@ def load_qformer(bridge: BridgeNet, weights: Mapping[str, Tensor]) -> LoadReport
         plain[name] = tensor
 
     wanted = {name: qformer_name(name) for name in bridge.state_dict() if not name.startswith("audio_norm")}
+
+    # Nothing at all of the text side: it stays new. A part of it: the rest is missing, and `_copy` says so.
     text_side = [name for name in wanted if re.match(TEXT_SIDE, name)]
-    if not any(wanted[name] in plain for name in text_side):
+    if plain.keys().isdisjoint(wanted[name] for name in text_side):
         for name in text_side:
             del wanted[name]
 
@@ -141,6 +144,7 @@ def load_bert(bridge: BridgeNet, weights: Mapping[str, Tensor]) -> LoadReport:
     blocks = spaced_blocks(len(bridge.blocks), plain)
     wanted = {}
     for name in bridge.state_dict():
+        # BERT has never seen audio: queries and cross-attention stay new.
         if re.match(AUDIO_SIDE, name):
             continue
         source = qformer_name(name.replace("query_feed_forward", "text_feed_forward"))
@@ -177,6 +181,7 @@ def _copy(
         form: what kind of checkpoint it should be, for the errors.
         new_word: [D], the embedding of [DEC], where the checkpoint has a word less than Bridge-Net.
     """
+    # Once each: both feed-forwards of a block may come from one.
     missing = list(dict.fromkeys(source for source in wanted.values() if source not in weights))
     if missing:
         names = ", ".join(list(weights)[:2]) or "nothing"
@@ -188,6 +193,7 @@ def _copy(
     state = bridge.state_dict()
     for name, source_name in wanted.items():
         target, source = state[name], weights[source_name]
+        # [DEC] is the last word of Bridge-Net's tokenizer, and no checkpoint of BERT has it.
         if name == "word_embeddings.weight" and len(source) == len(target) - 1 and new_word is not None:
             source = torch.cat([source, new_word[None]])
         if source.shape != target.shape:
@@ -198,5 +204,5 @@ def _copy(
         target.copy_(source)
 
     used = set(wanted.values())
-    new = tuple(name for name in state if name not in wanted)
-    return LoadReport(tuple(wanted), new, tuple(name for name in weights if name not in used))
+    left = tuple(name for name in weights if name not in used)
+    return LoadReport(tuple(wanted), tuple(name for name in state if name not in wanted), left)

@@ -48,6 +48,7 @@ class GeluLinear(torch.autograd.Function):
         wants_inputs, wants_weight, wants_bias = ctx.needs_input_grad
         by_inputs = by_weight = by_bias = None
 
+        # Under autocast the gradient has half the bits and the weights have all of them.
         if wants_inputs:
             by_inputs = torch.ops.aten.gelu_backward(gradient @ weight.to(gradient.dtype), inputs)
         if wants_weight:

@@ -50,8 +50,10 @@ def count_by_module(module: nn.Module) -> Iterator[tuple[str, int, int]]:
     owners = [(name, list(child.parameters())) for name, child in module.named_children()]
     owners += [(name, [parameter]) for name, parameter in module.named_parameters(recurse=False)]
     for name, parameters in owners:
-        trained = sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
-        yield name, trained, sum(parameter.numel() for parameter in parameters) - trained
+        counts = {True: 0, False: 0}
+        for parameter in parameters:
+            counts[parameter.requires_grad] += parameter.numel()
+        yield name, counts[True], counts[False]
 
 
 def fingerprint(module: nn.Module) -> str:
@@ -59,5 +61,6 @@ def fingerprint(module: nn.Module) -> str:
     digest = hashlib.sha256()
     for name, tensor in sorted([*module.named_parameters(), *module.named_buffers()]):
         digest.update(name.encode())
+        # As bytes: NumPy has no bfloat16.
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()

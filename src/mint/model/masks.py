@@ -29,6 +29,7 @@ def unimodal(num_queries: int, text_mask: Tensor) -> Tensor:
         t   . . x x x
     """
     side = _is_text(num_queries, text_mask)
+    # [Q + L, Q + L] and [B, 1, 1, Q + L] give [B, 1, Q + L, Q + L].
     return (side[:, None] == side[None, :]) & _real_columns(num_queries, text_mask)
 
 
@@ -63,6 +64,7 @@ def causal(num_queries: int, text_mask: Tensor) -> Tensor:
     side = _is_text(num_queries, text_mask)
     length = side.shape[0]
     no_later = torch.ones(length, length, dtype=torch.bool, device=side.device).tril()
+    # [1, Q + L] against [Q + L, Q + L]: true where the column is a query, whatever asks.
     to_query = ~side[None, :]
     return (to_query | (side[:, None] & no_later)) & _real_columns(num_queries, text_mask)
 

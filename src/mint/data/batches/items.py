@@ -63,6 +63,7 @@ class Items(Sequence[Item]):
         """
         tasks = self.tasks()
         named = set(weights) - set(tasks)
+        # Most mixtures weigh tasks alone: a million corpora need not be read.
         if not named:
             return tasks
 
@@ -133,7 +134,7 @@ class IndexedItems(Items):
         # The row of each item's example [N], and its index among the items of that example [N].
         self.rows = np.repeat(np.arange(len(lines), dtype=np.int32), counts)
         first_of_example = np.repeat(np.cumsum(counts) - counts, counts)
-        self.indices = (np.arange(len(self.rows)) - first_of_example).astype(np.int8)
+        self.indices = (np.arange(len(self.rows)) - first_of_example).astype(np.int8)  # an example has two at most
 
         # Which items are a prompt with its answer [N]; the others are captions, and in stage 1 all are.
         has_question = (lines.rows["question"] > 0)[self.rows]
@@ -150,6 +151,7 @@ class IndexedItems(Items):
     def __getitem__(self, index: int | slice) -> Item | list[Item]:
         if isinstance(index, slice):
             return [self[one] for one in range(*index.indices(len(self)))]
+        # The line is read and parsed here; nothing of it is kept.
         return self.make(self.lines[int(self.rows[index])])[self.indices[index]]
 
     def tasks(self) -> list[str]:

@@ -137,10 +137,12 @@ def _encode_decoded(
 ) -> dict[bytes, list[Tensor]]:
     """Return the features of decoded clips, windows [T, D] by key; clips whose features cannot be kept are skipped."""
     encoded: dict[bytes, list[Tensor]] = {}
-    for key, features in encode_clips(encoder, {key: clip.windows for key, clip in decoded.items()}).items():
+    windows = {key: clip.windows for key, clip in decoded.items()}
+    for key, features in encode_clips(encoder, windows).items():
         if all(map(is_finite, features)):
             encoded[key] = features
             continue
+        # Every example that names the clip, since each would be missing from the run.
         for example in decoded[key].examples:
             filled.skip(example, f"{example.audio}: {NOT_FINITE.format(encoder.cache_dtype)}")
     filled.encoded += len(encoded)

@@ -82,6 +82,7 @@ class Lines(Sequence[Example]):
         row = self.rows[index]
         path = self.manifests[row["manifest"]]
         try:
+            # Opened anew each time: worker processes and threads read at once, and must not share a position.
             with path.open("rb") as file:
                 file.seek(int(row["offset"]))
                 line = file.readline().strip()
@@ -135,14 +136,9 @@ def read_lines(manifests: Sequence[str | Path]) -> Lines:
         index.rows["corpus"] = _numbers(index.corpora, corpora)[index.rows["corpus"]]
         num_files += len(index.file_ids)
 
-    return Lines(
-        paths,
-        tasks,
-        corpora,
-        np.concatenate([index.rows for index in indices]),
-        b"".join(index.files for index in indices),
-        np.concatenate([index.file_ids for index in indices]),
-    )
+    rows = np.concatenate([index.rows for index in indices])
+    files = b"".join(index.files for index in indices)
+    return Lines(paths, tasks, corpora, rows, files, np.concatenate([index.file_ids for index in indices]))
 
 
 def _numbers(names: Sequence[str], all_names: Sequence[str]) -> NDArray[np.int32]:
@@ -159,6 +155,7 @@ def _index(path: Path) -> Lines:
     """Return the index of one manifest, from the disk or made and put there."""
     next(manifest_lines(path), None)  # complains of a path that is no file
     table_path = cache_folder() / "manifests" / f"{id_of(str(path.absolute())).hex()}{SUFFIX}"
+    # The time of change beside that of writing: copying tools set the latter back.
     state = path.stat()
     stamp = [FORM, state.st_size, state.st_mtime_ns, state.st_ctime_ns]
     table = read_table(table_path, ("stamp", "words", "rows", "files", "file_ids"))
@@ -188,6 +185,7 @@ def _read(path: Path) -> Lines:
     files: dict[str, int] = {}
     tasks: dict[str, int] = {}
     corpora: dict[str, int] = {}
+    # A row as a tuple of Python takes many times the bytes of a `ROW`: some at a time become an array.
     chunks = [np.zeros(0, ROW)]
     rows = _rows(path, folder, files, tasks, corpora)
     while chunk := list(islice(rows, LINES_AT_ONCE)):

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
-from itertools import chain
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +116,7 @@ def find_leakage(
     report = Leakage(0, list(index.splits.values()), training_with={"id": 0, "caption": 0})
     for path, banned in listed.items():
         report.blacklists[path] = {"ids": len(banned.ids), "clips": 0, "unread": banned.unread}
+    # Training is streamed against an index of the tests, which are few beside it.
     for example in training:
         if example.split != "train":
             continue
@@ -125,6 +126,7 @@ def find_leakage(
         report.training_with["id"] += bool(ids)
         report.training_with["caption"] += bool(captions)
         for path, banned in listed.items():
+            # True counts as 1.
             report.blacklists[path]["clips"] += not ids.isdisjoint(banned.ids)
 
         index.compare(example, ids, captions)
@@ -164,6 +166,7 @@ def leakage_record(
 
 def normalised(caption: str) -> str:
     """Return the words of a caption, without case, punctuation and the ways to write one character."""
+    # NFKC: an accented letter may be one character or two, and full-width forms are those of Japanese keyboards.
     return " ".join(re.findall(r"\w+", unicodedata.normalize("NFKC", caption).casefold()))
 
 
@@ -219,7 +222,7 @@ class _TestIndex:
         # By kind and value: split, number and id of the test clips that have it.
         self._clips: dict[tuple[str, str], list[tuple[Overlap, int, str]]] = {}
         # By kind: split and number of the test clips that are shared.
-        self._shared: dict[str, set[tuple[int, int]]] = {kind: set() for kind in COMPARED}
+        self._shared: dict[str, set[tuple[int, int]]] = defaultdict(set)
         self._files = SameBytes()
         self._sounds = SoundIndex() if sound else None
         for example in tests:
@@ -236,8 +239,9 @@ class _TestIndex:
         split.with_file += self._files.add(example.audio)
         split.with_caption += bool(captions)
 
-        values = [("file", str(example.audio)), *(("id", recording) for recording in ids)]
-        values.extend(("caption", words) for words in captions)
+        values = [("file", str(example.audio))]
+        values += zip(repeat("id"), ids)
+        values += zip(repeat("caption"), captions)
         if self._sounds is not None:
             part = f"{example.audio}@{example.start}+{example.duration}"
             is_known = ("sound", part) in self._clips  # another task has the same clip
@@ -271,13 +275,14 @@ class _TestIndex:
 
         if (id(split), number) not in self._shared[kind]:
             self._shared[kind].add((id(split), number))
+            # A few pairs are enough to look at, and the report stays readable.
             if sum(pair[0] == kind for pair in split.pairs) < PAIRS:
                 split.pairs.append((kind, f"{example.corpus}/{example.id}", f"{split.corpus}/{name}"))
 
     def count(self) -> None:
         """Write down how many test clips of each split are shared."""
-        for kind, shared in self._shared.items():
-            counts = Counter(split for split, _ in shared)
+        for kind in COMPARED:
+            counts = Counter(split for split, _ in self._shared[kind])
             for split in self.splits.values():
                 setattr(split, f"by_{kind}", counts[id(split)])
 

@@ -91,6 +91,7 @@ def manifest_lines(path: Path) -> Iterator[tuple[int, bytes]]:
         with path.open("rb") as file:
             _refuse_other_file(path, file.read(HEAD_BYTES))
             file.seek(0)
+            # Blank lines keep their numbers, by which an editor finds a line.
             for number, line in enumerate(file, start=1):
                 if not line.isspace():
                     yield number, line
@@ -104,6 +105,7 @@ def _refuse_other_file(path: Path, head: bytes) -> None:
     Raises:
         MintError: it says what the file is, and what reads it.
     """
+    # A gzip or a FLAC file holds line ends too, and its "lines" would each be a fault of their own.
     for position, magic, name in OTHER_FILES:
         if head[position : position + len(magic)] == magic:
             raise MintError(f"{path} is no manifest but {name}")

@@ -140,9 +140,11 @@ class _Checker:
                 try:
                     example = parse_line(content, folder)
                 except MintError as error:
+                    # The second pass over the lines, for the audio, has them all noted already.
                     if problems is not None:
                         problems.append(Problem(str(path), line, str(error), "schema"))
                     continue
+                # One number for manifest and line: there may be millions of them.
                 yield example, index << LINE_BITS | line
             if not line:
                 raise MintError(f"{path}: the manifest is empty; make one with `mint data prepare`")
@@ -217,6 +219,7 @@ class _Checker:
         if self._vocabulary is not None:
             return
         for known in self._labels.values():
+            # A task that is only tested on has nothing to be compared with.
             if not any("train" in splits for splits in known.values()):
                 continue
             for label, splits in known.items():
@@ -252,6 +255,7 @@ def _check_all_audio(checker: _Checker, audio: Audio, workers: int, progress: bo
     total = checker.report.clips
     decoded: Collection[int] = range(total) if audio == "all" else ()
     if isinstance(audio, int):
+        # The same clips each time, so that a fault that was mended can be seen to be gone.
         decoded = frozenset(random.Random(0).sample(range(total), min(audio, total)))
 
     # By size and digest of the beginning: the files that have them, with the split and location of their first clip.
@@ -284,6 +288,7 @@ def _compare_content(checker: _Checker, others: dict[Path, tuple[str, int]], exa
     if example.audio in others:
         return
     for path, (split, first) in others.items():
+        # The whole files are read only here, where sizes and beginnings agree already.
         if split != example.split and digest(path) == digest(example.audio):
             checker.complain_of_sharing("file of the same bytes", split, first, location)
             break

@@ -17,10 +17,11 @@ import importlib.util
 import os
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain, pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -99,13 +100,14 @@ def score_captions(
     if not wanted:
         return CaptionScores(not_computed=reasons)
 
-    flat = list(generated)
-    for several in references:
-        flat += several
+    # All texts are tokenised in one run: starting Java takes longer than its work.
+    flat = [*generated, *chain.from_iterable(references)]
     seconds = SECONDS + SECONDS_EACH * len(flat)
     tokens, tokenizer = _tokenize(flat, seconds)
-    ends = np.cumsum([len(generated), *map(len, references)])
-    targets = [tokens[ends[clip] : ends[clip + 1]] for clip in range(len(references))]
+
+    # The references follow the captions, those of one clip after those of another.
+    ends = np.cumsum([len(generated), *map(len, references)]).tolist()
+    targets = [tokens[first:last] for first, last in pairwise(ends)]
 
     # SPIDEr has no scorer of its own; its two parts are computed once, whoever asks for them.
     needed: dict[str, None] = {}
@@ -119,36 +121,43 @@ def score_captions(
             reasons[name] = f"{name} failed: {error}"
 
     if "spider" in wanted:
-        lost = [reasons[name] for name in _parts("spider") if name not in scores]
-        if lost:
-            reasons["spider"] = lost[0]
+        failed = [reasons[name] for name in _parts("spider") if name not in scores]
+        if failed:
+            reasons["spider"] = failed[0]
         else:
             per_clip = (scores["cider_d"].per_clip + scores["spice"].per_clip) / 2
             scores["spider"] = CaptionScore(float(per_clip.mean()), per_clip, is_mean=True)
-    return CaptionScores(
-        {name: scores[name] for name in wanted if name in scores},
-        {name: reasons[name] for name in metrics if name in reasons},
-        tokenizer,
-    )
+
+    # In the order asked for, without the parts of SPIDEr that nobody asked for.
+    return CaptionScores(_only(metrics, scores), _only(metrics, reasons), tokenizer)
+
+
+def _only(names: Sequence[str], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values of some names, in their order; a name without a value is left out."""
+    return {name: values[name] for name in names if name in values}
 
 
 def missing(metrics: Sequence[str]) -> dict[str, str]:
     """Return why each of the metrics that this machine cannot compute is missing, with the cure."""
-    reasons = {name: _missing(name) for name in metrics}
-    return {name: reason for name, reason in reasons.items() if reason is not None}
+    reasons = {}
+    for name in metrics:
+        reason = _missing(name)
+        if reason is not None:
+            reasons[name] = reason
+    return reasons
 
 
 def _check(generated: Sequence[str], references: Sequence[Sequence[str]], metrics: Sequence[str]) -> None:
-    unknown = [name for name in metrics if name not in CAPTION_METRICS]
-    if unknown:
-        raise MintError(f"no caption metric {unknown[0]!r}; choose from {', '.join(CAPTION_METRICS)}")
+    for name in metrics:
+        if name not in CAPTION_METRICS:
+            raise MintError(f"no caption metric {name!r}; choose from {', '.join(CAPTION_METRICS)}")
     if not generated:
         raise MintError("the split is empty: no captions to measure; check the manifest's split names")
     if len(generated) != len(references):
         raise MintError(f"{len(generated)} generated captions but references of {len(references)} clips")
-    bare = [clip for clip, several in enumerate(references) if not several]
-    if bare:
-        raise MintError(f"clip {bare[0]} has no reference caption; leave clips without captions out")
+    for clip, several in enumerate(references):
+        if not several:
+            raise MintError(f"clip {clip} has no reference caption; leave clips without captions out")
 
 
 def _parts(name: str) -> tuple[str, ...]:
@@ -181,8 +190,11 @@ def _score(name: str, references: Sequence[Sequence[str]], generated: Sequence[s
     Raises:
         ScorerError: the metric does not exist for these captions, or its scorer gave no result.
     """
+    # Words are weighed by how many clips have them; with one document every weight is log 1 = 0.
     if name == "cider_d" and len({tuple(sorted(several)) for several in references}) < 2:
         raise ScorerError(ONE_DOCUMENT)
+
+    # The scorers are foreign code: what they give is checked before it is believed.
     corpus, values = score(name, references, generated, seconds)
     per_clip = np.asarray(values, dtype=np.float64)
     if per_clip.shape != (len(generated),):
@@ -221,10 +233,11 @@ def _treebank_tokens(captions: Sequence[str], seconds: float = SECONDS) -> list[
     if len(tokens) != len(captions):
         raise ScorerError(f"the tokeniser gave {len(tokens)} lines for {len(captions)} captions")
 
-    kept = []
+    # As the reference implementation does: punctuation is no word.
+    cleaned = []
     for line in tokens:
-        kept.append(" ".join(word for word in line.split() if word not in module.PUNCTUATIONS))
-    return kept
+        cleaned.append(" ".join(word for word in line.split() if word not in module.PUNCTUATIONS))
+    return cleaned
 
 
 def _regular_tokens(captions: Sequence[str]) -> list[str]:

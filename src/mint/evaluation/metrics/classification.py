@@ -52,6 +52,7 @@ def hits(scores: ArrayLike, labels: ArrayLike) -> Floats:
     if outside.size:
         raise MintError(f"label {outside[0]} is outside the {values.shape[1]} classes; labels count from 0")
 
+    # Exactly one score at least as high as the label's: its own.
     score_of_label = np.take_along_axis(values, wanted[:, None], axis=1)  # [N, 1]
     return np.asarray((values >= score_of_label).sum(axis=1) == 1, dtype=np.float64)
 
@@ -136,6 +137,7 @@ def ratio(sums: ArrayLike, counts: ArrayLike, *, weights: Floats | None = None) 
         raise MintError("the split is empty: no clips to measure; check the manifest's split names")
     if np.isnan(total).any():
         raise MintError(f"{np.isnan(total).sum()} of {len(total)} values are NaN; no figure can be given")
+    # Weights of many resamples [..., N] give as many means in one product.
     weights = np.ones(len(total)) if weights is None else weights
     return np.asarray(weights @ total / (weights @ number))
 
@@ -180,6 +182,7 @@ def _micro(area: Any, scores: ArrayLike, truth: ArrayLike, known: ArrayLike | No
             "the figure does not exist"
         )
 
+    # [P, 1] each, for P pairs.
     one_class = values[clips, classes][:, None], right[:, None], np.ones((len(clips), 1), dtype=bool)
     weights = np.ones(len(values)) if weights is None else weights
     resamples = weights.reshape(-1, len(values))
@@ -207,6 +210,7 @@ def _cumulated(scores: Floats, positive: Bools, listened: Bools, weights: Floats
 
     The class is the one at `index`.
     """
+    # Clips that nobody listened to for this class are in neither count.
     rows = np.flatnonzero(listened[:, index])
     rows = rows[np.argsort(-scores[rows, index], kind="stable")]
 
@@ -219,6 +223,7 @@ def _cumulated(scores: Floats, positive: Bools, listened: Bools, weights: Floats
 
 
 def _average_precision(positives: Floats, negatives: Floats) -> Floats:
+    # The precision at each distinct score counts for the positives that enter with it.
     entered = np.diff(positives, axis=-1, prepend=0.0)
     total = positives + negatives
     precision = np.divide(positives, total, out=np.zeros_like(total), where=total > 0)

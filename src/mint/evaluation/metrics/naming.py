@@ -8,6 +8,7 @@ in "bass drum"), the longer one is what is named.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING
@@ -26,15 +27,15 @@ def named_labels(caption: str, labels: Sequence[str]) -> set[str]:
     Raises:
         MintError: an empty label.
     """
-    spans: dict[str, list[tuple[int, int]]] = {}
-    for label in labels:
-        if found := [match.span() for match in _pattern(label).finditer(caption.lower())]:
-            spans[label] = found
+    spans: list[tuple[str, int, int]] = []
+    for label in set(labels):
+        for match in _pattern(label).finditer(caption.lower()):
+            spans.append((label, *match.span()))
 
+    # "electric guitar" names that instrument, and not the label "guitar", which is a part of it.
     named = set()
-    for label, own_spans in spans.items():
-        others = [span for other, found in spans.items() if other != label for span in found]
-        if any(not _is_part(span, others) for span in own_spans):
+    for label, start, end in spans:
+        if not _is_within_longer(start, end, spans):
             named.add(label)
     return named
 
@@ -63,22 +64,26 @@ def naming(captions: Sequence[str], wanted: Sequence[str], labels: Sequence[str]
         that name it [N], NaN where there is no other clip.
     """
     vocabulary = sorted({*labels, *wanted})
-    named = [named_labels(caption, vocabulary) for caption in captions]
-    right = np.array([found == {label} for found, label in zip(named, wanted, strict=True)], dtype=np.float64)
+    right = np.zeros(len(captions))
+    counts: Counter[str] = Counter()
+    for index, (caption, label) in enumerate(zip(captions, wanted, strict=True)):
+        # A caption that lists several labels names none: it would be right by listing all.
+        named = named_labels(caption, vocabulary)
+        if len(named) == 1:
+            counts.update(named)
+            right[index] = named == {label}
     if len(captions) < 2:
         return right, np.full(len(captions), np.nan)
 
-    counts = dict.fromkeys(vocabulary, 0)
-    for found in named:
-        if len(found) == 1:
-            counts[next(iter(found))] += 1
+    # The clip's own caption does not count: it names its label by what was heard, not by accident.
     of_all = np.array([counts[label] for label in wanted], dtype=np.float64)
     return right, (of_all - right) / (len(captions) - 1)
 
 
-def _is_part(span: tuple[int, int], others: Sequence[tuple[int, int]]) -> bool:
-    """Return whether a span lies within a longer one."""
-    return any(first <= span[0] and span[1] <= last and last - first > span[1] - span[0] for first, last in others)
+def _is_within_longer(start: int, end: int, spans: Sequence[tuple[str, int, int]]) -> bool:
+    """Return whether the characters from start to end lie within a longer span of any label."""
+    longer = [(first, last) for _, first, last in spans if last - first > end - start]
+    return any(first <= start and end <= last for first, last in longer)
 
 
 @cache
@@ -87,8 +92,11 @@ def _pattern(label: str) -> re.Pattern[str]:
     *first, last = re.split(r"[\s_-]+", label.strip().lower())
     if not last:
         raise MintError("the label is empty; it cannot be looked for in a caption")
+    # One and several: drum and drums, church and churches, battery and batteries (but key and keys).
     forms = {last, last + "s", last + "es", re.sub(r"(?<=[^aeiou])y$", "ies", last)}
+    # A label that is a plural itself (bells) is also named by one of them; brass is not one.
     if last.endswith("s") and not last.endswith("ss"):
         forms.add(last[:-1])
     words = [*map(re.escape, first), f"(?:{'|'.join(map(re.escape, sorted(forms)))})"]
+    # Whole words only, and not `\b`, which a label such as "r&b" or "c++" does not end at.
     return re.compile(r"(?<!\w)" + r"[\s_-]+".join(words) + r"(?!\w)")

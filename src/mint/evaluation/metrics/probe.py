@@ -57,10 +57,12 @@ class Probe:
             scores = np.full((len(scaled), self.classes), -np.inf)  # a class that was never seen is never chosen
             scores[:, self.models[0].classes_] = self.models[0].predict_log_proba(scaled)
             return scores
-        columns = [
-            np.full(len(scaled), model) if isinstance(model, float) else model.predict_log_proba(scaled)[:, 1]
-            for model in self.models
-        ]
+
+        columns = []
+        for model in self.models:
+            # Column 1 is the class True; a float stands for a class that all training clips answer alike.
+            constant = isinstance(model, float)
+            columns.append(np.full(len(scaled), model) if constant else model.predict_log_proba(scaled)[:, 1])
         return np.stack(columns, axis=1)
 
 
@@ -125,6 +127,7 @@ def fit_multilabel_probe(
         columns.append(_fit_class(scaled, class_positive, class_listened))
     candidates = []
     for strength in STRENGTHS:
+        # One penalty for all classes, and so one at which all of them converged.
         if all(strength in fits for fits in columns):
             candidates.append(Probe(scaler, [fits[strength] for fits in columns], positive.shape[1], strength))
 
@@ -173,6 +176,7 @@ def chance_average_precision(truth: ArrayLike, known: ArrayLike | None = None) -
 
 
 def _scaled(features: ArrayLike) -> tuple[Any, Floats]:
+    # The penalty holds for all features alike, whatever their units.
     values = _features(features)
     scaler = StandardScaler().fit(values)
     return scaler, scaler.transform(values)
@@ -193,6 +197,7 @@ def _best(candidates: Sequence[Probe], quality: Callable[[Probe], float]) -> Pro
         raise MintError(
             f"the probe did not converge in {MAX_ITERATIONS} iterations at any penalty; check the encoder's output"
         )
+    # `max` gives the first of equals, and they come in the order of `STRENGTHS`.
     return max(candidates, key=quality)
 
 
@@ -217,6 +222,7 @@ def _fit_all(scaled: Floats, labels: Any) -> dict[float, Any]:
 
         # One thread is faster on matrices of this size, and the result does not depend on the number of cores.
         with threadpool_limits(1), warnings.catch_warnings():
+            # scikit-learn only warns of a fit that did not converge, and gives its coefficients all the same.
             warnings.simplefilter("error", ConvergenceWarning)
             warnings.filterwarnings("error", "Line Search failed")
             try:

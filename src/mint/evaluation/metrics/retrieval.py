@@ -73,13 +73,15 @@ class Ranks:
 
     def chance_recall(self, k: int) -> float:
         """Return what a random order gives on average: k/N where one item is right."""
-        wrong = 1 - torch.zeros_like(self.right, dtype=torch.float64)
+        # The chance that none of the first k, drawn one after the other without putting back, is right.
+        wrong = 1 - torch.zeros_like(self.right, dtype=torch.float64)  # [R]
         for rank in range(min(k, self.items)):
             wrong *= (self.items - self.right - rank).clamp(min=0) / (self.items - rank)
         return float((1 - wrong).mean())
 
     def chance_average_precision(self, k: int) -> float:
         """Return what a random order gives on average."""
+        # Above a right item at some rank, each other place is right with the share of the other right items.
         ranks = torch.arange(1, min(k, self.items) + 1, dtype=torch.float64, device=self.right.device)
         right = self.right[:, None].double()
         precision = (1 + (ranks - 1) * (right - 1) / max(1, self.items - 1)) / ranks  # [R, k], where a right item is
@@ -87,6 +89,7 @@ class Ranks:
 
     def per_clip(self, values: Tensor) -> tuple[Tensor, Tensor]:
         """Return the sum and number of the queries' values for each clip that has a query, for a bootstrap."""
+        # Queries of one clip are not independent, so that the bootstrap draws clips.
         _, row = torch.unique(self.clip, return_inverse=True)
         clips = int(row.max()) + 1
         sums = torch.zeros(clips, dtype=values.dtype, device=values.device).index_add_(0, row, values)
@@ -142,6 +145,7 @@ def retrieve(
         raise MintError(f"temperature is {temperature}; give that of stage 1 with a re-ranker")
     check_embeddings(queries, texts)
 
+    # C clips have captions, clip `clips[c]` as many as `texts_of[c]`; caption m is of the clip `clips[group[m]]`.
     owner = owner.to(queries.device)
     clips, group, texts_of = torch.unique(owner, return_inverse=True, return_counts=True)
     captions = _grouped(group, texts_of)

@@ -95,6 +95,7 @@ def _watching(bridge: BridgeNet) -> Iterator[list[Tensor]]:
     seen: list[Tensor] = []
 
     def watch(module: CrossAttention, inputs: tuple[Tensor, Sequence[AudioKeysValues]]) -> None:
+        # Fused attention does not give its weights, so they are computed here once more, as it does.
         queries, (audio,) = inputs
         keys, _ = audio.pairs[module.index]
         scores = module.split(module.query(queries)) @ keys.transpose(2, 3) / keys.shape[-1] ** 0.5  # [B, H, Q, T]
@@ -109,5 +110,6 @@ def _watching(bridge: BridgeNet) -> Iterator[list[Tensor]]:
     try:
         yield seen
     finally:
+        # Also where the pass fails: a hook that stays would compute weights for ever.
         for hook in hooks:
             hook.remove()

@@ -52,26 +52,38 @@ def report_of_run(
         skipped: the clips that could not be used.
         commands: command lines to continue with.
     """
-    predicted = {_key(prediction.example): prediction.predicted for prediction in evaluation.predictions}
+    # The clip that was captioned and the clip that was asked about are two examples of one recording.
     captions = {_key(example): caption for example, caption in evaluation.captions}
-    mistakes = [prediction for prediction in evaluation.predictions if prediction.margin > 0]
+    predicted = {}
+    mistakes = []
+    for prediction in evaluation.predictions:
+        predicted[_key(prediction.example)] = prediction.predicted
+        if prediction.margin > 0:
+            mistakes.append(prediction)
+
+    # The surest mistakes teach most.
     mistakes.sort(key=lambda prediction: -prediction.margin)
+    worst = [prediction.example for prediction in mistakes[:MOST_PLAYERS]]
 
     shown = [example for example, _ in evaluation.captions]
     shown = shown or [prediction.example for prediction in evaluation.predictions]
-    curves = (_curve(stage, folders[stage]) for stage in sorted(folders))
+
+    curves = []
+    for stage in sorted(folders):
+        if (curve := _curve(stage, folders[stage])) is not None:
+            curves.append(curve)
     return ReportData(
         title=title,
         results=results,
         date=datetime.now().astimezone(),
         machine=describe_machine(),
-        curves=[curve for curve in curves if curve is not None],
+        curves=curves,
         confusions=evaluation.confusions,
         similarities=evaluation.similarities,
         calibrations=evaluation.calibrations,
         attentions=_attention_maps(evaluation, encoder),
         samples=[_sample(example, predicted, captions) for example in shown[:MOST_PLAYERS]],
-        mistakes=[_sample(mistake.example, predicted, captions) for mistake in mistakes[:MOST_PLAYERS]],
+        mistakes=[_sample(example, predicted, captions) for example in worst],
         skipped=skipped,
         not_computed=evaluation.not_computed,
         commands=commands,
@@ -84,6 +96,7 @@ def player_clip(example: Example) -> Clip | None:
     try:
         return Clip(load_audio(example.audio, RATE, example.start, seconds), RATE)
     except MintError:
+        # Features may come from the cache after the audio was moved away.
         return None
 
 
@@ -104,6 +117,7 @@ def _curve(stage: int, folder: Path) -> Curve | None:
         records = read_json(folder / "history.json")
         losses = []
         for record in records:
+            # Records of validation and of the run's end have no `loss`.
             if "loss" in record:
                 losses.append({key: record[key] for key in LOSSES if key in record})
     except (OSError, TypeError, MintError):

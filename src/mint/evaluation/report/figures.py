@@ -64,9 +64,11 @@ def loss_figure(title: str, records: Sequence[Mapping[str, float]]) -> Markup:
         for step, value in points:
             steps.append(step)
             highest = max(highest, value)
+    # From 0, so that heights can be compared; a run of one step has a width all the same.
     across = _ticks(min(0.0, *steps), max(*steps, 1.0))
     up = _ticks(0.0, highest or 1.0)
 
+    # SVG counts y from the top.
     def position(step: float, value: float) -> tuple[float, float]:
         x = LEFT + (step - across[0]) / (across[-1] - across[0]) * (WIDTH - LEFT - RIGHT)
         y = HEIGHT - BOTTOM - (value - up[0]) / (up[-1] - up[0]) * (HEIGHT - TOP - BOTTOM)
@@ -158,6 +160,7 @@ def calibration_figure(title: str, calibration: Calibration) -> Markup:
     ):
         x, y = position(confidence, accuracy)
         _, ideal = position(confidence, confidence)
+        # The area, and not the radius, grows with the clips; a bin of one clip can still be seen.
         radius = 2.5 + 5.5 * math.sqrt(clips / most)
         parts.append(f'<line class="s0" x1="{x:.1f}" x2="{x:.1f}" y1="{y:.1f}" y2="{ideal:.1f}"/>')
         parts.append(f'<circle class="s0" cx="{x:.1f}" cy="{y:.1f}" r="{radius:.1f}"/>')
@@ -183,6 +186,8 @@ def _ticks(low: float, high: float) -> list[float]:
     """Return four to seven round numbers from at most `low` to at least `high`."""
     rough = (high - low) / 5
     power = 10.0 ** math.floor(math.log10(rough))
+    # The small shares keep a step that is round already from being rounded up to the next.
     step = power * next(factor for factor in (1, 2, 5, 10) if factor * power >= rough * 0.999)
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    # Rounded to twelve digits: 3 * 0.1 is to be 0.3.
     return [round(number * step, 12) for number in range(first, last + 1)]

@@ -131,6 +131,7 @@ def write_report(path: Path, data: ReportData) -> None:
     Raises:
         MintError: a matrix does not fit its labels.
     """
+    # Ids and captions are foreign text: escaped, and a name that the template lacks is an error.
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
@@ -161,6 +162,7 @@ def write_report(path: Path, data: ReportData) -> None:
 def _table(rows: Sequence[Row]) -> dict[str, Any]:
     """Return the table of results: its methods with their colours, and one line for each task, split and metric."""
     lines, methods = arrange(rows)
+    # A method has one colour in all lines, also where others are missing.
     colours = {method: index % figures.COLOURS for index, method in enumerate(methods)}
     body = []
     for (task, split, metric), cells in lines.items():
@@ -228,11 +230,13 @@ def _confusion(confusion: Confusion) -> dict[str, Any]:
     if counts.shape != (len(labels), len(labels)):
         raise MintError(f"confusion {confusion.title!r} has shape {counts.shape} for {len(labels)} labels")
 
+    # Shares of each true label, which may have no clip in this split.
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     rows = []
     for row_counts, row_shares in zip(counts.tolist(), shares.tolist(), strict=True):
         rows.append(list(zip(row_counts, row_shares, strict=True)))
 
+    # The largest numbers off the diagonal; of equals the first, so that pages do not change by chance.
     wrong = np.where(np.eye(len(labels), dtype=bool), 0, counts)
     worst = []
     for index in np.argsort(-wrong, axis=None, kind="stable")[:MOST_CONFUSIONS].tolist():
@@ -261,6 +265,7 @@ def _similarity(similarity: SimilarityMap) -> dict[str, Any]:
         )
 
     low, high = (float(scores.min()), float(scores.max())) if scores.size else (0.0, 1.0)
+    # A map of equal similarities is drawn pale, not divided by 0.
     shades = (scores - low) / max(high - low, 1e-9)
     rows = []
     for index, (caption, owner) in enumerate(zip(similarity.captions, similarity.owner, strict=True)):
@@ -272,9 +277,11 @@ def _similarity(similarity: SimilarityMap) -> dict[str, Any]:
 def _player(clip: Clip) -> str:
     """Return a clip as a data URI: FLAC, mono, 16 bits, at most `MOST_SECONDS`."""
     samples = np.asarray(clip.samples, dtype=np.float32)[: int(MOST_SECONDS * clip.rate)]
+    # One rate for all, that every browser plays and that keeps the page small.
     if clip.rate != RATE:
         samples = soxr.resample(samples, clip.rate, RATE)
     buffer = io.BytesIO()
+    # Resampling overshoots at edges, and 16 bits would wrap round.
     soundfile.write(buffer, np.clip(samples, -1, 1), RATE, format="FLAC", subtype="PCM_16")
     return f"data:audio/flac;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
