@@ -44,6 +44,7 @@ def writing(path: Path) -> Iterator[IO[bytes]]:
         OSError: the file cannot be written; the error names `path`.
     """
     target = Path(os.path.realpath(path)) if path.is_symlink() else path
+    # In the same folder, since a file is renamed at once only within a disk; hidden, so that no reader takes it up.
     half_written = target.with_name(f".{target.name}.{_host()}-{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp")
     with _naming(path):
         if target.is_dir():
@@ -55,6 +56,7 @@ def writing(path: Path) -> Iterator[IO[bytes]]:
         with _naming(path):
             half_written.replace(target)
     finally:
+        # It is gone where it was renamed.
         with suppress(OSError):
             half_written.unlink(missing_ok=True)
 
@@ -86,6 +88,7 @@ def check_writable(path: Path) -> None:
             raise MintError(f"{path} is a folder; give the path of a file")
         target = Path(os.path.realpath(path))
         target.parent.mkdir(parents=True, exist_ok=True)
+        # Tried, not asked: permissions, quotas and read-only disks answer differently everywhere.
         trial = target.with_name(f".{target.name}.{_host()}-{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp")
         trial.touch()
         trial.unlink()
@@ -132,6 +135,7 @@ def walk(folder: Path) -> Iterator[tuple[str, list[str]]]:
             continue
 
         seen.add((state.st_dev, state.st_ino))
+        # Changed in place: that is how `os.walk` is told where to go on.
         subfolders[:] = sorted(name for name in subfolders if name[0] != ".")
         yield parent, sorted(name for name in names if name[0] != ".")
 
@@ -158,6 +162,7 @@ def owning(folder: Path) -> Iterator[None]:
         yield
     finally:
         with suppress(OSError):
+            # A command that was refused leaves no empty folder behind.
             if [path.name for path in folder.iterdir()] == [LOCK]:
                 (folder / LOCK).unlink()
                 folder.rmdir()
@@ -204,5 +209,6 @@ def _is_alive(process: int) -> bool:
     except ProcessLookupError:
         return False
     except PermissionError:
+        # It belongs to another user, and so it is there.
         return True
     return True

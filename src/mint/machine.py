@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def default_device() -> torch.device:
-    """The accelerator that torch finds (CUDA, XPU, MPS, ...), of several that of this rank; without one, the CPU.
+    """Return the accelerator that torch finds (CUDA, XPU, MPS, ...), of several that of this rank; else the CPU.
 
     The frozen encoder and the models run on it everywhere, unless a recipe or a caller says otherwise.
     """
@@ -53,11 +53,12 @@ def checked_device(device: Any) -> torch.device:
 
 
 def git_commit() -> str | None:
-    """Commit of the checkout that this package is imported from, with `-dirty` where tracked files were changed.
+    """Return the commit of the checkout that MINT is imported from, with `-dirty` where tracked files were changed.
 
     None for an installed package, or without git.
     """
     here = Path(__file__)
+    # The first fails for a package that merely lies inside somebody else's checkout, such as in a virtual environment.
     commands = (
         ["ls-files", "--error-unmatch", here.name],
         ["rev-parse", "HEAD"],
@@ -75,11 +76,12 @@ def git_commit() -> str | None:
 
 
 def peak_memory_bytes() -> int | None:
-    """Largest resident size so far of this process or of any one of its finished children; None on Windows."""
+    """Return the largest resident size so far of this process or of a finished child of it; None on Windows."""
     try:
         import resource
     except ImportError:
         return None
+    # macOS counts bytes, the others kibibytes.
     unit = 1 if sys.platform == "darwin" else 1024
     child = unit * resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
     own = unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -93,11 +95,12 @@ def peak_memory_bytes() -> int | None:
 
 
 def describe_machine() -> str:
-    """The machine in a few words, without its name: system, processor, cores."""
+    """Return the machine in a few words, without its name: system, processor, cores."""
     name = platform.processor() or platform.machine()
     listing = Path("/proc/cpuinfo")
     if listing.exists():
         models = [line.partition(":")[2] for line in listing.read_text().splitlines() if line.startswith("model name")]
         name = " ".join(models[0].split()) if models else name
+    # In a container those that it may use, not those of the machine.
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return f"{platform.system()} {platform.machine()}, {name}, {cores} CPU cores"

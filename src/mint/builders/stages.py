@@ -69,6 +69,7 @@ def load_trained(folders: Mapping[int, Path], device: torch.device | str | None 
     if 2 in folders:
         config = load_run_recipe(folders[2]).language
         assert config is not None
+        # The language model is no child of the stage, and so is put on the device by itself.
         stage2 = _with_its_input(folders[2], load_stage2(folders[2], build_language(config, device)).to(device))
     return Trained(stage1, stage2)
 
@@ -84,6 +85,7 @@ def build_stage1(recipe: Recipe, audio_width: int, vocab_size: int) -> tuple[Sta
     Returns:
         The model, and what the checkpoint gave to Bridge-Net.
     """
+    # The seed is set before the first weight is drawn, and nothing else may draw in between.
     torch.manual_seed(recipe.seed)
     bridge, report = build_bridge(recipe.bridge, audio_width, vocab_size)
     return _stage1(recipe, bridge), report

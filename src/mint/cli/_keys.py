@@ -40,6 +40,7 @@ def describe_keys(recipe: Recipe) -> str:
     for key in recipe_keys():
         line = f"{key.name}: {key.kind}"
         if key.kind != SECTION:
+            # A section has no value of its own.
             line += ", required" if key.default is None else f", default {key.default}"
             value = _value_of(values, key.name)
             if value not in (None, key.default):
@@ -54,6 +55,7 @@ def recipe_keys(section: Any = Recipe, prefix: str = "") -> Iterator[Key]:
     """Yield the keys of a section of a recipe, each section followed by its own keys."""
     for name, field in section.__pydantic_fields__.items():
         text = " ".join((field.description or "").split())
+        # A section may be absent, as `LoraConfig | None`: its keys are listed all the same.
         alternatives = typing.get_args(field.annotation) or (field.annotation,)
         inner = next((one for one in alternatives if dataclasses.is_dataclass(one)), None)
         if inner is None:
@@ -89,5 +91,6 @@ def _value_of(values: Any, name: str) -> str | None:
 
 def _yaml(value: Any) -> str:
     """Return a value as it is written in YAML, of which JSON is a part."""
+    # Text is shown without quotes, as recipes are written, where it can be seen without them.
     is_plain = isinstance(value, str) and value.isprintable() and value.strip() != ""
     return str(value) if is_plain else json.dumps(value, ensure_ascii=False)

@@ -70,6 +70,7 @@ def run_fetch(args: argparse.Namespace) -> int:
     """Fetch the named assets and print their folders."""
     from mint.assets import ASSETS, fetch
 
+    # With JSON on standard output, whoever reads it is a program, and no bar is wanted.
     folders = {name: str(fetch(name, quiet=args.json)) for name in args.names or ASSETS}
     if args.json:
         print(json.dumps(folders, indent=2))
@@ -83,13 +84,15 @@ def run_verify(args: argparse.Namespace) -> int:
     """Hash the files of the named assets again; exit code 1 if anything is wrong."""
     from mint.assets import ASSETS, fetched_folder, verify
 
+    # What was never fetched is no fault, unless it is asked for by name.
     names = args.names or [name for name in ASSETS if fetched_folder(name).is_dir()]
     problems = {name: verify(name) for name in names}
     if args.json:
         print(json.dumps(problems, indent=2))
     else:
         for name, found in problems.items():
-            print("\n".join(f"{name:<10} {line}" for line in found or ["sound"]))
+            for line in found or ["sound"]:
+                print(f"{name:<10} {line}")
         if not names:
             print("nothing is fetched; run `mint assets fetch`")
     return 1 if any(problems.values()) else 0

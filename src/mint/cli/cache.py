@@ -52,6 +52,7 @@ def run(arguments: Namespace) -> int:
 
     if arguments.all and not arguments.verify:
         raise MintError("--all says how much --verify checks; give both")
+    # All splits: training reads some of them, evaluation the others.
     recipe = load_recipe(arguments.recipe, arguments.overrides)
     examples = open_examples(recipe.data.manifests)
     encoder = build_encoder(recipe.encoder)
@@ -81,6 +82,7 @@ def list_skipped(skipped: Sequence[Skipped], path: Path) -> None:
     try:
         write_skipped(path, skipped)
     except OSError as error:
+        # The features are there; a list that is missing must not make hours of encoding look like a failure.
         print(f"  no list of them could be written: {error}")
     else:
         if skipped:

@@ -66,4 +66,5 @@ def default_output(source: Path | None) -> Path:
     if source is None:
         return Path(DEFAULT)
     source = source.absolute()
+    # A folder may have a dot in its name, which begins no suffix: `set.v2`.
     return Path(f"{DEFAULT}-{source.stem if source.is_file() else source.name}")

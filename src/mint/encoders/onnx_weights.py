@@ -67,6 +67,7 @@ def _read_tensor(message: bytes, folder: Path) -> tuple[str, Array]:
         elif field == RAW_DATA:
             raw = value
         elif field == EXTERNAL_DATA:
+            # Key and value, in fields 1 and 2: where the values are, in which file and from which byte.
             entry = dict(_fields(value))
             entries[entry[1].decode()] = entry[2].decode()
 
@@ -102,6 +103,7 @@ def _fields(message: bytes) -> Iterator[tuple[int, Any]]:
                 return value
 
     while position < len(message):
+        # The low three bits say how the value is stored.
         field, kind = divmod(varint(), 8)
         if kind == VARINT:
             yield field, varint()

@@ -78,6 +78,7 @@ def group_texts(lengths: Sequence[int]) -> list[list[int]]:
     longest = max(lengths)
     best: list[list[int]] = []
     smallest = None
+    # From the longest text to twice its length.
     for step in range(WIDTHS + 1):
         rows = first_fit(lengths, longest + longest * step // WIDTHS)
         area = len(rows) * _width(rows, lengths)

@@ -24,6 +24,7 @@ def notes_of(
     """
     notes = _notes_of_micro_batches(recipe, arguments)
     notes += _notes_of_negatives(recipe, arguments, items, ranks)
+    # The Trainer's own rule: a share of the run below 1, a number of steps from 1 on.
     warmup = arguments.get_warmup_steps(steps)
     if warmup >= steps:
         notes.append(f"the warm-up of {warmup:,} steps is as long as the run of {steps:,}")

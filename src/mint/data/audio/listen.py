@@ -67,6 +67,7 @@ def listen(path: str | Path, start: float = 0.0, duration: float | None = None) 
 
     length = seconds - start if duration is None else min(duration, seconds - start)
 
+    # Window by window, since an hour of sound need not fit into memory.
     levels = _Levels(rate)
     end = start
     for offset, wanted in windows(max(length, 1 / rate)):
@@ -137,6 +138,7 @@ class _Levels:
         counts = np.count_nonzero(samples <= low + margins[0]), np.count_nonzero(samples >= high - margins[1])
         self.at_extremes.append((int(counts[0]), int(counts[1])))
 
+        # What the encoder hears: all channels as one.
         mixed = mean_of_channels(samples)
         self.count += len(samples)
         self.size += samples.size
@@ -156,6 +158,7 @@ class _Levels:
         """Return what is wrong, each in one clause with its cure."""
         peak = max(-min(self.lowest), max(self.highest))
         mean = self.total / self.count
+        # Silence may lie off zero: what counts is how far the samples swing about their mean.
         is_silent = self.swing < SILENCE
 
         findings = []
@@ -170,6 +173,7 @@ class _Levels:
                 "its channels cancel each other, and their mean is (nearly) silent; invert one, or use one alone"
             )
 
+        # A short sound, such as a click, has a mean without being off.
         if abs(mean) > DC_OFFSET * max(1.0, peak) and self.count >= DC_SECONDS * self.rate:
             findings.append(f"its samples have a mean of {mean:.2f} (a DC offset); subtract it")
 

@@ -93,10 +93,12 @@ def mpeg_streams(window: Window) -> tuple[Stream, ...]:
 @lru_cache(maxsize=1 << 12)
 def frame_of(header: bytes) -> Frame | None:
     """Read the four bytes of a frame's header; None: they are none."""
+    # Eleven bits that are set open every frame.
     if len(header) < 4 or header[0] != 0xFF or header[1] & 0xE0 != 0xE0:
         return None
     version, layer = header[1] >> 3 & 3, 4 - (header[1] >> 1 & 3)
     bit_rate, rate = header[2] >> 4, header[2] >> 2 & 3
+    # Values that the standard reserves; bit rate 0 is "free", which no encoder in use writes.
     if version == 1 or layer == 4 or bit_rate in (0, 15) or rate == 3:
         return None
 
@@ -171,6 +173,7 @@ def _header(window: Window, position: int, frame: Frame) -> Header | None:
 
     fields = content[side:]
     if fields[:4] in (b"Xing", b"Info"):
+        # Flags, and then what they say is there: bit 0 the frames, bit 1 the bytes.
         numbers = [int.from_bytes(fields[first : first + 4]) for first in (4, 8, 12)]
         frames = numbers[1] if numbers[0] & 1 else 0
         size = numbers[1 + (numbers[0] & 1)] if numbers[0] & 2 else 0

@@ -109,7 +109,7 @@ def read_examples(manifests: Sequence[str | Path]) -> list[Example]:
     """Read all examples of the manifests."""
     if not manifests:
         raise MintError("data.manifests is empty; name at least one manifest (JSON Lines)")
-    return [example for manifest in manifests for example in read_manifest(manifest)]
+    return list(chain.from_iterable(map(read_manifest, manifests)))
 
 
 def open_examples(manifests: Sequence[str | Path], splits: Sequence[str] = SPLITS) -> Sequence[Example]:
@@ -165,8 +165,8 @@ def _fill(cache: FeatureCache, encoder: AudioEncoder, examples: Sequence[Example
         return Filled({}, [], 0)
 
     rank, ranks = launched_rank()
-    parts = [part_of_rank(examples, (rank + step) % ranks, ranks) for step in range(ranks)]
-    order = chain(parts[0], *(reversed(part) for part in parts[1:]))
+    this_part, *others = [part_of_rank(examples, (rank + step) % ranks, ranks) for step in range(ranks)]
+    order = chain(this_part, *map(reversed, others))
     return fill_cache(cache, encoder, progress(order, len(examples)), max_seconds)
 
 
@@ -193,6 +193,7 @@ def _have(cache: FeatureCache, lines: Lines, digests: Ids, is_known: NDArray[np.
 
 def open_cache(encoder: AudioEncoder, max_seconds: float) -> FeatureCache:
     """Open the cache of an encoder's features in windows of some length."""
+    # Long clips are cut into windows before they are encoded, so that another length gives other features.
     identity = f"{encoder.identity}; windows of {max_seconds:g} s"
     return FeatureCache(cache_folder() / "features", identity, encoder.cache_dtype)
 
