@@ -7,6 +7,7 @@ import json
 import math
 import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -18,6 +19,7 @@ from torch.nn import functional
 
 from mint.cli import main
 from mint.cli.classify import rank, read_labels
+from mint.inference.questions import Answer
 from mint.types import MintError
 
 
@@ -65,6 +67,14 @@ class StubMint:
 
     def embed_audio(self, audio: list[str]) -> Tensor:
         return torch.stack([letters(stem) for stem in self.check(audio)])[:, None]
+
+    def embed_each(self, audio: list[str], cached: bool = False) -> Iterator[Answer[Tensor]]:
+        assert cached
+        for path in audio:
+            try:
+                yield Answer(path, self.embed_audio([path])[0])
+            except (MintError, OSError) as error:
+                yield Answer(path, None, error)
 
 
 def letters(text: str) -> Tensor:

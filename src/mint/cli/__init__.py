@@ -63,6 +63,7 @@ VERBS = {
     "classify": Verb("mint.cli.classify", "Rank labels of your choice for audio files."),
     "ask": Verb("mint.cli.ask", "Answer an instruction about audio files."),
     "search": Verb("mint.cli.search", "Rank audio files by how well they fit a description."),
+    "index": Verb("mint.cli.index", "Make an index of audio to search in, or bring one up to date.", AGAIN),
 }
 
 

@@ -69,9 +69,9 @@ def load(run: str) -> Mint:
     return Mint.from_pretrained(run)
 
 
-def add_run(parser: ArgumentParser) -> None:
+def add_run(parser: ArgumentParser, text: str = "The folder of a finished run, or its name on the hub.") -> None:
     """Add the argument RUN and the option --json."""
-    parser.add_argument("folder", metavar="RUN", help="The folder of a finished run, or its name on the hub.")
+    parser.add_argument("folder", metavar="RUN", help=text)
     parser.add_argument("--json", action="store_true", help="Print one JSON array in place of lines of text.")
 
 

@@ -4,6 +4,18 @@ from mint.index.contents import Origin, is_index
 from mint.index.folder import Index
 from mint.index.ranking import Hit
 from mint.index.segment import Entry
+from mint.index.update import Embedder, Updated, list_sources, update_index
 from mint.index.writer import IndexWriter
 
-__all__ = ["Entry", "Hit", "Index", "IndexWriter", "Origin", "is_index"]
+__all__ = [
+    "Embedder",
+    "Entry",
+    "Hit",
+    "Index",
+    "IndexWriter",
+    "Origin",
+    "Updated",
+    "is_index",
+    "list_sources",
+    "update_index",
+]

@@ -20,9 +20,12 @@ from torch import Tensor
 
 from mint import hub, predict
 from mint.data.audio.decode import AudioSource
+from mint.data.features.prepare import open_cache
 from mint.data.features.stream import Source
 from mint.data.manifests.prompts import SOUND_PROMPT
 from mint.evaluation.metrics.similarity import similarity
+from mint.index import Index, Updated
+from mint.inference.indexing import make_index, open_index
 from mint.inference.loading import MODELS, LoadedRun
 from mint.inference.questions import (
     Answer,
@@ -172,9 +175,16 @@ class Mint(LoadedRun):
         embeddings = torch.stack(self._collected(embedding_question(self), audio))  # [N, Q, E]
         return embeddings if isinstance(audio, list) else embeddings[0]
 
-    def embed_each(self, audio: Iterable[Source]) -> Iterator[Answer[Tensor]]:
-        """Yield the embeddings [Q, E] of each clip, in order; errors as `embed_audio`."""
-        return answer_each(self, embedding_question(self), audio)
+    def embed_each(self, audio: Iterable[Source], cached: bool = False) -> Iterator[Answer[Tensor]]:
+        """Yield the embeddings [Q, E] of each clip, in order; errors as `embed_audio`.
+
+        Args:
+            audio: clips.
+            cached: whether their features are looked up in the feature cache, and kept there for the next time.
+        """
+        question = embedding_question(self)
+        cache = open_cache(self.encoder, question.stage.max_seconds) if cached else None
+        return answer_each(self, question, audio, cache=cache, keep=cached)
 
     def embed_text(self, text: str | Iterable[str]) -> Tensor:
         """Return texts in the space shared with audio, L2-normalised, on the CPU.
@@ -211,6 +221,41 @@ class Mint(LoadedRun):
         texts = self.embed_text([query])  # [1, E]
         cosines = similarity(self.embed_audio(clips), texts)[:, 0].tolist()
         return sorted(enumerate(cosines), key=lambda scored: -scored[1])
+
+    def index(
+        self,
+        sources: str | Path | Iterable[str | Path],
+        output: str | Path,
+        every: float | None = None,
+        progress: predict.Progress = predict.no_progress,
+    ) -> Updated:
+        """Make an index of audio, or bring one up to date: only what is new or changed is embedded.
+
+        Args:
+            sources: folders, which stand for all audio files below them, manifests, and audio files. Without any, those
+                that the index knows.
+            output: the folder of the index.
+            every: seconds of the windows that longer recordings are heard through; None: those of the index, or of the
+                run.
+            progress: wraps the clips that are read; it is called with them and their number.
+
+        Returns:
+            The numbers of new, changed, removed and unchanged clips, the clips that could not be used, and the open
+            index as `index`.
+
+        Raises:
+            MintError: a source is missing, another model made the index or another process writes it, `every` is not
+                that of the index or longer than the windows of the run, or there is no stage 1.
+        """
+        return make_index(self, sources, output, every, progress)
+
+    def open_index(self, folder: str | Path) -> Index:
+        """Open an index that this model made, for its methods `search` and `like`.
+
+        Raises:
+            MintError: there is no index, another model made it, or there is no stage 1.
+        """
+        return open_index(self, folder)
 
     def save_pretrained(self, folder: str | Path) -> Path:
         """Copy what is needed to use the model, with a model card, into a new folder, and return the folder.
