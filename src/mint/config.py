@@ -252,7 +252,7 @@ class Recipe:
         if not self.instruction_aware:
             raise ValueError("`instruction_aware` belongs to stage 2; remove it or set `stage: 2`")
         objectives = self.objectives or ObjectivesConfig()
-        object.__setattr__(self, "objectives", objectives)
+        object.__setattr__(self, "objectives", objectives)  # recipes are frozen once they are complete
         if self.accumulate_negatives and not (objectives.alc or objectives.alm):
             raise ValueError("`accumulate_negatives` is true, but no objective has negatives; switch alc or alm on")
 
@@ -300,7 +300,7 @@ def recipe_from_dict(values: dict[str, Any], source: str = "recipe") -> Recipe:
         key = ".".join(str(step) for step in problem["loc"])
         message = problem["msg"].removeprefix("Value error, ")
         if problem["type"] == "tuple_type" and isinstance(problem["input"], str):
-            message = f"it is a list; write {key}=[{problem['input']}]"
+            message = f"it is a list; write {key}=[{problem['input']}]"  # a mistake of command lines, mostly
         value = "" if isinstance(problem["input"], dict) else f" (found {problem['input']!r})"
         raise MintError(f"{source}: {key + ': ' if key else ''}{message}{value}") from None
 
@@ -324,7 +324,7 @@ def recipe_digest(recipes: typing.Iterable[Recipe]) -> str:
         for key in ("manifests", "blacklists"):
             del values["data"][key]
         described.append(values)
-    return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:16]
+    return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:16]  # 64 bits
 
 
 def save_recipe(recipe: Recipe, path: Path) -> None:
@@ -375,7 +375,7 @@ def _apply_override(values: dict[str, Any], override: str) -> None:
         raise MintError(f"override {override!r} has no value; write key=value, such as training.max_steps=10")
     *parents, last = key.split(".")
     section = values
-    for parent in parents:
+    for parent in parents:  # `language.lora.rank=4` makes the sections that the file does not have
         section = section.setdefault(parent, {})
         if not isinstance(section, dict):
             raise MintError(f"override {override!r}: {parent!r} is a value, not a section")
@@ -386,7 +386,7 @@ def _refuse_unknown_keys(config: Any, values: dict[str, Any], source: str, prefi
     """Refuse keys that a section does not have, at any depth; `prefix` is the section's own dotted key."""
     hints = typing.get_type_hints(config)
     for key, value in values.items():
-        if key not in hints:
+        if key not in hints:  # pydantic refuses it too, but knows of no similar key
             near = difflib.get_close_matches(str(key), hints, n=1)
             cure = f"did you mean {near[0]!r}?" if near else f"valid keys: {', '.join(hints)}"
             raise MintError(f"{source}: unknown key {prefix + str(key)!r}; {cure}")

@@ -196,6 +196,7 @@ class Clock:
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
         """Time a step; the time before an interruption is added, and a mistake of the user takes none."""
+        # Added to the record at the end, also by Ctrl-C: a run that was resumed took the sum.
         begun = time.perf_counter()
         try:
             yield
@@ -243,6 +244,8 @@ def _prepare_data(quickstart: Quickstart, encoder: AudioEncoder) -> list[Path]:
     if quickstart.source is not None:
         heard = _hear_unlabelled(quickstart.source, encoder)
         return [read_source(quickstart.source, folder, quickstart.seed, _print_note, heard=heard)]
+
+    # Without recordings of one's own: music is rendered, and everyday sounds are drawn as features.
     font = fetch("soundfont") / "TimGM6mb.sf2"
     scale = SMOKE_SCALE if quickstart.smoke else 1.0
     rendered = prepare_quickstart(folder, font, seed=quickstart.seed, scale=scale)
@@ -255,6 +258,7 @@ def _hear_unlabelled(source: Path, encoder: AudioEncoder) -> dict[Path, SoundWor
     if classes is None or not is_unlabelled(source):
         return None
     heard = hear(audio_files(source), encoder, classes)
+    # The surest class of each recording, the most frequent first.
     counts = Counter(words.labels[0] for words in heard.values())
     told = ", ".join(f"{label} {count}" for label, count in counts.most_common())
     print(

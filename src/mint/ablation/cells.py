@@ -194,6 +194,7 @@ def describe(left: Sequence[tuple[int, Cell]]) -> str:
 
 def write_summary(ablation: Ablation) -> list[Run]:
     """Write `ablation.md`, `ablation.png`, `ablation.svg` and the tables of the cells that are done."""
+    # In the order of the cells, so that tables do not depend on which of them was ready first.
     done = []
     for cell in cells(ablation):
         for seed in ablation.seeds:

@@ -94,6 +94,7 @@ def build_bridge(config: BridgeConfig, audio_width: int, vocab_size: int) -> tup
     Returns:
         Bridge-Net, and which of its tensors the checkpoint gave.
     """
+    # All weights are drawn first, whichever are copied over: what stays new does not depend on the checkpoint.
     bridge = BridgeNet(**bridge_sizes(config, audio_width, vocab_size))
     if config.weights == TINY:
         return bridge, LoadReport(copied=(), new=tuple(bridge.state_dict()), left=())

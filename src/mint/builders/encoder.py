@@ -33,6 +33,7 @@ def build_encoder(
         weightless: an encoder of transformers gets random weights: of its files only the configurations are needed.
     """
     encoder = _plain_encoder(config, weightless).to(default_device() if device is None else device)
+
     if config.cache_dtype == "bfloat16":
         # The identity names the folder of the cache: features of another precision lie in another one.
         encoder.cache_dtype = torch.bfloat16

@@ -83,6 +83,7 @@ def _transformers_language(config: LanguageConfig, weightless: bool) -> tuple[An
                 model.lm_head.weight = nn.Parameter(torch.empty_like(model.lm_head.weight))
         return model, tokenizer, f"{original} without its weights"
 
+    # An asset is pinned by its digest; other folders and names are identified by what is in them.
     model = load_weights_of(kind, source, config.revision, dtype=dtype)
     identity = f"{config.weights}@local" if config.weights.startswith("asset:") else identify(original, config.revision)
     return model, tokenizer, identity if config.dtype == "float32" else f"{identity} in {config.dtype}"

@@ -24,6 +24,7 @@ ID_BYTES = 16
 
 def id_of(text: str | bytes) -> bytes:
     """Return the id of a text, which may be a path that is not valid Unicode."""
+    # 16 bytes: even among a million million texts no two are likely to share an id.
     content = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
     return hashlib.blake2b(content, digest_size=ID_BYTES).digest()
 
@@ -67,6 +68,7 @@ def write_table(path: Path, arrays: dict[str, Any]) -> bool:
     """Write named arrays; return False, with nothing changed, where that is not possible (full disk, no permission)."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        # Not compressed: a table of a million rows is to be read at the speed of the disk.
         with writing(path) as file:
             np.savez(file, **arrays)
     except OSError:

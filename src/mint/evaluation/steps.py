@@ -39,8 +39,10 @@ def run_steps(steps: Iterable[Step]) -> Evaluation:
     for step in steps:
         for part in guarded([step.name], step.parts, failures):
             parts.append(_only_finite(part))
+            # Said at once, not at the end: whoever waits may install what is missing and start again.
             announce(parts[-1].not_computed)
 
+    # Baselines alone are no evaluation of the run.
     evaluation = join(parts)
     if failures and not any(row.method in TRAINED for row in evaluation.rows):
         raise failures[0]
@@ -70,6 +72,7 @@ def _only_finite(part: Evaluation) -> Evaluation:
     rows, refused = [], {}
     for row in part.rows:
         try:
+            # Now, since the results file is written whole or not at all: one NaN would take all other rows with it.
             check_row(row)
             rows.append(row)
         except MintError as error:

@@ -116,6 +116,7 @@ def _refuse_types(recipe: Recipe) -> None:
         if field.name not in recipe.training:
             continue
         value = recipe.training[field.name]
+        # `int | None` has arguments, `int` has none.
         kinds = set(typing.get_args(field.type) or [field.type])
         if value is None and types.NoneType in kinds:
             continue
@@ -123,6 +124,7 @@ def _refuse_types(recipe: Recipe) -> None:
         kinds.discard(types.NoneType)
         if kinds == {bool} and not isinstance(value, bool):
             raise _refusal(recipe, field.name, "it must be true or false")
+        # In Python True is a whole number too.
         if kinds == {int} and (isinstance(value, bool) or not isinstance(value, int)):
             raise _refusal(recipe, field.name, f"it must be a whole number{_from(field.name)}")
         if kinds == {float} and not _is_finite(value):

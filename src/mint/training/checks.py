@@ -29,9 +29,11 @@ def check(recipe: Recipe, output: Path) -> None:
     Raises:
         MintError: an argument of training that cannot be used, or a start that is no finished stage 1 of this encoder.
     """
+    # Built and thrown away: the Trainer's own checks are among these.
     training_arguments(recipe, output)
     if recipe.start is None:
         return
+
     start = Path(recipe.start)
     if not is_finished(start):
         raise MintError(f"start: {start} holds no finished run (no model.safetensors); train its stage 1 first")

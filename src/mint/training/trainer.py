@@ -288,6 +288,7 @@ def build_trainer(
         MintError: there are no items, or nothing is held out to validate on, or the mixture does not fit them.
     """
     _refuse_too_few(recipe, arguments.world_size, items, validation)
+
     if arguments.activation_checkpointing:
         checkpoint_blocks(model.bridge)
         # The Trainer's own way is for transformers' models.

@@ -34,6 +34,7 @@ def write_stored(path: Path, features: Tensor, identity: str) -> None:
         identity: the encoder's.
     """
     content = io.BytesIO()
+    # Half precision, as the cache has by default: features of a file and of an encoder are to be alike.
     np.savez_compressed(content, features=features.half().numpy(), encoder=np.array(identity))
     write_whole(path, content.getvalue())
 
@@ -52,6 +53,7 @@ def read_stored(example: Example, identity: str | None) -> Tensor:
     if example.start or example.duration is not None:
         raise MintError(f"{path}: a file of features is read as a whole; leave out start and duration")
     try:
+        # A pickle could run anything; these files may come from anybody.
         with np.load(path, allow_pickle=False) as content:
             features, encoder = content["features"], str(content["encoder"])
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:

@@ -103,6 +103,7 @@ def verify_cache(
         wrong = _check_clips(opened, encoder, progress(examples), max_seconds, result, keys)
     else:
         present = _look_up(opened, examples, result, keys)
+        # The same clips each time, so that what was mended can be seen to be mended.
         sample = random.Random(0).sample(present, min(SAMPLE, len(present)))
         result.clips -= len(sample)  # these are counted where they are encoded
         wrong = _check_clips(opened, encoder, progress(sample), max_seconds, result, keys)

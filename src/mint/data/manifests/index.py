@@ -218,6 +218,7 @@ def _rows(
             except MintError as error:
                 raise MintError(f"{path}, line {number}: {error}") from None
 
+            # Sizes are noted in characters: batches of like length are made without reading a line again.
             prompt, answer, duration = record.get("prompt"), record.get("answer"), record.get("duration")
             captions = record.get("captions", ())
             # In the order of `ROW`.

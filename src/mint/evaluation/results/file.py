@@ -100,6 +100,7 @@ def write_results(
     Raises:
         MintError: a value that is not finite, or the same row twice.
     """
+    # Who reads the file finds a value by its key, and must find one.
     seen = set()
     for row in rows:
         check_row(row)

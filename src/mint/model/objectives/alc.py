@@ -20,6 +20,7 @@ def similarity(queries: Tensor, texts: Tensor) -> Tensor:
     Returns:
         [N, M], in [-1, 1].
     """
+    # One product for all clips; the maximum is then taken over the queries of each.
     products = queries.flatten(0, 1) @ texts.T  # [N * Q, M]
     return products.unflatten(0, queries.shape[:2]).amax(dim=1)
 
@@ -33,6 +34,7 @@ def alc_loss(audio_to_text: Tensor, text_to_audio: Tensor, targets: Tensor, labe
         targets: [B], the column of each row's own pair.
         label_smoothing: share of the probability that is spread over all columns; 0.1 in BLIP-2.
     """
+    # The rows of one direction are no columns of the other: the maximum over queries was taken for each pair.
     audio_side = functional.cross_entropy(audio_to_text, targets, label_smoothing=label_smoothing)
     text_side = functional.cross_entropy(text_to_audio, targets, label_smoothing=label_smoothing)
     return (audio_side + text_side) / 2

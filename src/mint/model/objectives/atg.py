@@ -31,6 +31,7 @@ class LanguageHead(nn.Module):
 
 def decoder_input(ids: Tensor, dec_token: int) -> Tensor:
     """Replace [CLS] at the head of each text [B, L] by [DEC]."""
+    # A copy: the same ids are read by ALC and ALM with [CLS] at their head.
     started = ids.clone()
     started[:, 0] = dec_token
     return started
@@ -49,5 +50,6 @@ def atg_loss(
         label_smoothing: share of the probability that is spread over the vocabulary; 0.1 in BLIP-2.
     """
     predicts = mask[:, 1:]  # [B, L - 1], True where the next token is real
-    logits = head(hidden[:, :-1][predicts])
+    # Only real tokens go through the head: logits over the whole vocabulary are large.
+    logits = head(hidden[:, :-1][predicts])  # [real tokens, V]
     return functional.cross_entropy(logits, ids[:, 1:][predicts], label_smoothing=label_smoothing)

@@ -25,6 +25,7 @@ def synthesise(seed: int, index: int, length: int, rate: int) -> NDArray[np.floa
     """
     rng = np.random.default_rng([seed, index])
     sound: Samples = np.zeros(length)
+    # Most sounds have one source or two; the first is at full level, others up to 24 dB below.
     for layer in range(rng.choice([1, 1, 2, 2, 3])):
         samples = _layer(rng, length, rate)
         level = 1.0 if layer == 0 else 10 ** -rng.uniform(0, 1.2)
@@ -37,6 +38,7 @@ def synthesise(seed: int, index: int, length: int, rate: int) -> NDArray[np.floa
     if rng.random() < 0.5:
         sound = _unit(sound) + 10 ** rng.uniform(-3, -0.5) * _unit(_noise(rng, length, rate))
 
+    # Peaks from full scale to 32 dB below: recordings are rarely normalised.
     loudness = 10 ** -rng.uniform(0, 1.6)
     return (loudness * sound / (np.abs(sound).max() + 1e-9)).astype(np.float32)
 
@@ -63,21 +65,27 @@ def _envelope(rng: np.random.Generator, length: int, rate: int) -> Samples:
     times = np.arange(length) / rate
     seconds = length / rate
     kind = rng.integers(6)
+    # Steady.
     if kind == 0:
         return np.ones(length)
+    # Fading after its start, in 10 ms to a second.
     if kind == 1:
         start = rng.uniform(0, 0.6 * seconds)
         return np.where(times < start, 0.0, np.exp(-(times - start).clip(0) / 10 ** rng.uniform(-2, 0)))
+    # A hump.
     if kind == 2:
         start, width = rng.uniform(0, 0.5 * seconds), rng.uniform(0.05, 0.8)
         inside = (times >= start) & (times < start + width)
         return np.sin(np.pi * (times - start) / width).clip(0, 1) * inside
+    # Pulsing, 1 to 40 times a second; the power makes the pulses short.
     if kind == 3:
         wave = np.sin(2 * np.pi * (10 ** rng.uniform(0, 1.6) * times + rng.random()))
         return (0.5 + 0.5 * wave).clip(0, 1) ** rng.uniform(0.5, 8)
+    # Strokes.
     if kind == 4:
         tail = np.exp(-np.arange(rate // 2) / rate / 10 ** rng.uniform(-2.3, -0.7))
         return _convolve(_strokes(rng, length, rate, 10 ** rng.uniform(0.2, 1.3)), tail)
+    # Unsteady: another level every 50 ms, with the steps smoothed.
     steps = np.repeat(rng.random(length * 20 // rate + 2) ** 2, rate // 20)[:length]
     return np.convolve(steps, np.ones(rate // 40) / (rate // 40), "same")
 
@@ -95,6 +103,7 @@ def _strokes(rng: np.random.Generator, length: int, rate: int, often: float) -> 
 
 def _noise(rng: np.random.Generator, length: int, rate: int) -> Samples:
     """Return noise with a random tilt and up to three broad resonances."""
+    # 20 Hz more than they are: no power of zero, and no peak below what can be heard.
     frequencies = np.fft.rfftfreq(length, 1 / rate) + 20
     gains = frequencies ** -rng.uniform(-0.3, 1.5)
     for _ in range(rng.integers(0, 4)):
@@ -114,9 +123,11 @@ def _tone(rng: np.random.Generator, length: int, rate: int, low: float, high: fl
     if rng.random() < 0.25:
         octaves += rng.uniform(0, 0.8) * np.sin(2 * np.pi * rng.uniform(0.5, 6) * times)
 
+    # A phase that is summed up keeps the wave whole where its frequency changes.
     frequency = pitch * 2**octaves
     phase = 2 * np.pi * np.cumsum(frequency) / rate
     tilt, only_odd = rng.uniform(0.3, 2.2), rng.random() < 0.2
+    # None above the highest frequency: it would come back mirrored.
     harmonics = min(40, int(TOP * rate / frequency.max()))
     sound = np.zeros(length)
     for number in range(1, max(1, harmonics) + 1, 2 if only_odd else 1):

@@ -49,7 +49,8 @@ def read_words() -> Mapping[str, SoundWords]:
 
     words: dict[str, SoundWords] = {}
     for row in rows:
-        labels = tuple(label.strip() for label in row["labels"].split(";"))
+        labels = tuple(map(str.strip, row["labels"].split(";")))
+        # A semicolon alone may stand inside a sentence.
         sentences = tuple(f"{sentence.strip().rstrip('.')}." for sentence in row["sentences"].split(".;"))
         words[row["class"]] = SoundWords(row["class"], row["kind"], labels, sentences)
     return words
@@ -71,6 +72,7 @@ def words_of(names: Sequence[str]) -> list[SoundWords]:
 def joined(first: str, second: str, joint: str) -> str:
     """Return one sentence that tells of two sounds, such as 'A dog barks while rain falls.'."""
     word = second.partition(" ")[0]
+    # "Rain falls." goes on a sentence as "rain falls", a proper name keeps its capital.
     inside = second if word in PROPER else second[0].lower() + second[1:]
     return joint.format(first.removesuffix("."), inside.removesuffix(".")) + "."
 
@@ -98,4 +100,5 @@ def classes_called(label: str, names: Sequence[str]) -> list[int]:
 
 
 def _words(text: str) -> frozenset[str]:
+    """Return the words of a label, without their order and without a genitive: "dog's bark" has dog and bark."""
     return frozenset(re.findall(r"[a-z]+", text.lower().replace("'s ", " ")))
