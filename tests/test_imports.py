@@ -26,6 +26,7 @@ LAYERS: tuple[set[str], ...] = (
     {"training", "evaluation", "index"},
     {"hub"},
     {"inference"},
+    {"batches"},
     {"serve"},
     {"quickstart"},
     {"ablation"},

@@ -40,6 +40,7 @@ ROOMS: tuple[tuple[str, str], ...] = (
     ("evaluation/report", "The HTML report"),
     ("index", "An index of audio, and search in it"),
     ("inference", "A trained model in use"),
+    ("batches", "Many clips, one file of results"),
     ("ablation", "Ablations"),
     ("cli", "The command line, one file for each verb"),
 )

@@ -9,8 +9,8 @@ import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
-from typing import Any
+from types import ModuleType, SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
@@ -21,6 +21,9 @@ from mint.cli import main
 from mint.cli.classify import rank, read_labels
 from mint.inference.questions import Answer
 from mint.types import MintError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
 
 
 class StubMint:
@@ -60,6 +63,30 @@ class StubMint:
     ) -> list[dict[str, float]]:
         self.calls.append(("classify", {"prompt": prompt, "method": method}))
         return [{label: -1.0 if label == stem else -3.0 for label in labels} for stem in self.check(audio)]
+
+    def each(self, audio: Iterable[str], call: Callable[[list[str]], list[Any]]) -> Iterator[Any]:
+        """Answers one by one, as the real class gives them; a run at fault is told at once."""
+        if self.folder == "stage1":
+            raise MintError("the run has no language model; use stage 2")
+        return (self.answer(path, call) for path in audio)
+
+    def answer(self, path: str, call: Callable[[list[str]], list[Any]]) -> Any:
+        try:
+            return SimpleNamespace(audio=path, value=call([path])[0], error=None)
+        except (MintError, OSError) as error:
+            return SimpleNamespace(audio=path, value=None, error=error)
+
+    def caption_each(self, audio: Iterable[str], **options: Any) -> Iterator[Any]:
+        return self.each(audio, lambda paths: self.caption(paths, **options))
+
+    def ask_each(self, audio: Iterable[str], prompt: str, **options: Any) -> Iterator[Any]:
+        return self.each(audio, lambda paths: self.ask(paths, prompt, **options))
+
+    def classify_each(self, audio: Iterable[str], labels: list[str], **options: Any) -> Iterator[Any]:
+        return self.each(audio, lambda paths: self.classify(paths, labels, **options))
+
+    def embed_each(self, audio: Iterable[str]) -> Iterator[Any]:
+        return self.each(audio, lambda paths: list(self.embed_audio(paths)))
 
     def embed_text(self, texts: list[str]) -> Tensor:
         self.calls.append(("embed_text", texts))
@@ -162,6 +189,7 @@ VERBS = [
     ["caption", "run", "AUDIO"],
     ["ask", "run", "AUDIO", "--prompt", "What"],
     ["classify", "run", "AUDIO", "--labels", "dog,rain"],
+    ["embed", "run", "AUDIO"],
     ["search", "run", "dog", "AUDIO"],
 ]
 
@@ -195,10 +223,9 @@ def test_a_run_at_fault_is_not_reported_for_every_file(
 ) -> None:
     audio = [f"{number}.wav" for number in range(100)]
     assert main(with_audio(arguments, *audio, run="stage1")) == 2
-    assert capsys.readouterr().err.splitlines() == [
-        "mint: 0.wav: error: the run has no language model; use stage 2",
-        "mint: error: the run has no language model; use stage 2",
-    ]
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[-1] == "mint: error: the run has no language model; use stage 2"
+    assert len(lines) <= 2
 
 
 @pytest.mark.parametrize("arguments", VERBS, ids=lambda arguments: arguments[0])
@@ -272,14 +299,14 @@ def test_an_interruption_that_libsndfile_swallows_ends_the_command(
     """Ctrl-C while it calls back for bytes: cffi prints the exception, and the file seems to be damaged."""
     done: list[str] = []
 
-    def caption(_: StubMint, audio: list[str], **__: Any) -> list[str]:
+    def embed_audio(_: StubMint, audio: list[str]) -> Tensor:
         done.extend(audio)
         with contextlib.suppress(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
         raise MintError(f"{audio[0]}: not audio that can be decoded")
 
-    monkeypatch.setattr(StubMint, "caption", caption)
-    assert main(["caption", "run", "a.wav", "b.wav"]) == 130
+    monkeypatch.setattr(StubMint, "embed_audio", embed_audio)
+    assert main(["search", "run", "dog", "a.wav", "b.wav"]) == 130
     assert done == ["a.wav"]
     assert capsys.readouterr().err == "mint: interrupted\n"
 

@@ -62,6 +62,7 @@ VERBS = {
     "caption": Verb("mint.cli.caption", "Describe audio files in words."),
     "classify": Verb("mint.cli.classify", "Rank labels of your choice for audio files."),
     "ask": Verb("mint.cli.ask", "Answer an instruction about audio files."),
+    "embed": Verb("mint.cli.embed", "Embed audio files in the space that they share with texts."),
     "search": Verb("mint.cli.search", "Rank audio files by how well they fit a description."),
     "index": Verb("mint.cli.index", "Make an index of audio to search in, or bring one up to date.", AGAIN),
 }

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mint.cli._clips import EachClip, add_audio, add_run, load, print_json
+from mint.cli._clips import add_run
 from mint.cli._decoding import add_decoding, generate_options
+from mint.cli._each import ClipVerb, add_clips, run_each
 from mint.text_files import one_line
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ def add_parser(subparsers: Subparsers) -> None:
     """Add the verb."""
     parser = subparsers.add_parser("ask", description="Answer an instruction about audio files.")
     add_run(parser)
-    add_audio(parser)
+    add_clips(parser, ".jsonl, .csv or .parquet")
     parser.add_argument(
         "--prompt", required=True, metavar="TEXT", help="The instruction, such as 'The genre of this music is'."
     )
@@ -27,18 +28,13 @@ def add_parser(subparsers: Subparsers) -> None:
 
 
 def run(arguments: Namespace) -> int:
-    """Print the answer for each file."""
-    options = generate_options(arguments)
-    mint = load(arguments.folder)
-
-    clips = EachClip(arguments.audio)
-    answers = []
-    for path, [answer] in clips.apply(lambda path: mint.ask([path], arguments.prompt, **options)):
-        answers.append({"audio": path, "prompt": arguments.prompt, "answer": answer})
-        if not arguments.json:
-            # Flushed, so that whoever reads along sees each answer when it is there.
-            print(f"{path}: {one_line(answer)}", flush=True)
-
-    if arguments.json:
-        print_json(answers)
-    return clips.exit_code
+    """Print or write the answer for each clip."""
+    options, prompt = generate_options(arguments), arguments.prompt
+    asked = ClipVerb(
+        "ask",
+        {"prompt": prompt, "decoding": options},
+        lambda mint, clips: mint.ask_each(clips, prompt, **options),
+        lambda answer: {"prompt": prompt, "answer": answer},
+        lambda row: f"{row['audio']}: {one_line(row['answer'])}",
+    )
+    return run_each(arguments, asked)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mint.cli._clips import EachClip, add_audio, add_run, load, print_json
+from mint.cli._clips import add_run
 from mint.cli._decoding import add_decoding, generate_options
+from mint.cli._each import ClipVerb, add_clips, run_each
 from mint.text_files import one_line
 
 if TYPE_CHECKING:
@@ -18,24 +19,19 @@ def add_parser(subparsers: Subparsers) -> None:
     """Add the verb."""
     parser = subparsers.add_parser("caption", description="Describe audio files in words.")
     add_run(parser)
-    add_audio(parser)
+    add_clips(parser, ".jsonl, .csv or .parquet")
     add_decoding(parser, 40)
     parser.set_defaults(run=run)
 
 
 def run(arguments: Namespace) -> int:
-    """Print a caption for each file."""
+    """Print or write a caption for each clip."""
     options = generate_options(arguments)
-    mint = load(arguments.folder)
-
-    clips = EachClip(arguments.audio)
-    captions = []
-    for path, [caption] in clips.apply(lambda path: mint.caption([path], **options)):
-        captions.append({"audio": path, "caption": caption})
-        if not arguments.json:
-            # Flushed, so that whoever reads along sees each answer when it is there.
-            print(f"{path}: {one_line(caption)}", flush=True)
-
-    if arguments.json:
-        print_json(captions)
-    return clips.exit_code
+    asked = ClipVerb(
+        "caption",
+        {"decoding": options},
+        lambda mint, clips: mint.caption_each(clips, **options),
+        lambda caption: {"caption": caption},
+        lambda row: f"{row['audio']}: {one_line(row['caption'])}",
+    )
+    return run_each(arguments, asked)

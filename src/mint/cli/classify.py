@@ -8,7 +8,8 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mint.cli._clips import EachClip, add_audio, add_run, load, print_json
+from mint.cli._clips import add_run
+from mint.cli._each import ClipVerb, add_clips, run_each
 from mint.cli._parser import positive
 from mint.text_files import one_line, text_lines
 from mint.types import MintError
@@ -24,7 +25,7 @@ def add_parser(subparsers: Subparsers) -> None:
     """Add the verb."""
     parser = subparsers.add_parser("classify", description="Rank labels of your choice for audio files.")
     add_run(parser)
-    add_audio(parser)
+    add_clips(parser, ".jsonl, .csv or .parquet")
     parser.add_argument(
         "--labels",
         required=True,
@@ -48,27 +49,30 @@ def add_parser(subparsers: Subparsers) -> None:
 
 
 def run(arguments: Namespace) -> int:
-    """Print the labels of each file with their probabilities among the candidates."""
+    """Print or write the labels of each clip with their probabilities among the candidates."""
     # Both are checked before the model is loaded, which may take minutes.
     labels = read_labels(arguments.labels)
     _refuse_stray_labels(arguments.audio)
+    prompt, method, top = arguments.prompt, arguments.method, arguments.top
 
-    mint = load(arguments.folder)
-    clips = EachClip(arguments.audio)
-    rows = []
-    for path, [scores] in clips.apply(
-        lambda path: mint.classify([path], labels, prompt=arguments.prompt, method=arguments.method)
-    ):
-        ranked = rank(scores)[: arguments.top]  # the probabilities are those among all labels
-        rows.append({"audio": path, "label": ranked[0]["label"], "labels": ranked})
-        if not arguments.json:
-            print(path)
-            for row in ranked:
-                print(f"  {row['probability']:6.1%}  {row['label']}", flush=True)
+    def columns(scores: dict[str, float]) -> dict[str, Any]:
+        ranked = rank(scores)[:top]  # the probabilities are those among all labels
+        return {"label": ranked[0]["label"], "labels": ranked}
 
-    if arguments.json:
-        print_json(rows)
-    return clips.exit_code
+    asked = ClipVerb(
+        "classify",
+        {"labels": labels, "prompt": prompt, "method": method, "top": top},
+        lambda mint, clips: mint.classify_each(clips, labels, prompt=prompt, method=method),
+        columns,
+        _show,
+    )
+    return run_each(arguments, asked)
+
+
+def _show(row: dict[str, Any]) -> str:
+    """Return the lines of one clip for a person."""
+    lines = [f"  {label['probability']:6.1%}  {label['label']}" for label in row["labels"]]
+    return "\n".join([row["audio"], *lines])
 
 
 def read_labels(values: Sequence[str]) -> list[str]:

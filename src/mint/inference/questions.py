@@ -80,6 +80,7 @@ def answer_each(
         keep: whether features that were not in the cache are written to it.
     """
     features = stream_features(audio, run.encoder, question.stage.max_seconds, cache, keep, MODELS)
+    # Whoever stops early leaves no thread behind.
     with closing(features):
         for group in _groups(features, growing):
             usable = [clip.windows for clip in group if clip.error is None]
@@ -96,6 +97,7 @@ def _groups(clips: Iterable[ClipFeatures], growing: bool) -> Iterator[list[ClipF
     group: list[ClipFeatures] = []
     for clip in clips:
         group.append(clip)
+        # Clips of many windows make smaller groups, so that memory stays bounded.
         if sum(len(one.windows) for one in group) >= size:
             yield group
             group, size = [], min(2 * size, WINDOWS_AT_ONCE)
@@ -142,6 +144,7 @@ def vocabulary_question(run: LoadedRun, prompt: str, labels: list[str], scoring:
 def similarity_question(run: LoadedRun, texts: list[str]) -> Question[Tensor]:
     """Return the question for the similarities [C] of a clip to texts, over the temperature."""
     stage = run.load_stage1()
+    # The texts are the same for all clips.
     with MODELS:
         embedded = predict.embed_texts(stage, texts).cpu()  # [C, E]
         temperature = stage.model.temperature.item()
