@@ -19,7 +19,6 @@ from torch.nn import functional
 
 from mint.cli import main
 from mint.cli.classify import rank, read_labels
-from mint.inference.questions import Answer
 from mint.types import MintError
 
 if TYPE_CHECKING:
@@ -85,7 +84,7 @@ class StubMint:
     def classify_each(self, audio: Iterable[str], labels: list[str], **options: Any) -> Iterator[Any]:
         return self.each(audio, lambda paths: self.classify(paths, labels, **options))
 
-    def embed_each(self, audio: Iterable[str]) -> Iterator[Any]:
+    def embed_each(self, audio: Iterable[str], cached: bool = False) -> Iterator[Any]:
         return self.each(audio, lambda paths: list(self.embed_audio(paths)))
 
     def embed_text(self, texts: list[str]) -> Tensor:
@@ -94,14 +93,6 @@ class StubMint:
 
     def embed_audio(self, audio: list[str]) -> Tensor:
         return torch.stack([letters(stem) for stem in self.check(audio)])[:, None]
-
-    def embed_each(self, audio: list[str], cached: bool = False) -> Iterator[Answer[Tensor]]:
-        assert cached
-        for path in audio:
-            try:
-                yield Answer(path, self.embed_audio([path])[0])
-            except (MintError, OSError) as error:
-                yield Answer(path, None, error)
 
 
 def letters(text: str) -> Tensor:
