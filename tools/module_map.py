@@ -41,6 +41,7 @@ ROOMS: tuple[tuple[str, str], ...] = (
     ("index", "An index of audio, and search in it"),
     ("inference", "A trained model in use"),
     ("batches", "Many clips, one file of results"),
+    ("serve", "The server: an HTTP API and a web page"),
     ("ablation", "Ablations"),
     ("cli", "The command line, one file for each verb"),
 )
@@ -56,6 +57,7 @@ Imports point one way, from the bottom of this picture to its top; `tests/test_i
  cli                                        one file for each verb
  ablation                                   Tables 5 and 6
  quickstart                                 both stages, evaluation and report in one command
+ serve                                      HTTP API and web page
  inference                                  the class Mint          hub: save, push, download
  training  |  evaluation  |  index          none knows of another
  predict                                    models are asked: scores, embeddings, text

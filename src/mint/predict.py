@@ -20,6 +20,7 @@ from torch.nn import functional
 
 from mint.builders.stages import TrainedStage
 from mint.data.batches.collate import pad_features, tokenize
+from mint.language.watching import Watch
 from mint.model.evaluating import evaluating
 from mint.model.objectives.alm import MATCHED
 from mint.model.stage1 import Stage1
@@ -121,10 +122,11 @@ def finish_scores(sums: Tensor, counts: Tensor, scoring: Scoring = "sum") -> Ten
 def generate(
     stage2: TrainedStage[Stage2],
     clips: Sequence[Windows],
-    prompt: str,
+    prompts: str | Sequence[str],
     batch_size: int = 16,
     progress: Progress = no_progress,
     seed: int | None = None,
+    watching: Callable[[Sequence[int]], Watch] | None = None,
     **options: Any,
 ) -> list[str]:
     """Answer a prompt for each clip.
@@ -132,25 +134,29 @@ def generate(
     Args:
         stage2: the trained stage.
         clips: the windows of each clip.
-        prompt: the instruction.
+        prompts: the instruction, one for all clips or one for each.
         batch_size: the number of windows that are answered together.
         progress: wraps the batches.
         seed: of the draws, where the options ask for sampling; None: the generator of torch goes on as it is.
+        watching: takes the clip of each row of a batch, and returns what sees the tokens of the rows as they come.
         options: those of transformers' `generate`.
     """
+    asked = [prompts] * len(clips) if isinstance(prompts, str) else prompts
     answers_of: list[list[str]] = [[] for _ in clips]
     with evaluating(stage2.model), nullcontext() if seed is None else _seeded(seed, stage2.model):
         for batch, owners in _batches(clips, batch_size, progress):
-            prompts = [prompt] * len(owners)
-            soft_prompt = _soft_prompt(stage2, _on_device(stage2.model, batch), prompts)
-            texts = stage2.model.language.generate(soft_prompt, prompts, **options)
+            batch_prompts = [asked[owner] for owner in owners]
+            soft_prompt = _soft_prompt(stage2, _on_device(stage2.model, batch), batch_prompts)
+            watch = {} if watching is None else {"watch": watching(owners)}
+            texts = stage2.model.language.generate(soft_prompt, batch_prompts, **watch, **options)
             for owner, text in zip(owners, texts, strict=True):
                 answers_of[owner].append(text)
 
     answers = []
     for clip, texts in enumerate(answers_of):
         different = list(dict.fromkeys(texts))
-        answers.append(different[0] if len(different) == 1 else _most_likely(stage2, clips[clip], prompt, different))
+        is_same = len(different) == 1
+        answers.append(different[0] if is_same else _most_likely(stage2, clips[clip], asked[clip], different))
     return answers
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from torch import Tensor, dtype, nn
@@ -176,6 +176,23 @@ class LanguageModel(Protocol):
         """
         ...
 
-    def generate(self, soft_prompt: Tensor, prompts: Sequence[str], **options: Any) -> list[str]:
-        """Continue [soft_prompt; prompt]; options are those of transformers' `generate`."""
+    def generate(
+        self,
+        soft_prompt: Tensor,
+        prompts: Sequence[str],
+        watch: Callable[[int, int], bool] | None = None,
+        **options: Any,
+    ) -> list[str]:
+        """Continue [soft_prompt; prompt]; options are those of transformers' `generate`.
+
+        `watch` takes each row and its next token, and returns whether the row goes on (`mint.language.watching`).
+        """
+        ...
+
+    def text_of(self, tokens: Sequence[int]) -> str:
+        """Return the text of some tokens of an answer, as `watch` sees them."""
+        ...
+
+    def count_tokens(self, text: str) -> int:
+        """Return the number of tokens of a text."""
         ...

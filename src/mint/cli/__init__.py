@@ -65,6 +65,7 @@ VERBS = {
     "embed": Verb("mint.cli.embed", "Embed audio files in the space that they share with texts."),
     "search": Verb("mint.cli.search", "Rank audio files by how well they fit a description."),
     "index": Verb("mint.cli.index", "Make an index of audio to search in, or bring one up to date.", AGAIN),
+    "serve": Verb("mint.cli.serve", "Serve an HTTP API and a web page over a trained model."),
 }
 
 

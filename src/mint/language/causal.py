@@ -22,6 +22,7 @@ from mint.language.chat import frame_message
 from mint.language.greedy import continue_greedily, is_plain
 from mint.language.options import with_defaults
 from mint.language.packing import pack_rows
+from mint.language.watching import Watch, WatchedEnd
 from mint.types import MintError
 
 if TYPE_CHECKING:
@@ -186,19 +187,35 @@ class CausalLanguageModel:
         return sums, torch.tensor(list(map(len, tokens)), device=sums.device)
 
     @torch.no_grad()
-    def generate(self, soft_prompt: Tensor, prompts: Sequence[str], **options: Any) -> list[str]:
+    def generate(
+        self, soft_prompt: Tensor, prompts: Sequence[str], watch: Watch | None = None, **options: Any
+    ) -> list[str]:
         """Continue [soft prompt; prompt]; each row stops by itself. Options are those of transformers' `generate`."""
         embedded, mask = self._embed_prefix(soft_prompt, prompts)
         options, ends = with_defaults(options), [self.end, self.stop]
 
         produced: Any
         if is_plain(options, self.model.generation_config.to_diff_dict()):
-            produced = continue_greedily(self.decoder, self.head, embedded, mask, ends, options["max_new_tokens"])
+            most = options["max_new_tokens"]
+            produced = continue_greedily(self.decoder, self.head, embedded, mask, ends, most, watch)
         else:
             produced = self.model.generate(
-                inputs_embeds=embedded, attention_mask=mask.long(), eos_token_id=ends, pad_token_id=self.pad, **options
+                inputs_embeds=embedded,
+                attention_mask=mask.long(),
+                eos_token_id=ends,
+                pad_token_id=self.pad,
+                stopping_criteria=None if watch is None else [WatchedEnd(watch, ends)],
+                **options,
             )
         return [text.strip() for text in self.tokenizer.batch_decode(produced, skip_special_tokens=True)]
+
+    def text_of(self, tokens: Sequence[int]) -> str:
+        """Return the text of some tokens of an answer."""
+        return str(self.tokenizer.decode(tokens, skip_special_tokens=True))
+
+    def count_tokens(self, text: str) -> int:
+        """Return the number of tokens of a text."""
+        return len(self._tokens(text))
 
     def _tokens(self, text: str) -> list[int]:
         """Return the tokens of a text, without any that the tokenizer would add."""

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from mint.language.watching import Watch
+
 OPTIONS = {"do_sample", "max_new_tokens"}
 """Options of generation that this search knows."""
 NEUTRAL = OPTIONS | {
@@ -37,7 +39,13 @@ def is_plain(options: Mapping[str, Any], own: Mapping[str, Any]) -> bool:
 
 @torch.no_grad()
 def continue_greedily(
-    decoder: Any, head: Any, embedded: Tensor, mask: Tensor, ends: Collection[int], max_tokens: int
+    decoder: Any,
+    head: Any,
+    embedded: Tensor,
+    mask: Tensor,
+    ends: Collection[int],
+    max_tokens: int,
+    watch: Watch | None = None,
 ) -> list[list[int]]:
     """Return the tokens that follow each of B rows, the one that ends it among them.
 
@@ -48,6 +56,7 @@ def continue_greedily(
         mask: [B, K] bool, True: a token.
         ends: tokens that end a row.
         max_tokens: the largest number of tokens of a row.
+        watch: sees each token as it comes, and may end its row.
     """
     produced: list[list[int]] = [[] for _ in mask]
     rows = torch.arange(len(mask), device=mask.device)  # the rows that go on
@@ -59,8 +68,9 @@ def continue_greedily(
         tokens = head(output.last_hidden_state[:, -1]).float().argmax(dim=-1)  # [rows]
         goes_on = torch.ones_like(tokens, dtype=torch.bool)
         for index, token in enumerate(tokens.tolist()):
-            produced[int(rows[index])].append(token)
-            goes_on[index] = token not in ends
+            row = int(rows[index])
+            produced[row].append(token)
+            goes_on[index] = token not in ends and (watch is None or watch(row, token))
         if count == max_tokens or not goes_on.any():
             break
 

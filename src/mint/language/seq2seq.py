@@ -20,6 +20,7 @@ from torch.nn import functional
 
 from mint.assets.pretrained import check_kind
 from mint.language.options import with_defaults
+from mint.language.watching import Watch, WatchedEnd
 
 MODELS = ("t5", "mt5")
 """`model_type` of the configurations that the adapter knows."""
@@ -103,11 +104,26 @@ class Seq2SeqLanguageModel:
         return sums, lengths
 
     @torch.no_grad()
-    def generate(self, soft_prompt: Tensor, prompts: Sequence[str], **options: Any) -> list[str]:
+    def generate(
+        self, soft_prompt: Tensor, prompts: Sequence[str], watch: Watch | None = None, **options: Any
+    ) -> list[str]:
         """Answer [soft prompt; prompt]; each row stops by itself. Options are those of transformers' `generate`."""
         embedded, mask = self._embed(soft_prompt, **self._prompt(prompts))
-        produced = self.model.generate(inputs_embeds=embedded, attention_mask=mask, **with_defaults(options))
+        produced = self.model.generate(
+            inputs_embeds=embedded,
+            attention_mask=mask,
+            stopping_criteria=None if watch is None else [WatchedEnd(watch, [int(self.tokenizer.eos_token_id)])],
+            **with_defaults(options),
+        )
         return [text.strip() for text in self.tokenizer.batch_decode(produced, skip_special_tokens=True)]
+
+    def text_of(self, tokens: Sequence[int]) -> str:
+        """Return the text of some tokens of an answer."""
+        return str(self.tokenizer.decode(tokens, skip_special_tokens=True))
+
+    def count_tokens(self, text: str) -> int:
+        """Return the number of tokens of a text, its end among them."""
+        return len(self._tokens(text))
 
     def _tokens(self, text: str) -> list[int]:
         """Return the tokens of a text and the end token, whether or not the tokenizer adds it."""
