@@ -9,7 +9,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -19,6 +19,7 @@ from torch.nn import functional
 
 from mint.cli import main
 from mint.cli.classify import rank, read_labels
+from mint.inference import Answer
 from mint.types import MintError
 
 if TYPE_CHECKING:
@@ -63,28 +64,28 @@ class StubMint:
         self.calls.append(("classify", {"prompt": prompt, "method": method}))
         return [{label: -1.0 if label == stem else -3.0 for label in labels} for stem in self.check(audio)]
 
-    def each(self, audio: Iterable[str], call: Callable[[list[str]], list[Any]]) -> Iterator[Any]:
+    def each(self, audio: Iterable[str], call: Callable[[list[str]], list[Any]]) -> Iterator[Answer[Any]]:
         """Answers one by one, as the real class gives them; a run at fault is told at once."""
         if self.folder == "stage1":
             raise MintError("the run has no language model; use stage 2")
         return (self.answer(path, call) for path in audio)
 
-    def answer(self, path: str, call: Callable[[list[str]], list[Any]]) -> Any:
+    def answer(self, path: str, call: Callable[[list[str]], list[Any]]) -> Answer[Any]:
         try:
-            return SimpleNamespace(audio=path, value=call([path])[0], error=None)
+            return Answer(path, call([path])[0])
         except (MintError, OSError) as error:
-            return SimpleNamespace(audio=path, value=None, error=error)
+            return Answer(path, None, error)
 
-    def caption_each(self, audio: Iterable[str], **options: Any) -> Iterator[Any]:
+    def caption_each(self, audio: Iterable[str], **options: Any) -> Iterator[Answer[Any]]:
         return self.each(audio, lambda paths: self.caption(paths, **options))
 
-    def ask_each(self, audio: Iterable[str], prompt: str, **options: Any) -> Iterator[Any]:
+    def ask_each(self, audio: Iterable[str], prompt: str, **options: Any) -> Iterator[Answer[Any]]:
         return self.each(audio, lambda paths: self.ask(paths, prompt, **options))
 
-    def classify_each(self, audio: Iterable[str], labels: list[str], **options: Any) -> Iterator[Any]:
+    def classify_each(self, audio: Iterable[str], labels: list[str], **options: Any) -> Iterator[Answer[Any]]:
         return self.each(audio, lambda paths: self.classify(paths, labels, **options))
 
-    def embed_each(self, audio: Iterable[str], cached: bool = False) -> Iterator[Any]:
+    def embed_each(self, audio: Iterable[str], cached: bool = False) -> Iterator[Answer[Any]]:
         return self.each(audio, lambda paths: list(self.embed_audio(paths)))
 
     def embed_text(self, texts: list[str]) -> Tensor:
