@@ -51,7 +51,7 @@ HEAD = """# Map of the modules
 
 <!-- Written by tools/module_map.py from the modules' docstrings; a test holds it to them. -->
 
-Imports point one way, from the bottom of this picture to its top; `tests/test_imports.py` holds that.
+Imports point one way, from the bottom of this picture to its top; `tests/test_imports.py` checks it.
 
 ```text
  cli                                        one file for each verb
@@ -70,10 +70,10 @@ Imports point one way, from the bottom of this picture to its top; `tests/test_i
  files  text_files  machine  user_input      what everything stands on; types below all
 ```
 
-One example, from a file to an answer: `data/audio/decode.py` gives samples, the encoder gives features
-(`data/features/` keeps them), `model/bridge_net.py` gives query outputs, `model/stage2.py` projects them into soft
-prompts, and `language/` asks the frozen language model. `predict.py` is where evaluation, validation and the class
-`Mint` all come through.
+One example, from a file to an answer: `data/audio/decode.py` gives samples, the encoder gives
+features (`data/features/` keeps them), `model/bridge_net.py` gives query outputs,
+`model/stage2.py` projects them into soft prompts, and `language/` asks the frozen language model.
+Evaluation, validation and the class `Mint` all use the trained models through `predict.py`.
 """
 
 
