@@ -134,6 +134,7 @@ def about(service: Service) -> JSONResponse:
         {
             "model": service.name,
             "text": has_text,
+            "timeline": hasattr(service.run, "timeline"),
             "labels": True,
             "embeddings": 1 in service.run.folders,
             "search": service.index is not None,

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 from mint.data.audio.ahead import read_threads
-from mint.index.folder import Index
 from mint.serve.batcher import Batcher, refusal
 from mint.serve.counters import Counters
 from mint.serve.limits import Limits, Refused, busy
@@ -45,7 +44,7 @@ class Service:
         self.run = run
         self.name = name
         self.limits = limits
-        self.index = None if index is None else Index.open(index)
+        self.index = None if index is None else run.open_index(index)
         self.counters = Counters()
         self.open_requests = 0
         self.is_stopping = False
