@@ -133,7 +133,8 @@ def test_examples_recordings_and_dropped_files(page: Page, clips: list[Path]) ->
 
     data = list(clips[0].read_bytes())
     transfer = page.evaluate_handle(
-        "data => { const t = new DataTransfer(); t.items.add(new File([new Uint8Array(data)], 'dropped.wav')); return t; }",
+        """data => { const moved = new DataTransfer();
+            moved.items.add(new File([new Uint8Array(data)], "dropped.wav")); return moved; }""",
         data,
     )
     page.dispatch_event("#drop", "drop", {"dataTransfer": transfer})
