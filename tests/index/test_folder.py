@@ -70,16 +70,23 @@ def test_the_ranking_is_that_of_a_pass_over_all_vectors(tmp_path: Path, spread: 
         assert [hit.score for hit in hits] == pytest.approx([score for _, score in expected], abs=1e-6)
 
 
-def test_codes_alone_would_rank_otherwise(tmp_path: Path) -> None:
-    """The test above would pass without a second pass if the codes lost nothing."""
+def test_half_precision_alone_would_rank_otherwise(tmp_path: Path) -> None:
+    """The test above would pass without a second pass if the first lost nothing."""
     clips = vectors(1000, spread=0.02)
     index = filled(tmp_path, clips)
-    [segment] = index.segments
-    columns = {name: column.numpy() for name, column in segment.columns.items()}
-    decoded = torch.from_numpy(columns["codes"].astype("f4") * columns["scales"][..., None])
-    assert [path for path, _ in naive(decoded, text(), 1000)] != named(index.search(text(), 1000))
-    assert (decoded - clips).norm(dim=-1).max() <= columns["errors"].max()
-    assert ((decoded - clips).norm(dim=-1).numpy() <= columns["errors"]).all()
+    assert [path for path, _ in naive(clips.half(), text(), 1000)] != named(index.search(text(), 1000))
+
+
+@pytest.mark.parametrize("spread", [1.0, 0.02])
+@pytest.mark.parametrize("combination", ["best", "mean"])
+def test_the_error_of_the_first_pass_is_bounded(tmp_path: Path, spread: float, combination: Any) -> None:
+    clips = vectors(2000, spread=spread)
+    [segment] = filled(tmp_path, clips).segments
+    query = (text() if combination == "best" else clips[3]).double()
+    cosines = (clips.double() * query).sum(dim=-1)  # [N, Q]
+    exact = cosines.amax(dim=1) if combination == "best" else cosines.mean(dim=1)
+    errors = np.abs(ranking._rough(segment, query, combination) - exact.numpy())
+    assert 0 < errors.max() <= ranking._error_bound(query) < 0.003
 
 
 def test_few_vectors_are_read_in_the_second_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

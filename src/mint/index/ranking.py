@@ -1,9 +1,9 @@
-"""Exact search in two passes: one over the codes of all windows, and one over the vectors of those that may count.
+"""Exact search in two passes: one in half precision over all windows, and one over the vectors of those that may count.
 
-The codes take a quarter of the room of the vectors, and each has an error bound. The first pass gives for every window
-the highest and the lowest score that it can have. A window that cannot be as good as the K-th best clip at its worst is
-out; the score of every other one is computed from its vectors, in double precision. So the ranking is that of the
-vectors, whatever the codes lose. Blocks of windows are small: all that is held of a segment is two numbers a window.
+Half precision takes half of the room and of the time, and its error has a bound. So the first pass gives for every
+window the highest and the lowest score that it can have. A window that cannot be as good as the K-th best clip at its
+worst is out; the score of every other one is computed from its vectors, in double precision. The ranking is that of
+the vectors, whatever half precision loses. All that is held in memory is some bytes a vector.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Combination = Literal["best", "mean"]
 """How the Q cosines of a window become its score: the best of them, or their mean."""
 
 NUMBERS_AT_ONCE = 1 << 21
-"""Codes that are made floating-point numbers together: 8 MiB, which stay in the processor's cache."""
+"""Numbers of vectors that are read together in the second pass: 16 MiB in double precision."""
 
 
 @dataclass(frozen=True)
@@ -49,57 +49,51 @@ def rank(segments: Sequence[Segment], query: Tensor, top: int, combination: Comb
         combination: how cosines become scores.
     """
     query = query.detach().cpu().double()
-    bounds = [_bounds(segment, query, combination) for segment in segments]
+    margin = _error_bound(query)
+    rough = [_rough(segment, query, combination) for segment in segments]
 
-    # A clip's lowest score is that of its best window.
-    lowest = []
-    for segment, (low, _) in zip(segments, bounds, strict=True):
-        lowest.append(np.maximum.reduceat(low, segment.first_window[:-1]) if len(segment) else low)
-    all_lowest = np.concatenate(lowest) if lowest else np.empty(0, np.float32)
+    # A clip is as good as its best window. The K-th best may be one margin worse than it looks, others one better.
+    by_clip = []
+    for segment, scores in zip(segments, rough, strict=True):
+        by_clip.append(np.maximum.reduceat(scores, segment.first_window[:-1]) if len(segment) else scores)
+    of_clips = np.concatenate(by_clip) if by_clip else np.empty(0, np.float32)
     threshold = -np.inf
-    if top < len(all_lowest):
-        threshold = np.partition(all_lowest, len(all_lowest) - top)[len(all_lowest) - top]
+    if top < len(of_clips):
+        threshold = np.partition(of_clips, len(of_clips) - top)[len(of_clips) - top] - 2 * margin
 
     candidates: list[tuple[float, int, int, int]] = []
-    for number, (segment, (_, high)) in enumerate(zip(segments, bounds, strict=True)):
+    for number, (segment, scores) in enumerate(zip(segments, rough, strict=True)):
         # Windows of removed clips have no score at all.
-        windows = np.flatnonzero((high >= threshold) & (high > -np.inf))
+        windows = np.flatnonzero((scores >= threshold) & (scores > -np.inf))
         scores = _exact(segment, windows, query, combination)
         candidates += _best_of_clips(segment, number, windows, scores)
 
     return _hits(segments, candidates, top)
 
 
-def _bounds(segment: Segment, query: Tensor, combination: Combination) -> tuple[NDArray[np.float32], ...]:
-    """Return the lowest and the highest score that each window can have, [W] each; of removed clips -inf."""
-    columns = segment.columns
-    codes, scales, errors = columns["codes"], columns["scales"], columns["errors"]
-    low, high = torch.empty(len(codes)), torch.empty(len(codes))
+def _error_bound(query: Tensor) -> float:
+    """Return by how much a score in half precision may be wrong, for vectors of length 1.
 
-    # The bounds hold for a query of length 1.
-    single, length = query.float(), float(query.norm(dim=-1).max()) * (1 + 1e-6)
-    step = max(1, NUMBERS_AT_ONCE // max(1, codes[:1].numel()))
-    for first in range(0, len(codes), step):
-        block = slice(first, first + step)
-        numbers = codes[block].float()  # [B, Q, E]
-        if combination == "best":
-            products = (numbers.flatten(0, 1) @ single).view(numbers.shape[:2])  # [B, Q]
-        else:
-            products = torch.einsum("bqe,qe->bq", numbers, single)
+    Rounding changes no number by more than a 2048th of it: once in the vectors, once in the query and once in the
+    result. One more of these stands for numbers too small for that, and the last term for sums in single precision.
+    """
+    length = float(query.norm(dim=-1).max())
+    return (4 * 2.0**-11 + query.numel() * 2.0**-23) * max(1.0, length)
 
-        cosines = products.mul_(scales[block])
-        slack = errors[block] * length
-        if combination == "best":
-            torch.amax(cosines - slack, dim=1, out=low[block])
-            torch.amax(cosines + slack, dim=1, out=high[block])
-        else:
-            torch.mean(cosines - slack, dim=1, out=low[block])
-            torch.mean(cosines + slack, dim=1, out=high[block])
+
+def _rough(segment: Segment, query: Tensor, combination: Combination) -> NDArray[np.float32]:
+    """Return the scores [W] of all windows in half precision; -inf for those of removed clips."""
+    halves = segment.columns["halves"]  # [W, Q, E]
+    # One product over the whole segment: nothing is copied, and threads are started once.
+    if combination == "best":
+        products = halves.flatten(0, 1) @ query.half()  # [W * Q]
+        scores = products.view(halves.shape[:2]).amax(dim=1).float()
+    else:
+        scores = (halves.flatten(1) @ query.half().flatten()).float() / halves.shape[1]
 
     if not segment.is_live.all():
-        is_removed = torch.from_numpy(np.repeat(~segment.is_live, segment.clips["num_windows"]))
-        low[is_removed] = high[is_removed] = -torch.inf
-    return low.numpy(), high.numpy()
+        scores[torch.from_numpy(np.repeat(~segment.is_live, segment.clips["num_windows"]))] = -torch.inf
+    return scores.numpy()
 
 
 def _exact(

@@ -6,10 +6,8 @@ A segment holds C clips with W windows of audio, each window with Q vectors. Its
   in nanoseconds (I64), `digest` (U8 [C, 16]), `source` (I32: a row of the index's sources), `num_windows` (I32) and
   `path_length` (I32);
 - of bytes: `paths` (U8), the paths of the clips one after another;
-- of windows: `window_start`, `window_end` in seconds (F64), `vectors` (F32 [W, Q, E], each of length 1), and what the
-  first pass of a search reads: `codes` (I8 [W, Q, E]), `scales` and `errors` (F32 [W, Q]).
-
-A vector is its codes times its scale, but for a rest whose length its error bounds.
+- of windows: `window_start`, `window_end` in seconds (F64), `vectors` (F32 [W, Q, E], each of length 1), and `halves`,
+  the same numbers in half precision (F16), which the first pass of a search reads.
 """
 
 from __future__ import annotations
@@ -35,15 +33,13 @@ Key = tuple[str, float, float | None]
 """Path, start and duration of a clip, which an index holds once."""
 
 DIGEST_BYTES = 16
-CODE_LIMIT = 127
-"""The largest code; -128 is not used."""
 ROWS_AT_ONCE = 1024
 """Windows that are copied from one segment to another at a time."""
 
 CLIP_COLUMNS = ("start", "duration", "size", "modified", "digest", "source", "num_windows", "path_length")
-WINDOW_COLUMNS = ("window_start", "window_end", "vectors", "codes", "scales", "errors")
+WINDOW_COLUMNS = ("window_start", "window_end", "vectors", "halves")
 COLUMNS = (*CLIP_COLUMNS, "paths", *WINDOW_COLUMNS)
-DTYPES = {"<f8": "F64", "<i8": "I64", "<f4": "F32", "<i4": "I32", "|i1": "I8", "|u1": "U8"}
+DTYPES = {"<f8": "F64", "<i8": "I64", "<f4": "F32", "<i4": "I32", "<f2": "F16", "|u1": "U8"}
 """NumPy's names of the types that occur, and those of safetensors."""
 
 
@@ -147,13 +143,15 @@ class Segment:
             yield column[first : first + step][is_wanted[first : first + step]]
 
 
-def columns_of(entries: Sequence[Entry], times: Sequence[Sequence[tuple[float, float]]], vectors: Columns) -> Columns:
+def columns_of(
+    entries: Sequence[Entry], times: Sequence[Sequence[tuple[float, float]]], vectors: NDArray[np.float32]
+) -> Columns:
     """Return all columns of some clips.
 
     Args:
         entries: C clips.
         times: start and end in seconds of the windows of each.
-        vectors: what `quantised` returns of their W windows.
+        vectors: [W, Q, E] of their W windows.
     """
     paths = [os.fsencode(entry.path) for entry in entries]
     window_times = np.array([span for spans in times for span in spans], "<f8").reshape(-1, 2)
@@ -170,26 +168,8 @@ def columns_of(entries: Sequence[Entry], times: Sequence[Sequence[tuple[float, f
         "paths": np.frombuffer(b"".join(paths), "u1"),
         "window_start": window_times[:, 0],
         "window_end": window_times[:, 1],
-        **vectors,
-    }
-
-
-def quantised(vectors: NDArray[np.float32]) -> Columns:
-    """Return vectors [W, Q, E] with their codes, scales and errors."""
-    largest = np.abs(vectors).max(axis=-1, keepdims=True)  # [W, Q, 1]
-    scales = (largest / CODE_LIMIT).astype("<f4")
-    scales[scales == 0] = 1.0  # a vector of zeros has codes of zeros
-    codes = np.rint(vectors / scales).clip(-CODE_LIMIT, CODE_LIMIT)
-
-    # By Cauchy and Schwarz, a vector of length 1 sees no more of the rest than its length. Beside it stands what sums
-    # of E products in single precision may lose, twice over.
-    rest = vectors.astype("f8") - codes.astype("f8") * scales.astype("f8")
-    errors = np.sqrt((rest * rest).sum(axis=-1)) + vectors.shape[-1] * 2.0**-23
-    return {
         "vectors": vectors.astype("<f4", copy=False),
-        "codes": codes.astype("i1"),
-        "scales": scales[..., 0],
-        "errors": np.nextafter(errors.astype("<f4"), np.float32(np.inf)),
+        "halves": vectors.astype("<f2"),
     }
 
 
@@ -257,10 +237,10 @@ def _write(path: Path, columns: Mapping[str, Any], shapes: Mapping[str, tuple[in
 COLUMN_DTYPES = {
     **dict.fromkeys(("start", "duration", "window_start", "window_end"), "<f8"),
     **dict.fromkeys(("size", "modified"), "<i8"),
-    **dict.fromkeys(("vectors", "scales", "errors"), "<f4"),
+    "vectors": "<f4",
+    "halves": "<f2",
     **dict.fromkeys(("source", "num_windows", "path_length"), "<i4"),
     **dict.fromkeys(("digest", "paths"), "|u1"),
-    "codes": "|i1",
 }
 """The type of each column as NumPy names it."""
 

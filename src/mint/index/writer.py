@@ -22,7 +22,7 @@ from torch import Tensor
 
 from mint.files import clear_abandoned
 from mint.index.contents import open_contents, write_contents
-from mint.index.segment import Entry, Key, Segment, columns_of, merge_segments, quantised, write_segment
+from mint.index.segment import Entry, Key, Segment, columns_of, merge_segments, write_segment
 from mint.types import MintError
 
 SUFFIX = ".safetensors"
@@ -123,7 +123,7 @@ class IndexWriter:
         """Write what waits, and let readers see it and what was removed."""
         self._written = time.monotonic()
         if self._entries:
-            vectors = quantised(torch.cat(self._vectors).numpy())
+            vectors = torch.cat(self._vectors).numpy()
             path = self._new_path()
             write_segment(path, columns_of(self._entries, self._times, vectors))
             self._entries, self._times, self._vectors, self._bytes = [], [], [], 0
