@@ -111,6 +111,12 @@ class Index:
         """
         return self._search(queries, top, "mean", 2)
 
+    def to_lance(self, location: str | Path) -> int:
+        """Write the vectors as a table of LanceDB, which ranks alike; see `mint.index.lance.to_lance`."""
+        from mint.index.lance import to_lance
+
+        return to_lance(self, location)
+
     def check_origin(self, origin: Origin, run: str) -> None:
         """Refuse another model than the one that made the index.
 
