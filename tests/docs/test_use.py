@@ -53,5 +53,29 @@ def test_many_files(command: list[str], folder: Path, capsys: pytest.CaptureFixt
         assert Path("embeddings.rows.jsonl").exists()
 
 
+@pytest.mark.parametrize("command", commands("Timeline of a recording"), ids=" ".join)
+def test_timelines(command: list[str], folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(command) == 0
+    out = capsys.readouterr().out
+    if "--output" not in command:
+        assert out.startswith("0:00:00.00  0:00:00.40  ")
+        return
+
+    output = Path(command[command.index("--output") + 1])
+    assert out.startswith(f"Written to {output}: ")
+    head, *rows = output.read_text(encoding="utf-8").splitlines()
+    if output.name == "labels.txt":
+        assert head.split("\t")[0] == "0.000000"
+        assert [head, *rows][-1].split("\t")[1] == "0.400000"
+    elif output.suffix == ".txt":
+        assert head.startswith("Selection\tView\t")
+        assert len({row.split("\t")[7] for row in rows}) == 12
+    else:
+        assert head == "audio,start,end,answer,score"
+        scores = [float(row.rpartition(",")[2]) for row in rows]
+        assert scores == sorted(scores, reverse=True)
+
+
 def test_the_page_has_commands() -> None:
     assert len(commands("Many files")) == 5
+    assert len(commands("Timeline of a recording")) == 4

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from mint.cli._clips import add_run
 from mint.cli._each import ClipVerb, add_clips, run_each
 from mint.cli._parser import positive
+from mint.cli._timeline import add_timeline, refuse_stray_options, run_timeline
 from mint.text_files import one_line, text_lines
 from mint.types import MintError
 
@@ -45,15 +46,26 @@ def add_parser(subparsers: Subparsers) -> None:
         "(stage 1); auto (default): by the language model if the run has one.",
     )
     parser.add_argument("--top", type=positive, metavar="K", help="Print only the K best labels of each file.")
+    add_timeline(parser)
     parser.set_defaults(run=run)
 
 
 def run(arguments: Namespace) -> int:
-    """Print or write the labels of each clip with their probabilities among the candidates."""
+    """Print or write the labels of each clip with their probabilities, or the best of each stretch of recordings."""
     # Both are checked before the model is loaded, which may take minutes.
     labels = read_labels(arguments.labels)
     _refuse_stray_labels(arguments.audio)
+    refuse_stray_options(arguments)
     prompt, method, top = arguments.prompt, arguments.method, arguments.top
+    if arguments.every is not None:
+        if top is not None:
+            raise MintError("--top belongs to whole clips; a timeline names the best label of each stretch")
+        times = {"every": arguments.every, "hop": arguments.hop}
+        return run_timeline(
+            arguments,
+            arguments.audio,
+            lambda mint, path: mint.timeline(path, **times, labels=labels, prompt=prompt, method=method),
+        )
 
     def columns(scores: dict[str, float]) -> dict[str, Any]:
         ranked = rank(scores)[:top]  # the probabilities are those among all labels

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from mint.cli._clips import EachClip, add_run, audio_below, load, print_json
 from mint.cli._parser import positive
+from mint.cli._timeline import add_timeline, refuse_stray_options, run_timeline
 from mint.types import MintError
 
 if TYPE_CHECKING:
@@ -34,11 +35,17 @@ def add_parser(subparsers: Subparsers) -> None:
     )
     parser.add_argument("--like", metavar="FILE", help="Search an index for what is like this recording.")
     parser.add_argument("--top", type=positive, default=10, metavar="K", help="Print the K best files (default: 10).")
+    add_timeline(parser)
+    parser.add_argument("--output", type=Path, metavar="FILE", help="Write the timeline to this file.")
     parser.set_defaults(run=run)
 
 
 def run(arguments: Namespace) -> int:
     """Print the best files with their scores, the best first."""
+    refuse_stray_options(arguments)
+    if arguments.output is not None and arguments.every is None:
+        raise MintError("--output belongs to a timeline; give --every SECONDS as well")
+
     # As `mint.index.is_index` tells it, which would be imported with all of torch.
     if (Path(arguments.folder) / "index.json").is_file():
         return _search_index(arguments)
@@ -47,6 +54,8 @@ def run(arguments: Namespace) -> int:
 
 def _search_index(arguments: Namespace) -> int:
     """Search in an index, and print where in each file the best window is."""
+    if arguments.every is not None:
+        raise MintError(f"{arguments.folder} is an index, whose windows are as it was made; leave out --every")
     if bool(arguments.words) == bool(arguments.like):
         raise MintError(f"{arguments.folder} is an index; give a description, or --like FILE")
     if len(arguments.words) > 1:
@@ -98,6 +107,11 @@ def _search_files(arguments: Namespace) -> int:
         )
 
     query, *audio = arguments.words
+    if arguments.every is not None:
+        every, hop = arguments.every, arguments.hop
+        return run_timeline(
+            arguments, audio, lambda mint, path: mint.timeline(path, every, hop, query=query), arguments.top
+        )
     paths = audio_below(audio)
     mint = load(arguments.folder)
     text = mint.embed_text([query])  # [1, E]

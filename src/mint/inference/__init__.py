@@ -5,5 +5,6 @@ from __future__ import annotations
 from mint.inference.loading import LoadedRun
 from mint.inference.mint import Mint
 from mint.inference.questions import Answer, Method
+from mint.inference.timeline import Stretch
 
-__all__ = ["Answer", "LoadedRun", "Method", "Mint"]
+__all__ = ["Answer", "LoadedRun", "Method", "Mint", "Stretch"]

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from mint import hub, predict
 from mint.data.audio.decode import AudioSource
+from mint.data.audio.pieces import check_times
 from mint.data.features.prepare import open_cache
 from mint.data.features.stream import Source
 from mint.data.manifests.prompts import SOUND_PROMPT
@@ -37,6 +38,7 @@ from mint.inference.questions import (
     text_question,
     vocabulary_question,
 )
+from mint.inference.timeline import Stretch, label_question, query_question, stretches
 from mint.predict import Scoring, finish_scores
 from mint.text_files import one_line
 from mint.types import CAPTION_PROMPT, Clip, MintError
@@ -256,6 +258,53 @@ class Mint(LoadedRun):
             MintError: there is no index, another model made it, or there is no stage 1.
         """
         return open_index(self, folder)
+
+    def timeline(
+        self,
+        audio: AudioSource,
+        every: float,
+        hop: float | None = None,
+        labels: Iterable[str] | None = None,
+        query: str | None = None,
+        prompt: str | None = None,
+        method: Method = "auto",
+        **options: Any,
+    ) -> Iterator[Stretch]:
+        """Yield what is heard where in a recording of any length, which is decoded once, in bounded memory.
+
+        The recording is heard in pieces. Each answer stands for the middle of its piece, as long as the hop, and
+        neighbours with the same answer are one stretch.
+
+        Args:
+            audio: one recording.
+            every: length of a piece in seconds.
+            hop: seconds from one piece to the next, at most `every`; None: `every`.
+            labels: the candidates of which the best is the answer, as in `classify`; None: the answer is a text.
+            query: a description, as in `search`: each piece gets its cosine, and none are merged.
+            prompt: the instruction that a text or a label answers; None: that of `caption` or `classify`.
+            method: how labels are scored, as in `classify`.
+            options: of texts, as in `caption`.
+
+        Raises:
+            MintError: audio that cannot be decoded, times that leave gaps, or as the methods named above.
+        """
+        hop = every if hop is None else hop
+        check_times(every, hop)
+        if isinstance(audio, list):
+            raise MintError("a timeline is that of one recording; give them one by one")
+        if (labels is not None or query is not None) and options:
+            raise MintError(f"{', '.join(options)}: options of texts; leave them out with labels or a query")
+        if labels is not None and query is not None:
+            raise MintError("a timeline has labels or a query; leave one out")
+
+        if query is not None:
+            query = checked_text("the query", query, "a description, such as 'a loud drum'")
+            return stretches(self, query_question(self, query), audio, every, hop, merge=False)
+        if labels is not None:
+            names, ranking = self._ranking(labels, prompt, method, "sum")
+            return stretches(self, label_question(names, ranking), audio, every, hop)
+        texts = self._instruction(CAPTION_PROMPT if prompt is None else prompt, options)
+        return stretches(self, texts, audio, every, hop)
 
     def save_pretrained(self, folder: str | Path) -> Path:
         """Copy what is needed to use the model, with a model card, into a new folder, and return the folder.

@@ -92,7 +92,7 @@ def load_part(path: str | Path, rate: int, start: float, duration: float | None)
     """Decode a part of a file, [S]; None where the file was cut off before it. Errors as `load_audio`."""
     with open_audio(Path(path)) as sound:
         samples, source_rate = read_part(path, sound, start, duration), sound.samplerate
-    return _finished(mean_of_channels(samples), source_rate, rate, str(path)) if samples.size else None
+    return finished(mean_of_channels(samples), source_rate, rate, str(path)) if samples.size else None
 
 
 def read_part(path: str | Path, sound: Sound, start: float, duration: float | None) -> Samples:
@@ -133,7 +133,7 @@ def as_clip(audio: AudioSource, rate: int) -> Samples:
         return load_audio(audio, rate)
 
     samples, source_rate = one_channel(audio)
-    return _finished(samples, source_rate, rate, f"audio of {samples.size} samples")
+    return finished(samples, source_rate, rate, f"audio of {samples.size} samples")
 
 
 def windows(seconds: float, max_seconds: float = 30.0, max_windows: int = 10) -> list[tuple[float, float]]:
@@ -171,7 +171,7 @@ def load_windows(
             yield samples[first : first + round(length * rate)]
 
 
-def _finished(samples: NDArray[Any], source_rate: int, rate: int, name: str) -> Samples:
+def finished(samples: NDArray[Any], source_rate: int, rate: int, name: str) -> Samples:
     """Return samples of one channel at the wanted rate, [S]; refuse what no encoder can hear."""
     if samples.size == 0:
         raise MintError(f"{name}: it holds no samples; give at least one")

@@ -43,13 +43,15 @@ MP3_RUN_UP_SECONDS = 1
 """Seconds that are decoded before a part of an MP3."""
 FRAMES_AT_ONCE = 1 << 20
 """Samples in each channel that are decoded at a time where they are only passed over."""
+BLOCK_FRAMES = 1 << 18
+"""Samples in each channel of a block, some seconds: a file of any length is decoded in the memory of one."""
 PROMISE = re.compile(r"^ *(?:data|SSND|Data Size) *: (\d+) \(should be (\d+)\)", re.MULTILINE)
 """Line of libsndfile's log: the bytes of sound that a header of WAV, AIFF or AU promises, and those that there are."""
 ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+:/+(?=[^/])", re.IGNORECASE)
 
 
 class Sound(Protocol):
-    """An open file of sound, of which one part is read."""
+    """An open file of sound, of which one part is read, or the whole in blocks."""
 
     frames: int
     """Number of samples in each channel."""
@@ -61,6 +63,10 @@ class Sound(Protocol):
 
     def read(self, first: int, count: int) -> NDArray[np.float32]:
         """Decode `count` samples from the sample `first` on, [S, channels]; fewer where the file ends earlier."""
+        ...
+
+    def blocks(self) -> Iterator[NDArray[np.float32]]:
+        """Decode the whole from its beginning, one block [S, channels] in memory at a time."""
         ...
 
 
@@ -141,6 +147,16 @@ class _Decoded:
         part: NDArray[np.float32] = self._file.read(count, dtype="float32", always_2d=True)
         return part
 
+    def blocks(self) -> Iterator[NDArray[np.float32]]:
+        """Decode the whole, in blocks [S, channels]."""
+        remaining = self.frames
+        while remaining > 0:
+            block = self._file.read(min(remaining, BLOCK_FRAMES), dtype="float32", always_2d=True)
+            if not len(block):  # the file was cut off
+                return
+            remaining -= len(block)
+            yield block
+
 
 class _Chain:
     """Streams of one file, heard one after another at the rate of the first."""
@@ -165,6 +181,17 @@ class _Chain:
             begin += length
 
         return np.concatenate(pieces)
+
+    def blocks(self) -> Iterator[NDArray[np.float32]]:
+        """Decode the whole, in blocks [S, channels] at the rate of the first stream."""
+        for stream, length in zip(self._streams, self._lengths, strict=True):
+            if stream.samplerate == self.samplerate:
+                for block in stream.blocks():
+                    yield block if block.shape[1] == self.channels else mean_of_channels(block)[:, None]
+            else:
+                # A part of a stream is resampled by itself, and so are its blocks, to give the same samples.
+                for start in range(0, length, BLOCK_FRAMES):
+                    yield self._piece(stream, start, min(start + BLOCK_FRAMES, length))
 
     def _piece(self, stream: Sound, start: int, stop: int) -> NDArray[np.float32]:
         """Decode the samples from `start` to `stop` of one stream, counted at the rate of the first."""

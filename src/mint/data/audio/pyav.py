@@ -62,7 +62,7 @@ def open_sound(path: Path, file: BinaryIO, kind: str, cure: str) -> Iterator[Sou
 
 
 class SoundTrack:
-    """The sound track of an open file, of which one part is read."""
+    """The sound track of an open file, of which one part is read, or the whole in blocks."""
 
     def __init__(self, container: Any, resampler: Any) -> None:
         self._container, self._resampler = container, resampler
@@ -106,3 +106,9 @@ class SoundTrack:
                     pieces.append(piece.to_ndarray()[:, max(0, first - position) : end - position])
             position += frame.samples
         return np.concatenate(pieces, axis=1).T  # [S, channels]
+
+    def blocks(self) -> Iterator[NDArray[np.float32]]:
+        """Decode the whole, in blocks [S, channels] of one frame each."""
+        for frame in self._decoded:
+            for piece in self._resampler.resample(frame):  # [channels, samples of the frame]
+                yield piece.to_ndarray().T
