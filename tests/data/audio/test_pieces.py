@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import struct
 import tracemalloc
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 import soundfile
 
 from mint.data.audio import opening
-from mint.data.audio.decode import load_audio, probe
+from mint.data.audio.decode import as_clip, load_audio, probe
 from mint.data.audio.pieces import pieces
 from mint.types import MintError
 from tiny_video import encoded
@@ -27,15 +28,18 @@ def write(path: Path, seconds: float = 5.3, rate: int = RATE, channels: int = 2)
 
 
 def naively(path: Path, rate: int, every: float, hop: float) -> list[tuple[float, float, Any]]:
-    """Each piece cut out by itself, until one reaches the end."""
-    length, source_rate, _ = probe(path)
+    """The whole in memory, and each piece cut out of it, until one reaches the end."""
+    _, source_rate, _ = probe(path)
+    whole = load_audio(path, source_rate)
+    length = round(every * source_rate)
     cut: list[tuple[float, float, Any]] = []
-    while not cut or round(cut[-1][0] * source_rate) + round(every * source_rate) < round(length * source_rate):
-        start = len(cut) * hop
-        if round(start * source_rate) >= round(length * source_rate):
-            break
-        cut.append((start, min(start + every, length), load_audio(path, rate, start, every)))
-    return cut
+    for index in itertools.count():
+        first = round(index * hop * source_rate)
+        if first >= len(whole) or (index and round((index - 1) * hop * source_rate) + length >= len(whole)):
+            return cut
+        end = min(index * hop + every, len(whole) / source_rate)
+        cut.append((index * hop, end, as_clip((whole[first : first + length], source_rate), rate)))
+    raise AssertionError
 
 
 @pytest.mark.parametrize("block", [1000, 1 << 18], ids=["small blocks", "one block"])
@@ -49,7 +53,8 @@ def test_pieces_are_those_that_are_cut_out_one_by_one(
     found, expected = list(pieces(path, RATE, every, hop)), naively(path, RATE, every, hop)
     for piece, (start, end, samples) in zip(found, expected, strict=True):
         assert (piece.start, piece.end) == pytest.approx((start, end))
-        np.testing.assert_array_equal(piece.samples, samples)
+        # The decoder of MP3 rounds the last bit in another way where it is asked for other blocks.
+        np.testing.assert_allclose(piece.samples, samples, rtol=0, atol=1e-6 if name.endswith("mp3") else 0)
 
 
 def test_samples_in_memory_and_other_rates(tmp_path: Path) -> None:
