@@ -8,13 +8,8 @@ dotted key and the nearest valid name. The `training` section is handed to trans
 
 from __future__ import annotations
 
-import dataclasses
-import difflib
 import hashlib
 import json
-import re
-import textwrap
-import types
 import typing
 from dataclasses import field
 from importlib import resources
@@ -26,7 +21,8 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from mint.files import write_whole
-from mint.text_files import one_line, read_text
+from mint.recipe_text import apply_override, read_yaml, refuse_unknown_keys
+from mint.text_files import read_text
 from mint.types import MintError
 
 NOT_IN_DIGEST = ("seed", "start")
@@ -153,6 +149,9 @@ class LanguageConfig:
     chat_template: bool = False
     """Put soft prompt and instruction where the chat template of a causal model has a user's message, and the answer
     where the model's own begins: as instruct models were tuned."""
+    earlier_turn: bool = False
+    """Put the soft prompt of a causal model where an answer to the same instruction stood before, [instruction; soft
+    prompt; end; instruction; answer; end]: language models copy what they have just read."""
     lora: LoraConfig | None = None
     """Adapters that are trained beside Bridge-Net; null: the language model is left as it is."""
     shard: bool = False
@@ -164,6 +163,12 @@ class LanguageConfig:
             raise ValueError(
                 "language.chat_template is true, but chat templates are not supported for seq2seq models; leave it out"
             )
+        if self.family == "seq2seq" and self.earlier_turn:
+            raise ValueError(
+                "language.earlier_turn is true, but seq2seq models read the soft prompt in their encoder; leave it out"
+            )
+        if self.chat_template and self.earlier_turn:
+            raise ValueError("language.earlier_turn and language.chat_template are both true; choose one of them")
         if self.family == "seq2seq" and self.answer_end is not None:
             raise ValueError(
                 f"language.answer_end is {self.answer_end!r}, but seq2seq models have their own end token; leave it out"
@@ -221,6 +226,12 @@ class Recipe:
     aligned_start: bool = False
     """Stage 2: whether the projection starts from a least-squares fit to the answers' embeddings with whitened inputs,
     not at random (ours)."""
+    soft_prompts: int | None = None
+    """Stage 2: how many soft prompts one layer over all query outputs together gives (ours); null: one for each query,
+    by a layer that the queries share (paper)."""
+    reference_clips: int = 0
+    """Stage 2: how many training clips of each instruction are kept with the weights, which the scoring `calibrated`
+    compares with (ours); 0: none."""
     bridge_lr_share: float = 1.0
     """Stage 2: Bridge-Net's learning rate as a share of the projection's, which alone is new (ours)."""
     start: str | None = None
@@ -237,6 +248,10 @@ class Recipe:
         """Fill the section of the stage and refuse the other stage's."""
         if not 0 <= self.bridge_lr_share <= 1:
             raise ValueError(f"bridge_lr_share is {self.bridge_lr_share}; it must lie in [0, 1]")
+        if self.soft_prompts is not None and self.soft_prompts < 1:
+            raise ValueError(f"soft_prompts is {self.soft_prompts}; it must be at least 1, or null")
+        if self.reference_clips < 0:
+            raise ValueError(f"reference_clips is {self.reference_clips}; it must be at least 1, or 0 for none")
         if not 0 <= self.seed < 1 << 32:
             raise ValueError(f"seed is {self.seed}; it must lie in [0, 2^32)")
         if self.stage == 1:
@@ -247,8 +262,15 @@ class Recipe:
     def _settle_stage1(self) -> None:
         if self.language is not None or self.start is not None:
             raise ValueError("`language` and `start` belong to stage 2; remove them or set `stage: 2`")
-        if self.aligned_start or self.bridge_lr_share != 1.0:
-            raise ValueError("`aligned_start` and `bridge_lr_share` belong to stage 2; remove them")
+        of_stage2 = {
+            "aligned_start": self.aligned_start,
+            "soft_prompts": self.soft_prompts is not None,
+            "reference_clips": self.reference_clips > 0,
+            "bridge_lr_share": self.bridge_lr_share != 1.0,
+        }
+        for key, is_set in of_stage2.items():
+            if is_set:
+                raise ValueError(f"`{key}` belongs to stage 2; remove it or set `stage: 2`")
         if not self.instruction_aware:
             raise ValueError("`instruction_aware` belongs to stage 2; remove it or set `stage: 2`")
         objectives = self.objectives or ObjectivesConfig()
@@ -278,11 +300,11 @@ def load_recipe(source: str | Path, overrides: typing.Sequence[str] = ()) -> Rec
         MintError: no such recipe, or a key or value that it cannot have.
     """
     path = find_recipe(source)
-    values = _read_yaml(read_text(path), str(path))
+    values = read_yaml(read_text(path), str(path))
     if not isinstance(values, dict):
         raise MintError(f"{path} holds {type(values).__name__}, not a mapping of recipe keys")
     for override in overrides:
-        _apply_override(values, override)
+        apply_override(values, override)
     return recipe_from_dict(values, source=str(path))
 
 
@@ -292,7 +314,7 @@ def recipe_from_dict(values: dict[str, Any], source: str = "recipe") -> Recipe:
     Raises:
         MintError: a key or value that it cannot have.
     """
-    _refuse_unknown_keys(Recipe, values, source, "")
+    refuse_unknown_keys(Recipe, values, source, "")
     try:
         return TypeAdapter(Recipe).validate_python(values)
     except ValidationError as error:
@@ -347,54 +369,3 @@ def find_recipe(source: str | Path) -> Path:
     if name in shipped:
         return shipped[name]
     raise MintError(f"no recipe {str(source)!r}: give a YAML file or one of {', '.join(shipped)}")
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML in which 1e-4 is a number, as in version 1.2 and for everyone who writes learning rates; PyYAML has 1.1."""
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
-)
-
-
-def _read_yaml(text: str, source: str) -> Any:
-    """Return the value of a YAML text; `source` opens the error message."""
-    try:
-        return yaml.load(text, Loader=_Loader)  # a safe one
-    except yaml.YAMLError as error:
-        raise MintError(f"{source} is not valid YAML: {one_line(str(error))}") from None
-    except RecursionError:
-        raise MintError(f"{source} is nested too deeply; a recipe has sections, keys and values") from None
-
-
-def _apply_override(values: dict[str, Any], override: str) -> None:
-    """Set the value that `key=value` names, in place; sections that are missing are made."""
-    key, separator, text = override.partition("=")
-    if not separator:
-        raise MintError(f"override {override!r} has no value; write key=value, such as training.max_steps=10")
-    *parents, last = key.split(".")
-    section = values
-    for parent in parents:  # `language.lora.rank=4` makes the sections that the file does not have
-        section = section.setdefault(parent, {})
-        if not isinstance(section, dict):
-            raise MintError(f"override {override!r}: {parent!r} is a value, not a section")
-    section[last] = _read_yaml(text, f"override {textwrap.shorten(override, 60)!r}")
-
-
-def _refuse_unknown_keys(config: Any, values: dict[str, Any], source: str, prefix: str) -> None:
-    """Refuse keys that a section does not have, at any depth; `prefix` is the section's own dotted key."""
-    hints = typing.get_type_hints(config)
-    for key, value in values.items():
-        if key not in hints:  # pydantic refuses it too, but knows of no similar key
-            near = difflib.get_close_matches(str(key), hints, n=1)
-            cure = f"did you mean {near[0]!r}?" if near else f"valid keys: {', '.join(hints)}"
-            raise MintError(f"{source}: unknown key {prefix + str(key)!r}; {cure}")
-        for inner in _alternatives(hints[key]):
-            if dataclasses.is_dataclass(inner) and isinstance(value, dict):
-                _refuse_unknown_keys(inner, value, source, f"{prefix}{key}.")
-
-
-def _alternatives(hint: Any) -> tuple[Any, ...]:
-    """Return the types of a union, or the one type."""
-    return typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)

@@ -14,6 +14,7 @@ from pathlib import Path
 from huggingface_hub import HfApi, ModelCardData, snapshot_download
 
 from mint.config import Recipe, load_recipe
+from mint.data.features.reference import REFERENCE
 from mint.files import write_json, write_whole
 from mint.run_folder import load_record
 from mint.text_files import one_line
@@ -70,6 +71,8 @@ def save(folders: Mapping[int, Path], target: Path, name: str | None = None) -> 
         shutil.copytree(folder / "tokenizer", copy / "tokenizer")
         for file in FILES:
             shutil.copy2(folder / file, copy / file)
+        if (folder / REFERENCE).is_file():
+            shutil.copy2(folder / REFERENCE, copy / REFERENCE)
         record = load_record(folder)
         record.pop("paths", None)  # relative to where the run was trained
         write_json(copy / "run.json", record)

@@ -31,7 +31,7 @@ Windows = Sequence[Tensor]
 """The windows of one clip, [T, D] each."""
 Progress = Callable[[Iterable[Any], int], Iterable[Any]]
 """Passes the batches on; the number is how many there are if no clip has several windows."""
-Scoring = Literal["sum", "mean", "prior"]
+Scoring = Literal["sum", "mean", "prior", "calibrated"]
 """How log-likelihoods become the scores of vocabulary ranking."""
 CLIPS_AT_ONCE = 256
 """Clips whose windows are in memory together."""
@@ -103,15 +103,48 @@ def rank_vocabulary(
     return _mean_over_windows(stage2, clips, batch_size, score, progress), counts
 
 
-def finish_scores(sums: Tensor, counts: Tensor, scoring: Scoring = "sum") -> Tensor:
+def own_scoring(stage2: TrainedStage[Stage2]) -> Scoring:
+    """Return the scoring that a run is meant for: `calibrated` where it keeps reference clips, else `sum` (paper)."""
+    return "sum" if stage2.reference is None else "calibrated"
+
+
+def label_bias(stage2: TrainedStage[Stage2], prompt: str, candidates: Sequence[str]) -> Tensor:
+    """Return what each candidate gets from any sound: the log of its mean share among them, [C].
+
+    The mean is over the reference clips of the run (`mint.data.features.reference`), and the shares are those of the
+    scores of `mean`.
+
+    Raises:
+        MintError: the run keeps no reference clips.
+    """
+    if stage2.reference is None:
+        raise MintError(
+            "scoring 'calibrated' needs reference clips, and this run keeps none; train it with `reference_clips: 32`, "
+            "or choose another scoring"
+        )
+    clips = [[clip.float()] for clip in stage2.reference.asked(prompt)]
+    sums, counts = rank_vocabulary(stage2, clips, prompt, candidates)  # [N, C], [C]
+    return _log_shares(sums, counts).exp().mean(dim=0).log()
+
+
+def _log_shares(sums: Tensor, counts: Tensor) -> Tensor:
+    """Return the logarithms of the candidates' shares [N, C], by their likelihood for each token."""
+    return (sums / counts).log_softmax(dim=1)
+
+
+def finish_scores(sums: Tensor, counts: Tensor, scoring: Scoring = "sum", bias: Tensor | None = None) -> Tensor:
     """Return the scores [N, C] of clips that were asked the same prompt.
 
     Args:
         sums: log-likelihoods [N, C] as `rank_vocabulary` gives them.
         counts: tokens of each candidate [C].
         scoring: `sum`, the log-likelihoods; `mean`, the same for each token; `prior`, the sums above their mean over
-            the clips.
+            the clips; `calibrated`, the candidates' shares by their likelihood for each token, less their bias.
+        bias: what `label_bias` gives for the prompt [C]; needed by `calibrated` alone.
     """
+    if scoring == "calibrated":
+        assert bias is not None
+        return _log_shares(sums, counts) - bias
     if scoring == "mean":
         return sums / counts
     if scoring == "prior":

@@ -33,7 +33,7 @@ from mint.data.corpora.rendered.quickstart import prepare_quickstart
 from mint.data.features.encode import Skipped
 from mint.data.features.prepare import Features, prepare_features, read_examples
 from mint.data.manifests.leakage import leakage_record
-from mint.evaluation.evaluate import evaluate
+from mint.evaluation.evaluate import evaluate, settle
 from mint.evaluation.report.collect import report_of_run
 from mint.evaluation.report.page import write_report
 from mint.evaluation.results.file import Results, markdown_table, read_results, write_results
@@ -156,7 +156,7 @@ def _run(quickstart: Quickstart) -> Results:
         clips=_count_clips(examples, features),
         leakage=leakage_record(manifests, evaluation.clips(), recipes[0].data.blacklists),
         skipped=[asdict(clip) for clip in skipped],
-        settings=QUICK.record(),
+        settings=settle(QUICK, trained).record(),
         **evaluation.record(),
     )
 

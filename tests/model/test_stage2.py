@@ -66,6 +66,21 @@ def test_loss_equals_one_example_at_a_time(language: CausalLanguageModel, instru
     assert stage(**batch)["loss"].item() == pytest.approx(total / count, abs=1e-5)
 
 
+@pytest.mark.parametrize("soft_prompts", [None, 2])
+def test_which_queries_make_a_soft_prompt(language: CausalLanguageModel, soft_prompts: int | None) -> None:
+    """Each query makes its own, or all of them together make each."""
+    stage = Stage2(bridge=tiny_bridge(), language=language, soft_prompts=soft_prompts)
+    randomise(stage.projection, seed=4)
+    outputs = torch.randn(2, 3, stage.bridge.width, requires_grad=True)  # of three queries
+    projected = stage.projection(stage.projected(outputs)).view(2, -1, language.width)
+    assert projected.shape[1] == (soft_prompts or 3)
+    for index in range(projected.shape[1]):
+        (gradient,) = torch.autograd.grad(projected[0, index].sum(), outputs, retain_graph=True)
+        reached = gradient.abs().sum(dim=2) > 0  # [B, Q]
+        assert not reached[1].any()
+        assert reached[0].tolist() == ([True] * 3 if soft_prompts else [query == index for query in range(3)])
+
+
 def test_instruction_changes_the_soft_prompt_only_where_bridge_net_reads_it(language: CausalLanguageModel) -> None:
     batch = make_batch(language)
     audio = batch["audio_features"], batch["audio_mask"]

@@ -5,18 +5,19 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+import pytest
 import torch
-from torch import nn
+from sklearn.linear_model import Ridge
 
 from mint.builders.encoder import build_encoder
 from mint.config import Recipe
-from mint.data.batches.items import Item, ListedItems
+from mint.data.batches.sampler import MixtureSampler
 from mint.data.features.prepare import prepare_features, read_examples
-from mint.model.projection import WhitenedLinear, align_projection
+from mint.model.projection import RIDGE
 from mint.run_folder import load_weights
-from mint.training.align_start import align_start, chosen_items, example_turn, mean_embedding
+from mint.training.align_start import EXAMPLES, align_start, answer_embeddings, chosen_items
 from mint.training.train import Prepared, prepare, train
-from mint.types import CAPTION_PROMPT, Example
 from tiny_runs import recipe
 
 
@@ -28,79 +29,63 @@ def prepared(wanted: Recipe, corpus: Path, output: Path) -> Prepared:
     return prepare(wanted, output, examples, [], features.draw, encoder)
 
 
-def test_mean_embedding_leaves_the_end_out() -> None:
+def test_soft_prompts_are_the_first_tokens_of_the_answer_and_then_its_mean() -> None:
     embedding = torch.arange(20.0).reshape(10, 2)
     labels = torch.tensor([[-100, 3, 5, 9], [-100, -100, 4, 9], [9, -100, -100, -100]])
-    expected = torch.stack([(embedding[3] + embedding[5]) / 2, embedding[4], embedding[9]])
-    assert mean_embedding(embedding, labels).equal(expected)
+    mean = (embedding[3] + embedding[5]) / 2
+    assert answer_embeddings(embedding, labels, 1)[:, 0].equal(torch.stack([mean, embedding[4], embedding[9]]))
+    first, second, third = answer_embeddings(embedding, labels, 3)
+    assert first.equal(torch.stack([embedding[3], embedding[5], mean]))
+    assert second.equal(embedding[4].expand(3, 2))
+    assert third.equal(embedding[9].expand(3, 2))
+    assert answer_embeddings(embedding, torch.tensor([[1, 2, 3, 9]]), 2)[0].equal(embedding[1:3])
 
 
-def test_a_soft_prompt_reads_like_an_earlier_turn() -> None:
-    """The end of the prompt, twice the answer, and its end; a short prompt comes after ends of earlier turns."""
-    embedding = torch.arange(20.0).reshape(10, 2)
-    prompts = torch.tensor([[1, 2, 3, 4], [0, 0, 5, 6]])
-    masks = torch.tensor([[True] * 4, [False, False, True, True]])
-    labels = torch.tensor([[3, 5, 9], [4, 9, -100]])
-    turns = example_turn(embedding, prompts, masks, labels, count=6)
-    first = [embedding[2], embedding[3], embedding[4], embedding[4], embedding[4], embedding[9]]
-    assert turns[0].equal(torch.stack(first))  # the mean of tokens 3 and 5 is token 4
-    second = [embedding[9], embedding[5], embedding[6], embedding[4], embedding[4], embedding[9]]
-    assert turns[1].equal(torch.stack(second))
-    assert example_turn(embedding, prompts, masks, labels, count=3).equal(embedding[4].expand(2, 3, 2))
+def test_tasks_weigh_what_the_mixture_says() -> None:
+    tasks = ["few"] * 10 + ["many"] * 30_000 + ["none"] * 5
+    sampler = MixtureSampler(tasks, {"few": 1, "many": 3, "none": 0}, length=1000)
+    indices, weights = chosen_items(sampler)
+    assert indices[:10] == list(range(10))
+    assert len(indices) == 10 + round(EXAMPLES * 0.75)
+    assert len(set(indices)) == len(indices)
+    assert max(indices) == 30_009
+    assert sum(weights[:10]) == pytest.approx(0.25)
+    assert sum(weights) == pytest.approx(1)
 
 
-def test_short_answers_where_there_are_such() -> None:
-    example = Example("a", Path("a.wav"), "task", "train", "corpus")
-    asked, told = Item(example, "t", "What is it?", ("x",)), Item(example, "captioning", CAPTION_PROMPT, ("y",))
-    assert chosen_items(ListedItems([told, asked, told, asked])) == [1, 3]
-    assert chosen_items(ListedItems([told, told])) == [0, 1]
-
-
-def test_only_the_projection_changes_and_as_the_closed_form_says(corpus: Path, tmp_path: Path) -> None:
-    run = prepared(replace(recipe(2, corpus), aligned_start=True), corpus, tmp_path)
+@pytest.mark.parametrize("soft_prompts", [None, 2])
+def test_only_the_projection_changes_and_as_the_closed_form_says(
+    corpus: Path, tmp_path: Path, soft_prompts: int | None
+) -> None:
+    run = prepared(replace(recipe(2, corpus), aligned_start=True, soft_prompts=soft_prompts), corpus, tmp_path)
     before = {name: weight.clone() for name, weight in run.model.state_dict().items()}
-    align_start(run.model, run.trainer.dataset, run.trainer.data_collator)
+    align_start(run.model, run.trainer.dataset, run.trainer.mixture_sampler, run.trainer.data_collator)
     after = run.model.state_dict()
     changed = {name for name in after if not after[name].equal(before[name])}
     assert changed == {f"projection.{name}" for name in ("weight", "bias", "centre", "whitening")}
-    indices = chosen_items(run.trainer.dataset.items)
+
+    indices, weights = chosen_items(run.trainer.mixture_sampler)
     batch = run.trainer.data_collator([run.trainer.dataset[index, 0] for index in indices])
     inputs = [batch[name] for name in ("audio_features", "audio_mask", "instruction_ids", "instruction_mask")]
     run.model.eval()
     with torch.no_grad():
-        queries = run.model.extract(*inputs)
-    expected = WhitenedLinear(after["projection.weight"].shape[1], after["projection.weight"].shape[0])
+        queries = run.model.extract(*inputs)  # [B, Q, D]
     assert run.language is not None
-    turns = example_turn(
-        run.language.embedding.weight, batch["prompt_ids"], batch["prompt_mask"], batch["labels"], queries.shape[1]
-    )
-    align_projection(expected, queries, turns)
-    torch.testing.assert_close(after["projection.weight"], expected.weight.data, atol=1e-4, rtol=1e-4)
+    count = soft_prompts or 1
+    targets = answer_embeddings(run.language.embedding.weight, batch["labels"], count).flatten(1)
+
+    rows = queries.flatten(1) if soft_prompts else queries.flatten(0, 1)
+    times = len(rows) // len(targets)
+    expected = Ridge(alpha=ridge_of(rows, weights, times))
+    expected.fit(rows, targets.repeat_interleave(times, 0), np.repeat(weights, times))
+    soft = run.model.soft_prompt(*inputs).detach().reshape(len(rows), -1)
+    torch.testing.assert_close(soft, torch.tensor(expected.predict(rows)), atol=1e-3, rtol=1e-3, check_dtype=False)
 
 
-def test_a_whitened_layer_is_one_layer_on_white_inputs() -> None:
-    torch.manual_seed(0)
-    layer = WhitenedLinear(6, 3)
-    inputs = torch.randn(500, 6) @ torch.randn(6, 6) + 5
-    torch.testing.assert_close(layer(inputs), nn.functional.linear(inputs, layer.weight, layer.bias))
-    layer.whiten(inputs)
-    white = layer.whitened(inputs)
-    torch.testing.assert_close(white.mean(dim=0), torch.zeros(6), atol=1e-4, rtol=0)
-    variances = torch.linalg.eigvalsh(inputs.T.cov(correction=0))
-    expected = variances / (variances + 0.01 * variances.mean())
-    torch.testing.assert_close(torch.linalg.eigvalsh(white.T.cov(correction=0)), expected, atol=1e-3, rtol=0)
-    weight = layer.weight @ layer.whitening.T
-    folded = nn.functional.linear(inputs, weight, layer.bias - weight @ layer.centre)
-    torch.testing.assert_close(layer(inputs), folded, atol=1e-4, rtol=1e-4)
-
-
-def test_directions_without_variance_stay_small() -> None:
-    torch.manual_seed(0)
-    layer = WhitenedLinear(4, 2)
-    inputs = torch.randn(100, 4) * torch.tensor([1.0, 1.0, 1e-6, 0.0])
-    layer.whiten(inputs)
-    assert layer.whitened(inputs)[:, 2:].abs().max() < 1e-4
-    assert layer.whitening.isfinite().all()
+def ridge_of(rows: torch.Tensor, weights: list[float], times: int) -> float:
+    """The strength of scikit-learn's ridge, which is not divided by the number of examples."""
+    repeated = np.repeat(weights, times)
+    return float(RIDGE * np.cov(rows.T, aweights=repeated, bias=True).diagonal().mean() * repeated.sum())
 
 
 def test_training_begins_there(corpus: Path, tmp_path: Path) -> None:
@@ -111,7 +96,7 @@ def test_training_begins_there(corpus: Path, tmp_path: Path) -> None:
     trained = load_weights(tmp_path / "run")
     run = prepared(still, corpus, tmp_path / "other")
     run.model.load_state_dict(trained)
-    align_start(run.model, run.trainer.dataset, run.trainer.data_collator)
+    align_start(run.model, run.trainer.dataset, run.trainer.mixture_sampler, run.trainer.data_collator)
     torch.testing.assert_close(run.model.projection.weight.data, trained["projection.weight"], atol=1e-4, rtol=1e-4)
 
 

@@ -26,7 +26,7 @@ from mint.config import Recipe, load_recipe, recipe_digest
 from mint.data.corpora.rendered.quickstart import prepare_quickstart
 from mint.data.features.prepare import Features, prepare_features, read_examples
 from mint.data.manifests.leakage import leakage_record
-from mint.evaluation.evaluate import evaluate
+from mint.evaluation.evaluate import evaluate, settle
 from mint.evaluation.results.file import write_results
 from mint.evaluation.results.paper_tables import AXES, build_tables, published
 from mint.evaluation.results.render import markdown, write_tables
@@ -297,7 +297,7 @@ def _run_cell(ablation: Ablation, seed: int, cell: Cell, shared: Shared) -> None
         ablation={"cell": cell.name, "axes": cell.axes},
         overrides=list(ablation.overrides),
         leakage=leakage_record(shared.manifests, evaluation.clips()),
-        settings=QUICK.record(),
+        settings=settle(QUICK, trained).record(),
         **evaluation.record(),
     )
 

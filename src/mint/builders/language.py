@@ -53,7 +53,12 @@ def build_language(
     if config.family == "seq2seq":
         return Seq2SeqLanguageModel(model, tokenizer, identity=identity)
     return CausalLanguageModel(
-        model, tokenizer, identity=identity, answer_end=config.answer_end, chat_template=config.chat_template
+        model,
+        tokenizer,
+        identity=identity,
+        answer_end=config.answer_end,
+        chat_template=config.chat_template,
+        earlier_turn=config.earlier_turn,
     )
 
 

@@ -17,6 +17,7 @@ from torch import nn
 from mint.builders.bridge import bridge_sizes, build_bridge
 from mint.builders.language import build_language
 from mint.config import Recipe, load_recipe
+from mint.data.features.reference import ReferenceClips
 from mint.machine import default_device
 from mint.model.bridge_net import BridgeNet
 from mint.model.convert import LoadReport
@@ -42,6 +43,8 @@ class TrainedStage(Generic[Model]):
     """Bridge-Net's tokens of the longest caption or instruction that it reads."""
     max_seconds: float
     """Seconds of the longest window of audio."""
+    reference: ReferenceClips | None = None
+    """Clips of the training of stage 2, where the run kept some."""
 
 
 @dataclass(frozen=True)
@@ -170,6 +173,7 @@ def _stage2(recipe: Recipe, bridge: BridgeNet, language: LanguageModel) -> Stage
         language=language,
         instruction_aware=recipe.instruction_aware,
         whitened=recipe.aligned_start,
+        soft_prompts=recipe.soft_prompts,
     )
     assert recipe.language is not None
     if recipe.language.lora is not None:
@@ -194,7 +198,8 @@ def _load_run(run: Path, make: Callable[[Recipe, BridgeNet], Model]) -> Model:
 
 def _with_its_input(run: Path, model: Model) -> TrainedStage[Model]:
     recipe = load_recipe(run / "recipe.yaml")
-    return TrainedStage(model, load_tokenizer(run), recipe.bridge.max_text_tokens, recipe.data.max_seconds)
+    texts, seconds = recipe.bridge.max_text_tokens, recipe.data.max_seconds
+    return TrainedStage(model, load_tokenizer(run), texts, seconds, ReferenceClips.load(run))
 
 
 def _load(module: nn.Module, weights: dict[str, torch.Tensor], source: str, assign: bool = False) -> None:

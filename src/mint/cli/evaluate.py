@@ -32,10 +32,10 @@ def add_parser(subparsers: Subparsers) -> None:
     )
     parser.add_argument(
         "--scoring",
-        choices=("sum", "mean", "prior"),
-        default="sum",
-        help="How a label is scored by its tokens: the sum of their log-likelihoods, the mean, or the sum less its "
-        "mean over all clips (default: sum).",
+        choices=("sum", "mean", "prior", "calibrated"),
+        help="How a label is scored by its tokens: the sum of their log-likelihoods, the mean, the sum less its mean "
+        "over all clips, or its share by the mean above that in reference clips (default: calibrated, if the run keeps "
+        "reference clips, else sum).",
     )
     parser.add_argument(
         "--template",

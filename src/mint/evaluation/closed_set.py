@@ -176,7 +176,9 @@ def _stage2(held_out: HeldOut) -> Iterator[Evaluation]:
                 f"scoring 'prior' compares the clips of a prompt, and only one of {held_out.title} has the prompt "
                 f"{prompt!r}; choose another scoring"
             )
-        finished[rows] = predict.finish_scores(sums[rows], counts, setup.settings.scoring)
+        is_calibrated = setup.settings.scoring == "calibrated"
+        bias = predict.label_bias(stage2, prompt, task.labels) if is_calibrated else None
+        finished[rows] = predict.finish_scores(sums[rows], counts, setup.settings.scoring or "sum", bias)
 
     # Clips are also ranked by one label, for average precision; log-likelihoods of different clips do not compare.
     scores = among_labels(finished.cpu().numpy())  # [N, C]
@@ -251,7 +253,7 @@ def _look_into(held_out: HeldOut, scores: Any) -> Evaluation:
 
     calibrations = {}
     # The other scores are no log-likelihoods, and their softmax is no belief of the model.
-    if task.setup.settings.scoring == "sum":
+    if task.setup.settings.scoring in ("sum", "calibrated"):
         calibrations[held_out.title] = calibrate(scores, wanted)
 
     attentions = []

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from mint import predict
 from mint.builders.stages import Trained
 from mint.data.features.prepare import Features
 from mint.evaluation.audio_text import retrieval_steps
@@ -46,7 +47,7 @@ def evaluate(
     Raises:
         MintError: an unknown task, one without a held-out clip, or nothing of the trained stages could be measured.
     """
-    setup = Setup(trained, features, settings, seed, classes)
+    setup = Setup(trained, features, settle(settings, trained), seed, classes)
     usable = sorted(filter(setup.can_use, examples), key=_order)
     labelled = list(filter(_has_labels, usable))
     captioned = [example for example in usable if example.captions and example.split == "test"]
@@ -76,6 +77,11 @@ def evaluate(
             or "nothing to evaluate: the manifests have no usable clip in the splits test or unseen"
         )
     return run_steps([*steps, Step("tasks", iter([Evaluation(not_computed=lacking)]))])
+
+
+def settle(settings: Settings, trained: Trained) -> Settings:
+    """Return the settings with the scoring of the run, where they name none and there is a stage 2."""
+    return settings if trained.stage2 is None else settings.settled(predict.own_scoring(trained.stage2))
 
 
 def _has_labels(example: Example) -> bool:

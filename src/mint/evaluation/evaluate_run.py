@@ -13,7 +13,7 @@ from mint.builders.stages import load_trained
 from mint.config import Recipe, load_recipe, recipe_digest
 from mint.data.features.prepare import Features, prepare_features, read_examples
 from mint.data.manifests.leakage import leakage_record
-from mint.evaluation.evaluate import evaluate
+from mint.evaluation.evaluate import evaluate, settle
 from mint.evaluation.records import Evaluation
 from mint.evaluation.report.collect import report_of_run
 from mint.evaluation.report.page import write_report
@@ -73,8 +73,10 @@ def evaluate_run(
         check_frozen(folder, "encoder", encoder.identity)
     features = features_by_stage(recipes, encoder, examples)
 
+    trained = load_trained(folders)
+    settings = settle(settings, trained)
     evaluation = evaluate(
-        load_trained(folders),
+        trained,
         examples,
         features,
         tasks=tasks,

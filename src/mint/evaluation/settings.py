@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from mint.types import MintError
@@ -25,7 +25,11 @@ STRATEGY_OF: dict[str, Strategy] = {"beams": "beam", "top_p": "nucleus", "temper
 DEFAULTS: dict[str, Any] = {"beams": BEAMS, "top_p": TOP_P, "temperature": TEMPERATURE, "seed": 0}
 LABEL = "{label}"
 """Stands for the label in a template."""
-SCORINGS = {"mean": "log-likelihood for each token", "prior": "log-likelihood above the mean over clips"}
+SCORINGS = {
+    "mean": "log-likelihood for each token",
+    "prior": "log-likelihood above the mean over clips",
+    "calibrated": "their share of the likelihood, above that in reference clips",
+}
 """The scorings other than the usual one, in words."""
 
 
@@ -94,8 +98,8 @@ class Decoding:
 class Settings:
     """All choices of an evaluation."""
 
-    scoring: Scoring = "sum"
-    """The scoring of vocabulary ranking, see `mint.predict.finish_scores`."""
+    scoring: Scoring | None = None
+    """The scoring of vocabulary ranking, see `mint.predict.finish_scores`; None: the one that the run is meant for."""
     templates: tuple[str, ...] = ()
     """Texts with `{label}` in them, whose embeddings are averaged for similarity ranking; none: the task's prompt."""
     decoding: Decoding = field(default_factory=Decoding)
@@ -121,6 +125,10 @@ class Settings:
             if LABEL not in template:
                 raise MintError(f"template {template!r} has no {LABEL} in it; write for example 'the sound of {LABEL}'")
 
+    def settled(self, own: Scoring) -> Settings:
+        """Return the same choices with a scoring, the run's own where none was chosen."""
+        return self if self.scoring is not None else replace(self, scoring=own)
+
     def record(self) -> dict[str, Any]:
         """Return all choices, for a results file."""
         return {**asdict(self), "templates": list(self.templates), "decoding": self.decoding.record()}
@@ -140,7 +148,8 @@ QUICK = Settings(retrieved_clips=RETRIEVED_CLIPS, captioned_clips=CAPTIONED_CLIP
 def describe_settings(record: dict[str, Any]) -> dict[str, str]:
     """Describe what `Settings.record` holds, by what it is about; the usual scoring and prompt are not mentioned."""
     words = {}
-    if record["scoring"] != "sum":
+    # Without a scoring there is no stage 2, or the file is from before a run had one of its own.
+    if record["scoring"] in SCORINGS:
         words["stage2"] = f"labels ranked by {SCORINGS[record['scoring']]}"
     if templates := record["templates"]:
         words["stage1"] = "labels compared as " + ", ".join(f"“{template}”" for template in templates)

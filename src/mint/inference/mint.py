@@ -95,7 +95,7 @@ class Mint(LoadedRun):
         labels: Iterable[str],
         prompt: str | None = None,
         method: Method = "auto",
-        scoring: Scoring = "sum",
+        scoring: Scoring | None = None,
     ) -> dict[str, float]: ...
     @overload
     def classify(
@@ -104,7 +104,7 @@ class Mint(LoadedRun):
         labels: Iterable[str],
         prompt: str | None = None,
         method: Method = "auto",
-        scoring: Scoring = "sum",
+        scoring: Scoring | None = None,
     ) -> list[dict[str, float]]: ...
     def classify(
         self,
@@ -112,7 +112,7 @@ class Mint(LoadedRun):
         labels: Iterable[str],
         prompt: str | None = None,
         method: Method = "auto",
-        scoring: Scoring = "sum",
+        scoring: Scoring | None = None,
     ) -> dict[str, float] | list[dict[str, float]]:
         """Score labels of one's choice; a softmax over the scores of a clip gives probabilities among the labels.
 
@@ -123,6 +123,7 @@ class Mint(LoadedRun):
             method: `vocabulary`, log-likelihood as the language model's answer (stage 2); `similarity`, to the prompt
                 with the label, over the learnt temperature (stage 1); `auto`: vocabulary where there is a stage 2.
             scoring: of vocabulary ranking, see `mint.predict.finish_scores`; `prior` compares the clips of a list.
+                None: `calibrated` where the run keeps reference clips, else `sum`.
 
         Returns:
             Score of each label.
@@ -149,7 +150,7 @@ class Mint(LoadedRun):
         labels: Iterable[str],
         prompt: str | None = None,
         method: Method = "auto",
-        scoring: Scoring = "sum",
+        scoring: Scoring | None = None,
     ) -> Iterator[Answer[dict[str, float]]]:
         """Yield the scores of labels for each clip, in order; arguments and errors as `classify`.
 
@@ -338,19 +339,21 @@ class Mint(LoadedRun):
         return text_question(self, prompt, options)
 
     def _ranking(
-        self, labels: Iterable[str], prompt: str | None, method: Method, scoring: Scoring
+        self, labels: Iterable[str], prompt: str | None, method: Method, scoring: Scoring | None
     ) -> tuple[list[str], Question[Tensor]]:
         """Return the labels, each once, and the question for their scores [C]; all arguments are checked."""
         # All is checked before a model is loaded, which may take minutes.
         names = checked_labels(labels)
         prompt = SOUND_PROMPT if prompt is None else checked_text("the prompt", prompt, f"one such as {SOUND_PROMPT!r}")
         for name, value, choices in (("method", method, get_args(Method)), ("scoring", scoring, get_args(Scoring))):
+            if name == "scoring" and value is None:
+                continue
             if not isinstance(value, str) or value not in choices:
                 raise MintError(f"{name} is {reprlib.repr(value)}; choose one of {', '.join(choices)}")
 
         if method == "vocabulary" or (method == "auto" and 2 in self.folders):
             return names, vocabulary_question(self, prompt, names, scoring)
-        if scoring != "sum":
+        if scoring not in (None, "sum"):
             raise MintError(
                 f"scoring {scoring!r} belongs to the method 'vocabulary', not to 'similarity'; leave it out"
             )

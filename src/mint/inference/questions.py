@@ -130,13 +130,23 @@ def text_question(run: LoadedRun, prompt: str, options: dict[str, Any]) -> Quest
     return Question(stage, ask)
 
 
-def vocabulary_question(run: LoadedRun, prompt: str, labels: list[str], scoring: Scoring) -> Question[Tensor]:
-    """Return the question for the scores [C] of labels as answers of the language model; `prior` is left undone."""
+def vocabulary_question(run: LoadedRun, prompt: str, labels: list[str], scoring: Scoring | None) -> Question[Tensor]:
+    """Return the question for the scores [C] of labels as answers of the language model; `prior` is left undone.
+
+    Raises:
+        MintError: the run has no reference clips for the scoring `calibrated`, or there is no stage 2.
+    """
     stage = run.load_stage2()
+    scoring = scoring or predict.own_scoring(stage)
+    bias = None
+    if scoring == "calibrated":
+        # The same for all clips.
+        with MODELS:
+            bias = predict.label_bias(stage, prompt, labels)  # [C]
 
     def ask(clips: list[list[Tensor]]) -> list[Tensor]:
         sums, counts = predict.rank_vocabulary(stage, clips, prompt, labels)  # [N, C], [C]
-        return list(finish_scores(sums, counts, "sum" if scoring == "prior" else scoring).cpu())
+        return list(finish_scores(sums, counts, "sum" if scoring == "prior" else scoring, bias).cpu())
 
     return Question(stage, ask)
 

@@ -5,6 +5,8 @@ has a sequence of its own; for a causal model everything stands in one, with the
 BLIP-2's OPT variant. The answer follows the prompt after one space. No begin-of-sequence token is added: the soft
 prompt stands first, and is learnt. With a chat template the sequence is [head; soft prompt; prompt and tail; answer;
 end]: what the tokenizer's template writes around a user's message, as InstructBLIP's Vicuna variant does without one.
+With `earlier_turn` it is [prompt; soft prompt; end; prompt; answer; end] (ours): the soft prompt stands where an answer
+stood when the same was asked before. A model that has read its prompt answered once answers it likewise: it copies.
 """
 
 from __future__ import annotations
@@ -66,6 +68,7 @@ class CausalLanguageModel:
         identity: name and revision.
         answer_end: text of one token that ends an answer; None: the tokenizer's end of sequence.
         chat_template: soft prompt and prompt are a user's message in the tokenizer's chat template.
+        earlier_turn: the soft prompt stands as the answer of an earlier turn; not together with a chat template.
 
     Raises:
         MintError: a model of another kind, `answer_end` is more than one token, or there is no chat template that can
@@ -73,7 +76,13 @@ class CausalLanguageModel:
     """
 
     def __init__(
-        self, model: Any, tokenizer: Any, identity: str, answer_end: str | None = None, chat_template: bool = False
+        self,
+        model: Any,
+        tokenizer: Any,
+        identity: str,
+        answer_end: str | None = None,
+        chat_template: bool = False,
+        earlier_turn: bool = False,
     ) -> None:
         check_kind(model.config, MODELS, READER)
         self.model = model
@@ -92,6 +101,7 @@ class CausalLanguageModel:
         self.head = model.get_output_embeddings()
 
         self.chat = frame_message(tokenizer, identity) if chat_template else None
+        self.earlier_turn = earlier_turn
         # Tokens before the soft prompt.
         self.opening = self._tokens(self.chat.head) if self.chat else []
         # SentencePiece's tokenizers put a space before every text by themselves; a chat's answer starts a line.
@@ -148,9 +158,9 @@ class CausalLanguageModel:
             prompt_mask: [B, L] bool.
             labels: [B, L].
         """
-        opened = self._opened(soft_prompt)  # [B, K, D]
-        embedded = torch.cat([opened, self.embedding(prompt_ids)], dim=1)  # [B, K + L, D]
-        packing = pack_rows(torch.cat([prompt_mask.new_ones(opened.shape[:2]), prompt_mask], dim=1))
+        predicts = labels != IGNORED
+        embedded, mask, starts = self._rows_of(soft_prompt, prompt_ids, prompt_mask, predicts)
+        packing = pack_rows(mask)
 
         output = self.decoder(
             inputs_embeds=packing.pack(embedded),
@@ -159,8 +169,9 @@ class CausalLanguageModel:
             use_cache=False,
         )
 
-        predicts = labels != IGNORED
-        before = packing.target[:, opened.shape[1] - 1 : -1][predicts]  # position i predicts label i
+        # The position before a label predicts it.
+        columns = starts[:, None] + torch.arange(labels.shape[1], device=starts.device) - 1  # [B, L]
+        before = packing.target.gather(1, columns)[predicts]
         logits = self.head(output.last_hidden_state.flatten(0, 1)[before])
         return functional.cross_entropy(logits.float(), labels[predicts])
 
@@ -226,6 +237,35 @@ class CausalLanguageModel:
         """Return the embeddings of some tokens, [N, D]."""
         return self.embedding(torch.tensor(tokens, device=self.embedding.weight.device, dtype=torch.long))
 
+    def _rows_of(
+        self, soft_prompt: Tensor, prompt_ids: Tensor, prompt_mask: Tensor, predicts: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return whole rows embedded [B, K, D], their mask [B, K], and where the text of `collate` begins in each [B].
+
+        Args:
+            soft_prompt: [B, Q, D].
+            prompt_ids: [B, L], prompt and answer.
+            prompt_mask: [B, L] bool.
+            predicts: [B, L] bool, True: a token of the answer.
+        """
+        texts = self.embedding(prompt_ids)  # [B, L, D]
+        if not self.earlier_turn:
+            opened = self._opened(soft_prompt)  # [B, K, D]
+            mask = torch.cat([prompt_mask.new_ones(opened.shape[:2]), prompt_mask], dim=1)
+            starts = torch.full((len(texts),), opened.shape[1], device=texts.device)
+            return torch.cat([opened, texts], dim=1), mask, starts
+
+        # Prompts differ in length, and each stands twice in its row.
+        rows, lengths = [], []
+        for text, soft, answered in zip(texts, self._opened(soft_prompt), predicts, strict=True):
+            turn = self._turn(soft, text[: int(answered.int().argmax())])
+            rows.append(torch.cat([turn, text]))
+            lengths.append(len(turn))
+        starts = torch.tensor(lengths, device=texts.device)
+        last = starts + prompt_mask.sum(dim=1)  # [B]
+        embedded = nn.utils.rnn.pad_sequence(rows, batch_first=True)
+        return embedded, torch.arange(embedded.shape[1], device=texts.device) < last[:, None], starts
+
     def _opened(self, soft_prompt: Tensor) -> Tensor:
         """Return what stands before the prompts, [B, K, D]: the soft prompt, in a chat after the template's head."""
         soft_prompt = soft_prompt.to(self.embedding.weight.dtype)
@@ -233,11 +273,22 @@ class CausalLanguageModel:
             return soft_prompt
         return torch.cat([self._embed(self.opening).expand(len(soft_prompt), -1, -1), soft_prompt], dim=1)
 
+    def _turn(self, soft_prompt: Tensor, prompt: Tensor) -> Tensor:
+        """Return [prompt; soft prompt; end] of one clip, the earlier turn: [L + Q + 1, D].
+
+        Args:
+            soft_prompt: [Q, D].
+            prompt: [L, D], embedded.
+        """
+        return torch.cat([prompt, soft_prompt, self._embed([self.end])])
+
     def _embed_prefix(self, soft_prompt: Tensor, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Return [padding; soft prompt; prompt] embedded, [B, K, D], and its mask [B, K]."""
         rows = []
         for opened, prompt in zip(self._opened(soft_prompt), prompts, strict=True):
-            rows.append(torch.cat([opened, self._embed(self.prompt_tokens(prompt))]))
+            asked = self._embed(self.prompt_tokens(prompt))
+            before = self._turn(opened, asked) if self.earlier_turn else opened
+            rows.append(torch.cat([before, asked]))
         length = max(map(len, rows))
         self._check_length(length)
 

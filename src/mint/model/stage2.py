@@ -29,16 +29,26 @@ class Stage2(nn.Module):
         language: the frozen language model; it is held, not owned: its weights are neither trained nor saved.
         instruction_aware: Bridge-Net reads the instruction too.
         whitened: the layer learns in coordinates that `mint.model.projection` gives it.
+        soft_prompts: how many soft prompts one layer over all query outputs together gives; None: one for each query,
+            by a layer that the queries share (paper).
     """
 
     accepts_loss_kwargs = False  # the Trainer must not rescale the loss by a token count
 
     def __init__(
-        self, *, bridge: BridgeNet, language: LanguageModel, instruction_aware: bool = True, whitened: bool = False
+        self,
+        *,
+        bridge: BridgeNet,
+        language: LanguageModel,
+        instruction_aware: bool = True,
+        whitened: bool = False,
+        soft_prompts: int | None = None,
     ) -> None:
         super().__init__()
         self.bridge = bridge
-        self.projection = (WhitenedLinear if whitened else nn.Linear)(bridge.width, language.width)
+        self.soft_prompts = soft_prompts
+        inputs, outputs = (1, 1) if soft_prompts is None else (bridge.num_queries, soft_prompts)
+        self.projection = (WhitenedLinear if whitened else nn.Linear)(inputs * bridge.width, outputs * language.width)
         self.instruction_aware = instruction_aware
         self._language = Frozen(language)
 
@@ -77,7 +87,7 @@ class Stage2(nn.Module):
             `loss`, the mean over the answers' tokens; with several ranks weighted, so that the mean over ranks is the
             mean over all tokens.
         """
-        soft_prompt = self.soft_prompt(audio_features, audio_mask, instruction_ids, instruction_mask)  # [B, Q, width]
+        soft_prompt = self.soft_prompt(audio_features, audio_mask, instruction_ids, instruction_mask)  # [B, K, width]
         weight = gather.share((labels != -100).sum(), labels.device)
         return {"loss": weight * self.language.loss(soft_prompt, prompt_ids, prompt_mask, labels)}
 
@@ -88,8 +98,18 @@ class Stage2(nn.Module):
     def soft_prompt(
         self, audio_features: Tensor, audio_mask: Tensor, instruction_ids: Tensor, instruction_mask: Tensor
     ) -> Tensor:
-        """Return the audio as the language model reads it: [B, Q, width of the language model]."""
-        return self.projection(self.extract(audio_features, audio_mask, instruction_ids, instruction_mask))
+        """Return the audio as the language model reads it: [B, soft prompts, width of the language model]."""
+        outputs = self.extract(audio_features, audio_mask, instruction_ids, instruction_mask)  # [B, Q, D]
+        projected = self.projection(self.projected(outputs))
+        return projected.view(len(projected), -1, self.language.width)
+
+    def projected(self, outputs: Tensor) -> Tensor:
+        """Return the inputs of the fully-connected layer, from query outputs [B, Q, D].
+
+        Returns:
+            [B, Q, D], a row for each query; or [B, 1, Q * D], where all of them together make the soft prompts.
+        """
+        return outputs if self.soft_prompts is None else outputs.flatten(1)[:, None]
 
     def extract(
         self, audio_features: Tensor, audio_mask: Tensor, instruction_ids: Tensor, instruction_mask: Tensor

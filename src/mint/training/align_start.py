@@ -12,94 +12,84 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mint.data.batches.items import ItemDataset, Items
+from mint.data.batches.items import ItemDataset
+from mint.data.batches.sampler import MixtureSampler
 from mint.model.evaluating import evaluating
-from mint.model.projection import WhitenedLinear, align_projection
+from mint.model.projection import Moments, WhitenedLinear
 from mint.model.stage2 import Stage2
 
-EXAMPLES = 4096
-"""The most examples that are fitted to, at even distances among the items: a closed form needs no more."""
-ANSWER_SLOTS = 2
-"""Soft prompts of the start that stand for the answer."""
+EXAMPLES = 12_288
+"""The most examples that are fitted to: a closed form needs no more."""
 BATCH = 64
 """Examples whose query outputs are computed at once."""
 
 
 @torch.no_grad()
-def align_start(stage2: Stage2, dataset: ItemDataset, collate: Callable[..., Any]) -> None:
-    """Fit the projection to the answers of the training items, to short answers where there are any.
+def align_start(stage2: Stage2, dataset: ItemDataset, sampler: MixtureSampler, collate: Callable[..., Any]) -> None:
+    """Fit the projection to the answers of the training items, each task by its share of the mixture.
 
     Args:
         stage2: the model on its device; only its projection changes.
         dataset: the training items with their features.
+        sampler: the mixture.
         collate: the collator of stage 2.
     """
-    device = stage2.projection.weight.device
-    chosen = chosen_items(dataset.items)
-    queries, targets = [], []
+    projection, embedding = stage2.projection, stage2.language.embedding.weight
+    assert isinstance(projection, WhitenedLinear)
+    device = projection.weight.device
+    moments = Moments(projection.in_features, projection.out_features, device)
+    indices, weights = chosen_items(sampler)
     with evaluating(stage2):
-        for first in range(0, len(chosen), BATCH):
-            batch = collate([dataset[index, 0] for index in chosen[first : first + BATCH]])
+        for first in range(0, len(indices), BATCH):
+            batch = collate([dataset[index, 0] for index in indices[first : first + BATCH]])
             batch = {name: tensor.to(device) for name, tensor in batch.items()}
             # The language model's prompt, which does not run here.
-            labels, prompt_ids, prompt_mask = (batch.pop(name) for name in ("labels", "prompt_ids", "prompt_mask"))
+            labels, _, _ = (batch.pop(name) for name in ("labels", "prompt_ids", "prompt_mask"))
 
-            outputs = stage2.extract(**batch).float()  # [B, Q, D]
-            embedding = stage2.language.embedding.weight
-            queries.append(outputs)
-            targets.append(example_turn(embedding, prompt_ids, prompt_mask, labels, outputs.shape[1]))
-
-    assert isinstance(stage2.projection, WhitenedLinear)
-    align_projection(stage2.projection, torch.cat(queries), torch.cat(targets))
-
-
-def chosen_items(items: Items) -> list[int]:
-    """Return the indices of the items to fit to: questions with an answer, or, where there are none, captions."""
-    asking = items.asking() or range(len(items))
-    evenly = np.linspace(0, len(asking) - 1, min(len(asking), EXAMPLES)).astype(int)
-    return [asking[position] for position in evenly]
+            inputs = stage2.projected(stage2.extract(**batch))  # [B, K, D'], a row for each time that the layer runs
+            count = projection.out_features // embedding.shape[1]  # soft prompts that a row gives
+            targets = answer_embeddings(embedding, labels, count).flatten(1)  # [B, W]
+            rows = inputs.shape[1]
+            of_batch = torch.tensor(weights[first : first + BATCH], device=device)
+            moments.add(inputs.flatten(0, 1), targets.repeat_interleave(rows, dim=0), of_batch.repeat_interleave(rows))
+    projection.align(moments)
 
 
-def mean_embedding(embedding: Tensor, labels: Tensor) -> Tensor:
-    """Return the mean embedding of each answer's tokens but the last, which ends it: [B, D].
+def chosen_items(sampler: MixtureSampler) -> tuple[list[int], list[float]]:
+    """Return the indices of the items to fit to, at even distances in each task, and their weights.
+
+    Together the items of a task weigh as much as its share of the draws.
+    """
+    indices: list[int] = []
+    weights: list[float] = []
+    for task, group in sampler.groups.items():
+        share = sampler.counts[task] / sampler.length
+        count = min(len(group), round(EXAMPLES * share))
+        if not count:
+            continue
+        indices += group[np.linspace(0, len(group) - 1, count).astype(int)].tolist()
+        weights += [share / count] * count
+    return indices, weights
+
+
+def answer_embeddings(embedding: Tensor, labels: Tensor, count: int) -> Tensor:
+    """Return what the soft prompts of some answers should be, [B, count, D].
+
+    Several soft prompts are the first tokens of the answer, without its end; one, and those that a short answer leaves
+    over, are the mean of the answer's tokens.
 
     Args:
         embedding: the language model's embeddings, [V, D].
         labels: the answers [B, L], -100 where there is no answer.
+        count: number of soft prompts.
     """
-    means = []
+    rows = []
     for row in labels:
         tokens = row[row != -100]
-        if len(tokens) > 1:
-            tokens = tokens[:-1]
-        means.append(embedding[tokens].float().mean(dim=0))
-    return torch.stack(means)
-
-
-def example_turn(embedding: Tensor, prompt_ids: Tensor, prompt_mask: Tensor, labels: Tensor, count: int) -> Tensor:
-    """Return soft prompts [B, count, D] that read like an earlier turn: the end of the prompt, the answer, its end.
-
-    A language model that has just seen its prompt answered is likely to answer it again: it copies. Soft prompts of the
-    answer alone, without the prompt before it, are hardly read at all (docs/results.md).
-
-    Args:
-        embedding: [V, D].
-        prompt_ids: [B, L].
-        prompt_mask: [B, L] bool, True: real.
-        labels: [B, L'], -100 where there is no answer.
-        count: number of soft prompts; with three or fewer all of them are the answer.
-    """
-    answers = mean_embedding(embedding, labels)  # [B, D]
-    turns = answers[:, None].repeat(1, count, 1)  # [B, count, D]
-    before = count - ANSWER_SLOTS - 1
-    if before < 1:
-        return turns
-
-    for row in range(len(turns)):
-        prompt = prompt_ids[row][prompt_mask[row].bool()][-before:]
-        end = labels[row][labels[row] != -100][-1]
-        # Where the prompt is shorter than its place, ends of earlier turns fill it.
-        turns[row, : before - len(prompt)] = embedding[end].float()
-        turns[row, before - len(prompt) : before] = embedding[prompt].float()
-        turns[row, -1] = embedding[end].float()
-    return turns
+        # An empty answer is its end alone.
+        tokens = tokens[:-1] if len(tokens) > 1 else tokens
+        embedded = embedding[tokens].float()  # [L, D]
+        first = embedded[:count] if count > 1 else embedded[:0]
+        mean = embedded.mean(dim=0, keepdim=True)
+        rows.append(torch.cat([first, mean.expand(count - len(first), -1)]))
+    return torch.stack(rows)

@@ -15,6 +15,7 @@ import platform
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from mint.data.batches.collate import Stage1Collator, Stage2Collator
 from mint.data.batches.items import caption_items, instruction_items
 from mint.data.features.encode import write_skipped
 from mint.data.features.prepare import Features
+from mint.data.features.reference import ReferenceClips
 from mint.data.manifests.index import of_splits
 from mint.files import write_json, write_whole, writing
 from mint.model.convert import LoadReport
@@ -45,7 +47,10 @@ from mint.training.notes import notes_of
 from mint.training.sigterm import EXIT_CODE, StopOnTerm
 from mint.training.trainer import StageTrainer, build_trainer
 from mint.training.validation import CANDIDATES, Accuracy, Measure, Retrieval, Validation
-from mint.types import AudioEncoder, Example, LanguageModel, MintError
+from mint.types import CAPTION_PROMPT, AudioEncoder, Example, LanguageModel, MintError
+
+DRAWS = 1 << 14
+"""Draws of the first epoch among which the reference clips of a run are looked for."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +66,8 @@ class Prepared:
     """The frozen language model of stage 2."""
     report: LoadReport | None
     """What the checkpoint gave to Bridge-Net; None: it starts from a run of stage 1."""
+    reference_clips: int = 0
+    """Clips of each instruction that a finished run keeps."""
 
 
 def train(recipe: Recipe, output: Path, examples: Sequence[Example], features: Features, encoder: AudioEncoder) -> Path:
@@ -98,7 +105,7 @@ def train(recipe: Recipe, output: Path, examples: Sequence[Example], features: F
         if checkpoint is None and is_first_rank:
             _describe_beginning(recipe, prepared)
         if checkpoint is None and recipe.aligned_start:
-            align_start(prepared.model, trainer.dataset, trainer.data_collator)
+            align_start(prepared.model, trainer.dataset, trainer.mixture_sampler, trainer.data_collator)
         run_trainer(prepared, checkpoint)
 
     # SIGTERM may have come at the very last step: then the run is done, and is saved like any other.
@@ -183,7 +190,7 @@ def prepare(
 
     validation = Validation(held_out_items, draw, collator, measure) if validates(recipe) else None
     trainer = build_trainer(recipe, arguments, model, items, draw, collator, validation)
-    return Prepared(trainer, model, tokenizer, language, report)
+    return Prepared(trainer, model, tokenizer, language, report, recipe.reference_clips)
 
 
 def run_trainer(prepared: Prepared, checkpoint: Path | None) -> None:
@@ -202,10 +209,36 @@ def save_run(output: Path, prepared: Prepared, features: Features, weights: dict
     """Write a finished run; `model.safetensors` comes last, so that a folder that has it is whole."""
     prepared.tokenizer.save_pretrained(output / "tokenizer")
     write_skipped(output / "skipped.jsonl", features.skipped)
+    if prepared.reference_clips:
+        reference_of(prepared.trainer, prepared.reference_clips).save(output)
     # A loss may be NaN, which `write_json` refuses.
     write_whole(output / "history.json", json.dumps(prepared.trainer.state.log_history, indent=1))
     with writing(output / "model.safetensors") as file:
         save_file(weights, file.name)
+
+
+def reference_of(trainer: StageTrainer, count: int) -> ReferenceClips:
+    """Return the first clips that the first epoch draws for each instruction but that for captions.
+
+    Args:
+        trainer: the trainer of a stage 2.
+        count: the most clips of an instruction.
+    """
+    items, sampler = trainer.dataset.items, trainer.mixture_sampler
+    sampler.set_epoch(0)
+    drawn: dict[str, list[Tensor]] = {}
+    for draw in islice(sampler, DRAWS):
+        prompt = items[draw[0]].prompt
+        clips = drawn.setdefault(prompt, [])
+        if prompt != CAPTION_PROMPT and len(clips) < count:
+            clips.append(trainer.dataset.features(items[draw[0]].example, 0))
+
+    prompts: list[str] = []
+    features: list[Tensor] = []
+    for prompt, clips in drawn.items():
+        prompts += [prompt] * len(clips)
+        features += clips
+    return ReferenceClips(prompts, features)
 
 
 def _open_folder(recipe: Recipe, output: Path, trainer: StageTrainer, record: dict[str, Any]) -> Path | None:

@@ -176,6 +176,16 @@ def test_flops_of_every_other_causal_family_are_those_that_torch_counts(family: 
         assert (work.forward, work.backward) == (forward, backward)
 
 
+def test_flops_of_a_layer_over_all_queries_are_those_that_torch_counts() -> None:
+    torch.manual_seed(0)
+    language = tiny_language("llama")
+    model = Stage2(bridge=BridgeNet(**BRIDGE), language=language, soft_prompts=2)
+    forward, backward, _ = counted(model, stage2_batch("llama", language))
+    sizes = BridgeSizes.of(BRIDGE), LanguageSizes.of(language.model.config), SHAPES
+    work = stage2_work(*sizes, soft_prompts=2)
+    assert (work.forward, work.backward) == (forward, backward)
+
+
 @pytest.mark.parametrize("family", ["flan", "llama"])
 def test_flops_of_adapters_are_those_that_torch_counts(family: str) -> None:
     torch.manual_seed(0)

@@ -86,9 +86,12 @@ def estimate_costs(
     # With texts as long as the recipe allows, which is what must fit into memory; the mean step takes less.
     frames, flops = encode_one(encoder, min(SECONDS, recipe.data.max_seconds))
     text = recipe.bridge.max_text_tokens
-    # A chat template writes around the prompt.
-    framed = len(language.opening) + len(language.prompt_tokens("")) if isinstance(language, CausalLanguageModel) else 0
-    shapes = Shapes(arguments.train_batch_size, frames, text, prompt=text + framed, answer=text, ranks=ranks)
+    prompt = text
+    if isinstance(language, CausalLanguageModel):
+        # A chat template writes around the prompt; an earlier turn is the prompt and an end more.
+        prompt += len(language.opening) + len(language.prompt_tokens(""))
+        prompt += text + 1 if language.earlier_turn else 0
+    shapes = Shapes(arguments.train_batch_size, frames, text, prompt=prompt, answer=text, ranks=ranks)
 
     parts, sizes = arguments.gradient_accumulation_steps, bridge_sizes(recipe.bridge, encoder.width, len(tokenizer))
     bridge = BridgeSizes.of(sizes, checkpointed=is_checkpointed(stage.bridge))
@@ -99,7 +102,9 @@ def estimate_costs(
     else:
         model: Any = language.model  # type: ignore[union-attr]  # every adapter holds its model
         adapters = adapters_of(stage)
-        work = stage2_work(bridge, LanguageSizes.of(model.config), shapes, recipe.instruction_aware, adapters)
+        work = stage2_work(
+            bridge, LanguageSizes.of(model.config), shapes, recipe.instruction_aware, adapters, recipe.soft_prompts
+        )
         if recipe.language is not None and recipe.language.shard:
             frozen = sharded(model, frozen, ranks)
 

@@ -180,22 +180,30 @@ def stage2_work(
     shapes: Shapes,
     instruction_aware: bool = True,
     adapters: Sequence[Adapter] = (),
+    soft_prompts: int | None = None,
 ) -> Work:
-    """Return the work of one rank's step of stage 2 (paper, section 2.3), with that of the frozen language model."""
+    """Return the work of one rank's step of stage 2 (paper, section 2.3), with that of the frozen language model.
+
+    Without a number of soft prompts, each query gives one.
+    """
     text = shapes.text if instruction_aware else 0
     work = _project_audio(bridge, shapes)
     # The soft prompt is made of the queries' outputs: those of the instruction are not computed at the end.
     work += _blocks(bridge, shapes.batch, bridge.num_queries, text, shapes.frames, last_text=0)
-    work += _dense(shapes.batch * bridge.num_queries, bridge.width, language.width)
+    if soft_prompts is None:
+        soft_prompts = bridge.num_queries
+        work += _dense(shapes.batch * bridge.num_queries, bridge.width, language.width)
+    else:
+        work += _dense(shapes.batch, bridge.num_queries * bridge.width, soft_prompts * language.width)
     for adapter in adapters:
-        work += _adapter(adapter, language, bridge.num_queries, shapes)
-    return work + language_work(language, bridge.num_queries, shapes)
+        work += _adapter(adapter, language, soft_prompts, shapes)
+    return work + language_work(language, soft_prompts, shapes)
 
 
-def language_work(language: LanguageSizes, queries: int, shapes: Shapes) -> Work:
+def language_work(language: LanguageSizes, soft_prompts: int, shapes: Shapes) -> Work:
     """Return the work of a frozen language model's loss and of its gradient down to the soft prompt."""
     batch, answer, width = shapes.batch, shapes.answer, language.width
-    prefix = queries + shapes.prompt
+    prefix = soft_prompts + shapes.prompt
 
     # A causal model reads soft prompt, prompt and answer as one text, and predicts the answer.
     if not language.encoder_layers:
