@@ -68,12 +68,12 @@ def load_trained(folders: Mapping[int, Path], device: torch.device | str | None 
     device = default_device() if device is None else device
     stage1 = stage2 = None
     if 1 in folders:
-        stage1 = _with_its_input(folders[1], load_stage1(folders[1]).to(device))
+        stage1 = with_its_input(folders[1], load_stage1(folders[1]).to(device))
     if 2 in folders:
         config = load_run_recipe(folders[2]).language
         assert config is not None
         # The language model is no child of the stage, and so is put on the device by itself.
-        stage2 = _with_its_input(folders[2], load_stage2(folders[2], build_language(config, device)).to(device))
+        stage2 = with_its_input(folders[2], load_stage2(folders[2], build_language(config, device)).to(device))
     return Trained(stage1, stage2)
 
 
@@ -196,7 +196,8 @@ def _load_run(run: Path, make: Callable[[Recipe, BridgeNet], Model]) -> Model:
     return model.eval()
 
 
-def _with_its_input(run: Path, model: Model) -> TrainedStage[Model]:
+def with_its_input(run: Path, model: Model) -> TrainedStage[Model]:
+    """Return a loaded model with what its input needs, which the folder of its run says."""
     recipe = load_recipe(run / "recipe.yaml")
     texts, seconds = recipe.bridge.max_text_tokens, recipe.data.max_seconds
     return TrainedStage(model, load_tokenizer(run), texts, seconds, ReferenceClips.load(run))

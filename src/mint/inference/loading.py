@@ -13,13 +13,13 @@ from torch import nn
 from mint import hub
 from mint.builders.encoder import build_encoder
 from mint.builders.language import build_language
-from mint.builders.stages import TrainedStage, load_stage1, load_stage2
+from mint.builders.stages import TrainedStage, load_stage1, load_stage2, with_its_input
 from mint.config import Recipe
 from mint.machine import checked_device, default_device
 from mint.model.memory import align_weights
 from mint.model.stage1 import Stage1
 from mint.model.stage2 import Stage2
-from mint.run_folder import check_frozen, find_stages, load_run_recipe, load_tokenizer
+from mint.run_folder import check_frozen, find_stages, load_run_recipe
 from mint.types import AudioEncoder, MintError
 
 if TYPE_CHECKING:
@@ -134,7 +134,5 @@ class LoadedRun:
 
     def _stage(self, number: int, model: Model) -> TrainedStage[Model]:
         """Return a loaded stage on the device, with what its input needs."""
-        recipe = self._recipes[number]
-        tokenizer = load_tokenizer(self.folders[number])
         align_weights(model)
-        return TrainedStage(model.to(self.device), tokenizer, recipe.bridge.max_text_tokens, recipe.data.max_seconds)
+        return with_its_input(self.folders[number], model.to(self.device))
