@@ -16,6 +16,7 @@ PACKAGE = Path(mint.__file__).parent
 LAYERS: tuple[set[str], ...] = (
     {"types"},
     {"files", "text_files", "machine", "user_input"},
+    {"recipe_text"},
     {"config"},
     {"assets"},
     {"encoders", "language"},

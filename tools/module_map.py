@@ -67,6 +67,7 @@ Imports point one way, from the bottom of this picture to its top; `tests/test_i
  encoders          |   language             the two frozen models
  assets                                     offline weights
  config                                     recipes, typed and refusing
+ recipe_text                                their YAML, overrides and keys
  files  text_files  machine  user_input      what everything stands on; types below all
 ```
 

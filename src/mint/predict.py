@@ -124,6 +124,7 @@ def label_bias(stage2: TrainedStage[Stage2], prompt: str, candidates: Sequence[s
         )
     clips = [[clip.float()] for clip in stage2.reference.asked(prompt)]
     sums, counts = rank_vocabulary(stage2, clips, prompt, candidates)  # [N, C], [C]
+    # Shares are averaged and not their logarithms, which a single clip of a class could drag far down.
     return _log_shares(sums, counts).exp().mean(dim=0).log()
 
 

@@ -46,7 +46,7 @@ def test_chat_from_recipe_to_use(corpus: Path, tmp_path: Path, capsys: pytest.Ca
     assert saved.chat_template
     used = Mint.from_pretrained(folder)
     scores = used.classify(clip, labels, prompt="The pitch is")
-    language: Any = used._load_stage2().model.language
+    language: Any = used.load_stage2().model.language
     assert isinstance(language, CausalLanguageModel)
     asked = [{"role": "user", "content": "The pitch is"}]
     theirs = language.tokenizer.apply_chat_template(asked, add_generation_prompt=True)["input_ids"]
@@ -112,7 +112,7 @@ def test_adapters_are_used(corpus: Path, adapted: Path, tmp_path: Path) -> None:
     scores = used.classify(clip, labels, prompt="The pitch is")
     copied = used.save_pretrained(tmp_path / "copy")
     assert Mint.from_pretrained(copied).classify(clip, labels, prompt="The pitch is") == scores
-    stage: Any = used._load_stage2().model
+    stage: Any = used.load_stage2().model
     assert not any(module.training for module in stage.modules())
     with torch.no_grad():
         for parameter in stage.lora.parameters():

@@ -51,7 +51,6 @@ def evaluate_run(
         MintError: there is no finished run, a file cannot be written, or nothing could be measured.
     """
     begun = time.perf_counter()
-    settings = settings or Settings()
     folders = find_stages(run)
     last = max(folders)
     recipes = {stage: load_run_recipe(folder) for stage, folder in folders.items()}
@@ -74,15 +73,9 @@ def evaluate_run(
     features = features_by_stage(recipes, encoder, examples)
 
     trained = load_trained(folders)
-    settings = settle(settings, trained)
+    settings = settle(settings or Settings(), trained)
     evaluation = evaluate(
-        trained,
-        examples,
-        features,
-        tasks=tasks,
-        settings=settings,
-        seed=recipe.seed,
-        classes=classes_of(encoder),
+        trained, examples, features, tasks, settings=settings, seed=recipe.seed, classes=classes_of(encoder)
     )
 
     write_results(

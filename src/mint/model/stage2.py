@@ -47,6 +47,7 @@ class Stage2(nn.Module):
         super().__init__()
         self.bridge = bridge
         self.soft_prompts = soft_prompts
+        # Queries that share a layer are rows of its input; else all of them stand in one row.
         inputs, outputs = (1, 1) if soft_prompts is None else (bridge.num_queries, soft_prompts)
         self.projection = (WhitenedLinear if whitened else nn.Linear)(inputs * bridge.width, outputs * language.width)
         self.instruction_aware = instruction_aware

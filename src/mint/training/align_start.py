@@ -39,6 +39,7 @@ def align_start(stage2: Stage2, dataset: ItemDataset, sampler: MixtureSampler, c
     device = projection.weight.device
     moments = Moments(projection.in_features, projection.out_features, device)
     indices, weights = chosen_items(sampler)
+    # Moments, and not the examples themselves: their query outputs would fill the memory.
     with evaluating(stage2):
         for first in range(0, len(indices), BATCH):
             batch = collate([dataset[index, 0] for index in indices[first : first + BATCH]])
@@ -50,6 +51,7 @@ def align_start(stage2: Stage2, dataset: ItemDataset, sampler: MixtureSampler, c
             count = projection.out_features // embedding.shape[1]  # soft prompts that a row gives
             targets = answer_embeddings(embedding, labels, count).flatten(1)  # [B, W]
             rows = inputs.shape[1]
+            # Where queries share the layer, each of them is an example with the same target.
             of_batch = torch.tensor(weights[first : first + BATCH], device=device)
             moments.add(inputs.flatten(0, 1), targets.repeat_interleave(rows, dim=0), of_batch.repeat_interleave(rows))
     projection.align(moments)
@@ -65,6 +67,7 @@ def chosen_items(sampler: MixtureSampler) -> tuple[list[int], list[float]]:
     for task, group in sampler.groups.items():
         share = sampler.counts[task] / sampler.length
         count = min(len(group), round(EXAMPLES * share))
+        # A task that is not drawn has no say in where the layer starts.
         if not count:
             continue
         indices += group[np.linspace(0, len(group) - 1, count).astype(int)].tolist()
@@ -89,6 +92,7 @@ def answer_embeddings(embedding: Tensor, labels: Tensor, count: int) -> Tensor:
         # An empty answer is its end alone.
         tokens = tokens[:-1] if len(tokens) > 1 else tokens
         embedded = embedding[tokens].float()  # [L, D]
+        # A single soft prompt has to stand for all tokens, not for the first.
         first = embedded[:count] if count > 1 else embedded[:0]
         mean = embedded.mean(dim=0, keepdim=True)
         rows.append(torch.cat([first, mean.expand(count - len(first), -1)]))

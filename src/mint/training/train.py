@@ -225,6 +225,7 @@ def reference_of(trainer: StageTrainer, count: int) -> ReferenceClips:
         count: the most clips of an instruction.
     """
     items, sampler = trainer.dataset.items, trainer.mixture_sampler
+    # The first epoch, however long the run was, so that a resumed run keeps the same clips.
     sampler.set_epoch(0)
     drawn: dict[str, list[Tensor]] = {}
     for draw in islice(sampler, DRAWS):
