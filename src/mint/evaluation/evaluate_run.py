@@ -75,7 +75,7 @@ def evaluate_run(
     trained = load_trained(folders)
     settings = settle(settings or Settings(), trained)
     evaluation = evaluate(
-        trained, examples, features, tasks, settings=settings, seed=recipe.seed, classes=classes_of(encoder)
+        trained, examples, features, tasks=tasks, settings=settings, seed=recipe.seed, classes=classes_of(encoder)
     )
 
     write_results(
