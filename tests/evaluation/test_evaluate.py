@@ -72,6 +72,24 @@ def test_a_split_without_clips_is_named(trained: Trained, examples: list[Example
         evaluate(trained, learnt, features)
 
 
+def test_steps_side_by_side_measure_the_same(
+    trained: Trained, examples: list[Example], features: ByStage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One thread each either way, so that even rounding is the same."""
+    evaluations = []
+    for workers in (1, 2):
+        monkeypatch.setattr("mint.evaluation.evaluate._count_workers", lambda _, workers=workers: workers)
+        evaluations.append(evaluate(trained, examples, features))
+    alone, together = evaluations
+
+    assert together.rows == alone.rows
+    assert together.record() == alone.record()
+    assert together.captions == alone.captions
+    assert len(together.attentions) == len(alone.attentions) > 0
+    for (_, found), (_, expected) in zip(together.attentions, alone.attentions, strict=True):
+        torch.testing.assert_close(found, expected, atol=0.0, rtol=0.0)
+
+
 @pytest.mark.parametrize(("task", "stage"), [("retrieval", 1), ("captioning", 2)])
 def test_what_a_task_lacks_is_named(
     trained: Trained, examples: list[Example], features: ByStage, task: str, stage: int

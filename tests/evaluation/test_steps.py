@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 from mint.evaluation.records import Evaluation, join, measured_part
 from mint.evaluation.results.file import Row
@@ -88,3 +91,57 @@ def test_a_clip_of_several_steps_and_tasks_counts_once() -> None:
     assert whole.clips() == CLIPS
     assert whole.record()["corpora"] == {"notes": ["corpus"], "captioning": ["corpus"]}
     assert join([]) == Evaluation()
+
+
+def test_steps_side_by_side_give_the_same_in_the_same_order(capsys: pytest.CaptureFixture[str]) -> None:
+    def steps() -> list[Step]:
+        return [Step("a", fails_later()), Step("b", is_refused(), 7), Step("c", is_not_finite(), 9), Step("d", works())]
+
+    alone, together = run_steps(steps()), run_steps(steps(), workers=2)
+    assert together.rows == alone.rows
+    assert together.not_computed == alone.not_computed
+    assert capsys.readouterr().err.count("out of memory") == 2
+
+
+def test_two_steps_run_at_a_time_the_largest_first_with_half_of_the_threads() -> None:
+    both = threading.Barrier(2, timeout=10)
+    begun: list[str] = []
+    threads = torch.get_num_threads()
+    shares: list[int] = []
+
+    def meets(name: str) -> Iterator[Evaluation]:
+        begun.append(name)
+        shares.append(torch.get_num_threads())
+        both.wait()  # one after the other, they would never meet
+        yield part("accuracy")
+
+    torch.set_num_threads(4)
+    try:
+        run_steps([Step("small", meets("small"), 1), Step("large", meets("large"), 9)], workers=2)
+        assert begun[0] == "large"
+        assert shares == [2, 2]
+        assert torch.get_num_threads() == 4
+    finally:
+        torch.set_num_threads(threads)
+
+
+def test_an_interruption_ends_the_step_beside_it() -> None:
+    both = threading.Barrier(2, timeout=10)
+    ended: list[str] = []
+
+    def step() -> Iterator[Evaluation]:
+        try:
+            both.wait()
+            if threading.current_thread() is threading.main_thread():
+                raise KeyboardInterrupt
+            for _ in range(1000):
+                time.sleep(0.01)
+            ended.append("by itself")
+        except KeyboardInterrupt:
+            ended.append("interrupted")
+            raise
+        yield part("accuracy")
+
+    with pytest.raises(KeyboardInterrupt):
+        run_steps([Step("a", step()), Step("b", step())], workers=2)
+    assert ended == ["interrupted", "interrupted"]

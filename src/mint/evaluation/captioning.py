@@ -34,7 +34,8 @@ def captioning_steps(setup: Setup, examples: Sequence[Example], labelled: Sequen
         examples: the clips; each has at least one true caption.
         labelled: all clips with labels, whose labels captions may name.
     """
-    yield Step("captioning", _caption(setup, examples, labelled))
+    size = len(examples) * setup.settings.decoding.max_tokens
+    yield Step("captioning", _caption(setup, examples, labelled), size)
 
 
 def _caption(setup: Setup, examples: Sequence[Example], labelled: Sequence[Example]) -> Iterator[Evaluation]:

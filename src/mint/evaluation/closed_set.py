@@ -8,8 +8,9 @@ majority class and chance, all on the same clips. Each clip is asked its own pro
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -58,6 +59,8 @@ class ClosedTask:
     setup: Setup
     name: str
     examples: Sequence[Example]
+    _fitting: Lock = field(default_factory=Lock, repr=False, compare=False)
+    """Held while the probe is fitted: steps of two splits may ask for it at once."""
 
     @cached_property
     def labels(self) -> list[str]:
@@ -70,9 +73,15 @@ class ClosedTask:
         return all(len(example.labels) == 1 and not example.unknown for example in self.examples)
 
     @cached_property
+    def _probe(self) -> probe.Probe | None:
+        """The linear probe."""
+        return _fit_probe(self)
+
+    @property
     def probe(self) -> probe.Probe | None:
         """The linear probe, fitted when it is first asked for; None where the training data allow none."""
-        return _fit_probe(self)
+        with self._fitting:
+            return self._probe
 
     def of_split(self, split: str) -> list[Example]:
         """Return the clips of one split."""
@@ -142,6 +151,7 @@ def closed_set_steps(setup: Setup, name: str, examples: Sequence[Example]) -> It
         examples: its clips of all splits; those of `train` and `validation` serve the probe.
     """
     task = ClosedTask(setup, name, examples)
+    is_fitted = False
     # Each method is a step of its own: one that fails does not take the others with it.
     for split in HELD_OUT:
         in_split = task.of_split(split)
@@ -150,12 +160,15 @@ def closed_set_steps(setup: Setup, name: str, examples: Sequence[Example]) -> It
 
         held_out = HeldOut(task, in_split)
         if setup.trained.stage2 is not None:
-            yield Step(f"{held_out.title}, stage2", _stage2(held_out))
+            yield Step(f"{held_out.title}, stage2", _stage2(held_out), len(in_split) * len(task.labels))
         if setup.trained.stage1 is not None:
             yield Step(f"{held_out.title}, stage1", _stage1(held_out))
         if setup.classes is not None:
             yield Step(f"{held_out.title}, encoder", _encoder(held_out, setup.classes))
-        yield Step(f"{held_out.title}, probe", _probe(held_out))
+        # The first split's step fits the probe, which takes long where there are many clips to train on.
+        fitted = 0 if is_fitted else len(task.of_split("train")) * len(task.labels)
+        yield Step(f"{held_out.title}, probe", _probe(held_out), fitted)
+        is_fitted = True
         yield Step(f"{held_out.title}, chance", _untrained(held_out))
 
 

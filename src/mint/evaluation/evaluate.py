@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import torch
+
 from mint import predict
 from mint.builders.stages import Trained
 from mint.data.features.prepare import Features
@@ -21,6 +23,8 @@ from mint.types import Example, MintError, NamedClasses
 
 NEEDED_STAGE = {"retrieval": 1, "captioning": 2}
 """Tasks that captions make, and the stage that they need."""
+MOST_WORKERS = 2
+"""Steps that run at a time, at most: each holds a batch in memory."""
 
 
 def evaluate(
@@ -76,7 +80,16 @@ def evaluate(
             next(iter(lacking.values()), None)
             or "nothing to evaluate: the manifests have no usable clip in the splits test or unseen"
         )
-    return run_steps([*steps, Step("tasks", iter([Evaluation(not_computed=lacking)]))])
+    last = Step("tasks", iter([Evaluation(not_computed=lacking)]))
+    return run_steps([*steps, last], _count_workers(trained))
+
+
+def _count_workers(trained: Trained) -> int:
+    """Return how many steps run at a time: two on a CPU of several cores; a GPU has enough to do with one."""
+    stage = trained.stage1 or trained.stage2
+    assert stage is not None
+    on_cpu = next(stage.model.parameters()).device.type == "cpu"
+    return min(MOST_WORKERS, torch.get_num_threads()) if on_cpu else 1
 
 
 def settle(settings: Settings, trained: Trained) -> Settings:

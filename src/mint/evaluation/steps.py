@@ -1,11 +1,20 @@
-"""Steps of an evaluation: one that fails takes nothing with it that was measured."""
+"""Steps of an evaluation: one that fails takes nothing with it that was measured.
+
+On a CPU two steps run side by side, each with half of the threads: two cores wait for one another in each small product
+of a language model, but not between steps, and some steps have use for one core alone.
+"""
 
 from __future__ import annotations
 
+import ctypes
 import sys
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from threading import Thread
 
+import torch
 from tqdm.auto import tqdm
 
 from mint.evaluation.records import Evaluation, by_reason, join
@@ -23,30 +32,108 @@ class Step:
     """Task, split and method."""
     parts: Iterator[Evaluation]
     """A generator of what it measures, which measures nothing before it is asked for its first part."""
+    size: int = 0
+    """Roughly what its time grows with (clips times labels or tokens): the largest steps begin first."""
 
 
-def run_steps(steps: Iterable[Step]) -> Evaluation:
-    """Run the steps and put what they measure together.
+@dataclass(frozen=True)
+class _Outcome:
+    """What a step gave."""
+
+    parts: list[Evaluation]
+    failures: list[Exception]
+
+
+def run_steps(steps: Iterable[Step], workers: int = 1) -> Evaluation:
+    """Run the steps and put what they measure together, in their order.
 
     A step that fails is named on standard error and under `not_computed`, with the reason; what it measured before,
     and all other steps, count.
+
+    Args:
+        steps: the steps.
+        workers: how many of them run at a time; they share PyTorch's threads.
 
     Raises:
         MintError: as the first step that failed, where no step has measured anything of the trained stages.
     """
     parts: list[Evaluation] = []
     failures: list[Exception] = []
-    for step in steps:
-        for part in guarded([step.name], step.parts, failures):
-            parts.append(_only_finite(part))
-            # Said at once, not at the end: whoever waits may install what is missing and start again.
-            announce(parts[-1].not_computed)
+    for outcome in _outcomes(list(steps), workers):
+        parts += outcome.parts
+        failures += outcome.failures
 
     # Baselines alone are no evaluation of the run.
     evaluation = join(parts)
     if failures and not any(row.method in TRAINED for row in evaluation.rows):
         raise failures[0]
     return evaluation
+
+
+def _outcomes(steps: Sequence[Step], workers: int) -> list[_Outcome]:
+    """Run the steps, `workers` at a time, and return what each gave, in their order."""
+    if workers < 2:
+        return [_run(step) for step in steps]
+
+    outcomes: dict[int, _Outcome] = {}
+    errors: list[BaseException] = []
+    # Begun last, a large step would run alone for long.
+    waiting = deque(sorted(range(len(steps)), key=lambda index: -steps[index].size))
+
+    def work() -> None:
+        try:
+            while waiting and not errors:
+                index = waiting.popleft()
+                outcomes[index] = _run(steps[index])
+        except IndexError:  # another worker took the last one
+            pass
+        except BaseException as error:
+            errors.append(error)
+
+    with _shared_threads(workers):
+        others = [Thread(target=work, name=f"evaluation-{number}") for number in range(1, workers)]
+        for thread in others:
+            thread.start()
+        # This thread is a worker too, and the one that an interruption comes to.
+        work()
+        if errors:
+            _interrupt(others)
+        for thread in others:
+            thread.join()
+
+    if errors:
+        raise errors[0]
+    return [outcomes[index] for index in range(len(steps))]
+
+
+def _run(step: Step) -> _Outcome:
+    """Run a step to its end or to its failure."""
+    outcome = _Outcome([], [])
+    for part in guarded([step.name], step.parts, outcome.failures):
+        outcome.parts.append(_only_finite(part))
+        # Said at once, not at the end: whoever waits may install what is missing and start again.
+        announce(outcome.parts[-1].not_computed)
+    return outcome
+
+
+@contextmanager
+def _shared_threads(workers: int) -> Iterator[None]:
+    """Give each worker its share of PyTorch's threads inside the block."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(max(1, threads // workers))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _interrupt(threads: Sequence[Thread]) -> None:
+    """Raise KeyboardInterrupt in threads, before their next line of Python: a step may have hours to go."""
+    for thread in threads:
+        if thread.ident is not None:
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(
+                ctypes.c_ulong(thread.ident), ctypes.py_object(KeyboardInterrupt)
+            )
 
 
 def guarded(

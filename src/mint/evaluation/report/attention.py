@@ -6,6 +6,7 @@ the weights beside it, so that looking at a model changes nothing in it.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -93,8 +94,12 @@ def over_time(attention: Tensor, bands: int) -> Tensor:
 def _watching(bridge: BridgeNet) -> Iterator[list[Tensor]]:
     """Collect the weights [B, Q, T] of each cross-attention that runs inside the block, in order."""
     seen: list[Tensor] = []
+    thread = threading.get_ident()
 
     def watch(module: CrossAttention, inputs: tuple[Tensor, Sequence[AudioKeysValues]]) -> None:
+        # Another thread may ask the same model at the same time.
+        if threading.get_ident() != thread:
+            return
         # Fused attention does not give its weights, so they are computed here once more, as it does.
         queries, (audio,) = inputs
         keys, _ = audio.pairs[module.index]
