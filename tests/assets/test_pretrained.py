@@ -21,6 +21,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import BertConfig, BertForMaskedLM, Wav2Vec2ForCTC, WhisperForConditionalGeneration
+from transformers.utils import logging
 
 from mint.assets import pretrained
 from mint.assets.pretrained import identify, load_pretrained, load_weights_of, pin
@@ -310,3 +311,14 @@ def test_an_interrupt_that_a_library_hides(error: Exception | None, monkeypatch:
     if isinstance(error, ImportError):
         with pytest.raises(MintError, match="cannot load 'org/model' by AutoConfig"):
             load_pretrained("AutoConfig", "org/model", None)
+
+
+@pytest.mark.parametrize("family", ["bert", "llama", "flan", "whisper"])
+def test_weights_of_a_folder_are_loaded_without_a_word(
+    family: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    load = save(tmp_path, family)
+    capfd.readouterr()
+    load()
+    assert capfd.readouterr().err == ""
+    assert logging.is_progress_bar_enabled()  # for what others load in this process

@@ -143,8 +143,10 @@ def load_with_rest(
     """
     # transformers reports what it did not find, or found in another size, instead of raising: the errors are ours.
     options |= {"use_safetensors": True, "output_loading_info": True, "ignore_mismatched_sizes": True}
+    loader = auto_class(kind)
     try:
-        model, info = auto_class(kind).from_pretrained(source, revision=revision, trust_remote_code=False, **options)
+        with _without_bar(source):
+            model, info = loader.from_pretrained(source, revision=revision, trust_remote_code=False, **options)
     except SafetensorError as error:
         raise _damaged(source, error) from None
     except (OSError, ValueError, ImportError) as error:
@@ -155,6 +157,23 @@ def load_with_rest(
     # "(?!)" matches nothing: all weights are used.
     _refuse_gaps(model, source, info, re.compile(unused or "(?!)"))
     return model, tuple(sorted(info["unexpected_keys"]))
+
+
+@contextmanager
+def _without_bar(source: str) -> Iterator[None]:
+    """Show no bar of transformers while the weights of a local folder are loaded, which takes moments.
+
+    It would stand among the answers of a command. Weights that are first downloaded keep their bars.
+    """
+    logging: Any = importlib.import_module("transformers.utils.logging")  # its functions have no types
+    is_hidden = Path(source).is_dir() and logging.is_progress_bar_enabled()
+    if is_hidden:
+        logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if is_hidden:
+            logging.enable_progress_bar()
 
 
 @loading()
