@@ -15,7 +15,7 @@ import sys
 
 from common import HERE, parser, read_rows, table
 
-SHORT = ("stage1_step", "stage2_step", "ranking", "inference", "audio", "loader", "roofline")
+SHORT = ("stage1_step", "stage2_step", "ranking", "inference", "audio", "loader", "roofline", "serve")
 LONG = ("growth", "startup")
 
 

@@ -14,7 +14,10 @@ import pytest
 import torch
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
-NAMES = ("stage1_step", "stage2_step", "ranking", "inference", "audio", "loader", "roofline", "growth", "startup")
+NAMES = (
+    *("stage1_step", "stage2_step", "ranking", "inference", "audio", "loader", "roofline", "serve"),
+    *("growth", "startup"),
+)
 
 
 @pytest.fixture

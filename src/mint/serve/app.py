@@ -20,6 +20,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from mint.serve import chat, plain
 from mint.serve.limits import Refused
+from mint.serve.timelines import timeline
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -71,6 +72,7 @@ class Application:
             "/attention": plain.attention,
             "/picture": plain.picture,
             "/search": plain.search,
+            "/timeline": timeline,
         }
         self._gets: dict[str, Callable[[], Response]] = {
             "/v1/models": lambda: chat.models(service),

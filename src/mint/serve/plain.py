@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import math
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
@@ -134,7 +136,7 @@ def about(service: Service) -> JSONResponse:
         {
             "model": service.name,
             "text": has_text,
-            "timeline": hasattr(service.run, "timeline"),
+            "timeline": True,
             "labels": True,
             "embeddings": 1 in service.run.folders,
             "search": service.index is not None,
@@ -145,27 +147,14 @@ def about(service: Service) -> JSONResponse:
     )
 
 
-def request_form(request: Request, service: Service) -> _Form:
-    """Return the form of a request, whose file is closed at the end of the block."""
-    return _Form(request, service)
-
-
-class _Form:
-    """Reads a form when the block begins, and closes its file at the end."""
-
-    def __init__(self, request: Request, service: Service) -> None:
-        self._request = request
-        self._service = service
-        self._form: FormData | None = None
-
-    async def __aenter__(self) -> FormData:
-        # Whoever else is answered now may wait a moment, to share a batch.
-        self._form = await reading.read_form(self._request, self._service.limits)
-        return self._form
-
-    async def __aexit__(self, *_: object) -> None:
-        if self._form is not None:
-            await self._form.close()
+@asynccontextmanager
+async def request_form(request: Request, service: Service) -> AsyncIterator[FormData]:
+    """Read the form of a request, whose file is closed at the end of the block; errors as `read_form`."""
+    form = await reading.read_form(request, service.limits)
+    try:
+        yield form
+    finally:
+        await form.close()
 
 
 async def _write(request: Request, service: Service, form: FormData, prompt: str, field: str) -> Response | None:

@@ -55,11 +55,14 @@ class Service:
         self.uploads = Uploads(run.encoder.sample_rate, window_seconds, limits, self.counters)
         self.batcher = Batcher(run, self.counters)
         self._threads = ThreadPoolExecutor(read_threads(), "decode")
+        # Timelines take long: they share a thread, and leave the others to short requests.
+        self.listening = ThreadPoolExecutor(1, "timeline")
 
     def close(self) -> None:
         """Answer what waits, and let go of threads and uploads."""
         self.batcher.close()
         self._threads.shutdown()
+        self.listening.shutdown()
         self.uploads.close()
 
     def enter(self) -> None:
@@ -86,17 +89,14 @@ class Service:
 
     @asynccontextmanager
     async def stored(self, content: BinaryIO) -> AsyncIterator[Path]:
-        """Keep an uploaded sound as a file inside the block; errors as `Uploads.stored`."""
-        context = self.uploads.stored(content)
-        path = await self.in_thread(context.__enter__)
-        try:
+        """Keep an uploaded sound as a file inside the block; errors as `Uploads.write`."""
+        # The folder goes even where the request is cancelled while a thread still writes into it.
+        with self.uploads.new_path() as path:
+            await self.in_thread(self.uploads.write, path, content)
             yield path
-        finally:
-            # Not in a thread: the folder goes even where the request was cancelled.
-            context.__exit__(None, None, None)
 
     async def decoded(self, content: BinaryIO) -> Sound:
-        """Return the windows of an uploaded sound; errors as `Uploads.stored` and `Uploads.decode`."""
+        """Return the windows of an uploaded sound; errors as `Uploads.write` and `Uploads.decode`."""
         self.batcher.expect(1)
         try:
             async with self.stored(content) as path:

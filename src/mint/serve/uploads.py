@@ -57,26 +57,28 @@ class Uploads:
         self._folder.cleanup()
 
     @contextmanager
-    def stored(self, content: BinaryIO) -> Iterator[Path]:
-        """Keep a sound as a file inside the block.
+    def new_path(self) -> Iterator[Path]:
+        """Give a path for one sound inside the block; what is there at the end is removed."""
+        folder = Path(tempfile.mkdtemp(dir=self._folder.name))
+        try:
+            yield folder / NAME
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def write(self, path: Path, content: BinaryIO) -> None:
+        """Write a sound to its path.
 
         Raises:
             Refused: the sound is empty, or larger than the limit.
         """
-        folder = Path(tempfile.mkdtemp(dir=self._folder.name))
-        try:
-            path = folder / NAME
-            with path.open("wb") as file:
-                shutil.copyfileobj(content, file, 1 << 20)
+        with path.open("wb") as file:
+            shutil.copyfileobj(content, file, 1 << 20)
 
-            size = path.stat().st_size
-            if size == 0:
-                raise Refused(422, "the sound is empty (0 bytes); send a file with sound in it", "file")
-            if size > self._limits.upload_bytes:
-                raise too_large(self._limits)
-            yield path
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
+        size = path.stat().st_size
+        if size == 0:
+            raise Refused(422, "the sound is empty (0 bytes); send a file with sound in it", "file")
+        if size > self._limits.upload_bytes:
+            raise too_large(self._limits)
 
     def decode(self, path: Path) -> Sound:
         """Decode the windows of a stored sound.

@@ -145,10 +145,10 @@ function showHits(hits) {
   $("hits").replaceChildren(...hits.map((hit) => {
     const item = element("li");
     const times = `${clock(hit.start)} – ${clock(hit.end)}`;
-    item.append(
-      element("span", hit.audio, "name"), element("span", times, "quiet"),
-      element("span", hit.score.toFixed(3), "number"),
-    );
+    // Folders that all clips share say little; the whole path shows when the pointer rests on it.
+    const name = element("span", hit.audio.split("/").slice(-2).join("/"), "name");
+    name.title = hit.audio;
+    item.append(name, element("span", times, "quiet"), element("span", hit.score.toFixed(3), "number"));
     return item;
   }));
   if (!hits.length) $("hits").append(element("li", "The index holds no clip."));
