@@ -16,7 +16,7 @@ import sys
 from common import HERE, parser, read_rows, table
 
 SHORT = ("stage1_step", "stage2_step", "ranking", "inference", "audio", "loader", "roofline", "serve")
-LONG = ("growth", "startup")
+LONG = ("growth", "startup", "batches")
 
 
 def main() -> int:

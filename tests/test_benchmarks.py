@@ -16,7 +16,7 @@ import torch
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 NAMES = (
     *("stage1_step", "stage2_step", "ranking", "inference", "audio", "loader", "roofline", "serve"),
-    *("growth", "startup"),
+    *("growth", "startup", "batches"),
 )
 
 

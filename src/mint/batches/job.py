@@ -94,6 +94,7 @@ class Job:
                 write_json(self._record, self.description)
             ranks.gather(None)  # nobody writes before all have read
 
+            # Each rank writes a file of its own, so that no two writers meet.
             failures = self._ask(sources, done, answers, columns, ranks)
             return self._finish(sources, ranks, ranks.gather(failures))
 
@@ -138,6 +139,7 @@ class Job:
         failed = [row for rows in failures for row in rows]
         done = len(sources) - len(failed)
         if ranks.rank == 0:
+            # One process that wrote JSON Lines has nothing to join.
             if self._parts():
                 self._join(sources)
             elif not self.output.exists():  # no clip could be used
@@ -188,6 +190,7 @@ class Job:
         if not self._record.exists() or not self.output.exists() or self._is_log(self.output) or self._parts():
             return None
 
+        # A job that was killed has no such entry.
         finished = read_json(self._record).get("finished")
         if finished is None:
             return None
@@ -207,6 +210,7 @@ class Job:
         if not self._record.exists():
             return f"{self.output} is there already, and no job has written it; give another --output, or remove it"
 
+        # The first difference is told; it is most likely the one that was meant.
         recorded = read_json(self._record)
         for name, value in self.description.items():
             if recorded.get(name) != value:
@@ -278,6 +282,7 @@ def _reason(failure: dict[str, Any]) -> str:
 
 def _digest(sources: Iterable[Source]) -> str:
     """Return a digest of which clips there are."""
+    # Their order says nothing: a folder may be walked in another one.
     state = hashlib.sha256()
     for key in sorted(map(repr, map(key_of, sources))):
         state.update(key.encode(errors="backslashreplace") + b"\n")

@@ -34,6 +34,8 @@ def format_of(output: Path | None, chosen: str | None) -> str:
         return chosen
     if output is None:
         return "table"
+
+    # The longest suffix comes first, as .selections.txt is a .txt too.
     for suffix, name in SUFFIXES.items():
         if output.name.lower().endswith(suffix):
             return name
@@ -78,6 +80,7 @@ def _table(timelines: Sequence[Timeline]) -> str:
 
 
 def _json(timelines: Sequence[Timeline]) -> str:
+    # One flat array, as the other verbs print it.
     rows = []
     for path, _, stretches in timelines:
         for one in stretches:
@@ -87,6 +90,7 @@ def _json(timelines: Sequence[Timeline]) -> str:
 
 def _audacity(timelines: Sequence[Timeline]) -> str:
     """Return a label track as Audacity imports it: start, end and text, set off by tabs."""
+    # A tab or a line break in a label would end it.
     [(_, _, stretches)] = timelines
     return "".join(f"{_seconds(one.start)}\t{_seconds(one.end)}\t{one_line(one.answer)}\n" for one in stretches)
 

@@ -40,6 +40,8 @@ def joined_ranks() -> Iterator[Ranks]:
     if is_new:
         # Only a few numbers are exchanged, so that the CPU's backend serves with accelerators too.
         distributed.init_process_group("gloo", timeout=PATIENCE)
+
+    # A group that the caller opened is left open.
     try:
         yield Ranks(rank, count)
     finally:

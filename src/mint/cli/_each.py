@@ -74,6 +74,7 @@ def _print_each(mint: Mint, sources: list[Source], asked: ClipVerb, as_json: boo
     """Print each answer as soon as it is there, or all as one JSON array; a bad clip is told on standard error."""
     from mint.batches.sources import row_of
 
+    # All rows have the same keys, whether their clips are files or parts of files.
     with_parts = any(isinstance(source, Example) for source in sources)
     rows, num_failed = [], 0
     for answer in asked.answers(mint, sources):
@@ -114,6 +115,7 @@ def _write_each(mint: Mint, sources: list[Source], asked: ClipVerb, output: Path
         print("mint: what is done is kept; the same command goes on from there", file=sys.stderr)
         raise
 
+    # One of the processes speaks for all.
     if outcome.is_first_rank:
         print(f"Written to {output}: {outcome.done} of {len(sources)} clips")
         if outcome.failed:

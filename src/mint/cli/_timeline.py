@@ -83,6 +83,7 @@ def run_timeline(
     if output is not None:
         check_writable(output)
 
+    # Lines for people come as they are heard; all other forms are whole.
     prints_lines = output is None and name == "table"
     timelines, num_failed = [], 0
     mint = load(arguments.folder)
@@ -92,6 +93,7 @@ def run_timeline(
         try:
             timelines.append((path, *_heard_in(path, stretches(mint, path), top, prints_lines)))
         except (MintError, OSError) as error:
+            # Of a single recording the error is the result of the command.
             if len(paths) == 1:
                 raise
             print(f"mint: {describe(error)[0]}", file=sys.stderr)
@@ -114,6 +116,7 @@ def _heard_in(
     from mint.batches.label_files import table_line
     from mint.data.audio.decode import probe
 
+    # The header says how far the bar goes; what is decoded counts for the times.
     length, rate, _ = probe(path)
     with tqdm(total=round(length), unit="s", desc="heard", leave=False, disable=None) as bar:
 

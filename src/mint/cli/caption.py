@@ -29,6 +29,7 @@ def add_parser(subparsers: Subparsers) -> None:
 def run(arguments: Namespace) -> int:
     """Print or write a caption for each clip, or for each stretch of recordings."""
     options = generate_options(arguments)
+    # A timeline answers for stretches of whole recordings, not for clips.
     refuse_stray_options(arguments)
     if arguments.every is not None:
         every, hop = arguments.every, arguments.hop

@@ -35,6 +35,7 @@ def run(arguments: Namespace) -> int:
     """Print or write the embeddings of each clip."""
 
     def columns(embedding: Tensor) -> dict[str, Any]:
+        # The mean of vectors of length 1 is shorter than 1.
         if arguments.mean:
             embedding = embedding.mean(dim=0)
             embedding = embedding / embedding.norm()

@@ -289,6 +289,7 @@ class Mint(LoadedRun):
         Raises:
             MintError: audio that cannot be decoded, times that leave gaps, or as the methods named above.
         """
+        # All is checked before a model is loaded, which may take minutes.
         hop = every if hop is None else hop
         check_times(every, hop)
         if isinstance(audio, list):
@@ -298,6 +299,7 @@ class Mint(LoadedRun):
         if labels is not None and query is not None:
             raise MintError("a timeline has labels or a query; leave one out")
 
+        # Cosines differ from piece to piece, so that there is nothing to merge.
         if query is not None:
             query = checked_text("the query", query, "a description, such as 'a loud drum'")
             return stretches(self, query_question(self, query), audio, every, hop, merge=False)

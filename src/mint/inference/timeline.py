@@ -102,6 +102,7 @@ def stretches(
     begin, current, scores = 0.0, Said(""), [0.0]
     end = 0.0
     with closing(answer_each(run, question, clips())) as answers:
+        # Answers come in the order of the pieces.
         for index, answer in enumerate(answers):
             value, piece = answer.get(), waiting.popleft()
             said = value if isinstance(value, Said) else Said(value)
@@ -113,6 +114,8 @@ def stretches(
             if said.score is not None:
                 scores.append(said.score)
             end = piece.end
+
+    # The last stretch ends with the recording.
     yield _stretch(begin, end, current, scores)
 
 

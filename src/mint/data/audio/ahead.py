@@ -30,6 +30,7 @@ def read_ahead(items: Iterable[Item], read: Callable[[Item], Result]) -> Iterato
 @contextmanager
 def reading_threads() -> Iterator[ThreadPoolExecutor]:
     """Open threads that read audio; what they have not begun at the end of the block is not begun any more."""
+    # The name tells these threads from those of libraries.
     pool = ThreadPoolExecutor(read_threads(), thread_name_prefix="mint-read")
     try:
         yield pool
@@ -51,6 +52,7 @@ def submit_ahead(
         if len(waiting) > read_threads() + 2:
             yield waiting.popleft()
 
+    # No item is left to be taken; the jobs that are on their way come to their end.
     while waiting:
         yield waiting.popleft()
 

@@ -79,11 +79,15 @@ def stream_features(
         MintError: features are to be kept, and cannot be written.
     """
     encoding = _Encoding(encoder, nullcontext() if lock is None else lock, cache if keep else None)
+
+    # What reads in threads knows nothing of the encoder's turn.
     read = partial(_read, encoder=encoder, max_seconds=max_seconds, cache=cache)
     try:
         with reading_threads() as pool:
             for source, job in submit_ahead(pool, sources, read):
                 clip = encoding.begin(source)
+
+                # An error belongs to its clip: the others go on.
                 try:
                     _take(clip, job.result(), pool, encoding)
                 except (MintError, OSError) as error:
@@ -92,6 +96,7 @@ def stream_features(
                     clip.error = MintError(f"{_name(source)}: it is too large for the memory; cut it into pieces")
                 yield from encoding.finished()
 
+            # What waits for a full batch at the end is encoded in a smaller one.
             encoding.encode()
             yield from encoding.finished()
     finally:
@@ -106,6 +111,7 @@ def _read(source: Source, encoder: AudioEncoder, max_seconds: float, cache: Feat
         pieces = list(load_windows(source, encoder.sample_rate, max_seconds))
         return _Read(first=pieces[0], others=[partial(_same, piece) for piece in pieces[1:]])
 
+    # A file is its whole; the clip of a manifest may be a part of one.
     path, start, duration = Path(_path(source)), 0.0, None
     if isinstance(source, Example):
         start, duration = source.start, source.duration
@@ -134,6 +140,7 @@ def _take(clip: _Clip, read: _Read, pool: ThreadPoolExecutor, encoding: _Encodin
         clip.windows = read.features
         return
 
+    # The others are decoded while the first is encoded.
     assert read.first is not None
     encoding.add(clip, read.first)
     for _, job in submit_ahead(pool, read.others, _call):
@@ -192,6 +199,7 @@ class _Encoding:
         with self._lock:
             features = encode_batch(self._encoder, [samples for _, samples in waiting])
 
+        # A clip of several windows may have some in this batch and some in the next.
         for (clip, _), window in zip(waiting, features, strict=True):
             clip.windows.append(window)
             if not is_finite(window):
@@ -203,6 +211,7 @@ class _Encoding:
             return
         while self._clips:
             clip = self._clips.popleft()
+            # Windows of a clip that failed later on mean nothing.
             if clip.error is not None:
                 clip.windows = []
             elif self._cache is not None and clip.is_new and clip.key is not None:
