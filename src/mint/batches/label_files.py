@@ -74,6 +74,7 @@ def _table(timelines: Sequence[Timeline]) -> str:
     for path, _, stretches in timelines:
         for one in stretches:
             rows.append([path, _seconds(one.start), _seconds(one.end), one.answer, one.score])
+    # The csv module writes line ends of its own, which must not be translated again.
     text = io.StringIO(newline="")
     csv.writer(text).writerows(rows)
     return text.getvalue()
@@ -85,6 +86,7 @@ def _json(timelines: Sequence[Timeline]) -> str:
     for path, _, stretches in timelines:
         for one in stretches:
             rows.append({"audio": path} | asdict(one))
+    # A score that is NaN would be JSON that no other program reads.
     return json.dumps(rows, indent=2, allow_nan=False) + "\n"
 
 

@@ -57,6 +57,7 @@ class Index:
         folder = Path(folder)
         if is_index(folder):
             raise MintError(f"{folder} holds an index already; open it, or choose another folder")
+        # Without segments yet: an index with no clips can be opened and searched.
         folder.mkdir(parents=True, exist_ok=True)
         write_contents(folder, Contents(origin, run, window_seconds))
         return cls(folder)
@@ -142,6 +143,7 @@ class Index:
         """
         with owning(self.folder):
             writer = IndexWriter(self.folder)
+            # What a process that was killed left behind.
             writer.clear_away()
             try:
                 yield writer

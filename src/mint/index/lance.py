@@ -54,6 +54,7 @@ def to_lance(index: Index, location: str | Path) -> int:
     ]
     schema = pyarrow.schema(fields)
 
+    # One batch at a time: the vectors of a large index do not fit into memory.
     def batches() -> Iterator[Any]:
         for segment in index.segments:
             for rows in _blocks(segment):

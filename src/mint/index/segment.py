@@ -84,6 +84,7 @@ class Segment:
         self.path = path
         self.columns: dict[str, Any] = {}
         try:
+            # PyTorch's tensors are views of the mapped file, where NumPy's would be copies.
             with safe_open(path, "pt") as file:
                 for name in COLUMNS:
                     self.columns[name] = file.get_tensor(name)
@@ -95,6 +96,7 @@ class Segment:
         self.first_window = _offsets(self.clips["num_windows"])  # [C + 1]
         self._first_byte = _offsets(self.clips["path_length"])  # [C + 1]
 
+        # Removed clips stay in the file: rewriting it for each would cost gigabytes.
         self.is_live = np.ones(len(self), dtype=bool)
         self.is_live[list(removed)] = False
 
@@ -134,6 +136,7 @@ class Segment:
         column = self.columns[name].numpy()
         is_wanted = self.is_live
         if name in WINDOW_COLUMNS:
+            # A window belongs to its clip, a byte of a path too.
             is_wanted = np.repeat(is_wanted, self.clips["num_windows"])
         elif name == "paths":
             is_wanted = np.repeat(is_wanted, self.clips["path_length"])
@@ -153,6 +156,7 @@ def columns_of(
         times: start and end in seconds of the windows of each.
         vectors: [W, Q, E] of their W windows.
     """
+    # As bytes: the name of a file need not be text.
     paths = [os.fsencode(entry.path) for entry in entries]
     window_times = np.array([span for spans in times for span in spans], "<f8").reshape(-1, 2)
     durations = [np.nan if entry.duration is None else entry.duration for entry in entries]
@@ -225,6 +229,7 @@ def _write(path: Path, columns: Mapping[str, Any], shapes: Mapping[str, tuple[in
         offset += size
 
     text = json.dumps(header).encode()
+    # safetensors wants the data to begin at a multiple of eight bytes.
     text += b" " * (-len(text) % 8)
     with writing(path) as file:
         file.write(len(text).to_bytes(8, "little"))
@@ -247,6 +252,7 @@ COLUMN_DTYPES = {
 
 def _offsets(counts: NDArray[Any]) -> NDArray[np.int64]:
     """Return where the stretch of each row begins, and where the last one ends, [N + 1]."""
+    # 64 bits: the windows of a large index have more bytes of paths than 32 count.
     offsets = np.zeros(len(counts) + 1, np.int64)
     np.cumsum(counts, out=offsets[1:])
     return offsets

@@ -68,6 +68,7 @@ class IndexWriter:
 
     def start(self, run: str, sources: Sequence[str]) -> list[int]:
         """Note that an update begins, what it is of and the run that makes it, and return the rows of the sources."""
+        # Earlier sources keep their rows, by which clips name them.
         known = list(dict.fromkeys([*self._contents.sources, *sources]))
         self._replace(run=run, sources=known, finished=False)
         return [known.index(source) for source in sources]
@@ -99,8 +100,10 @@ class IndexWriter:
         self._entries.append(entry)
         self._times.append(times)
         self._vectors.append(vectors)
+        # float32
         self._bytes += vectors.numel() * 4
 
+        # By time as well, so that an interruption of a slow run loses half a minute at most.
         is_late = time.monotonic() - self._written > SECONDS_AT_ONCE
         if self._bytes >= BYTES_AT_ONCE or is_late:
             self.write()
@@ -140,6 +143,7 @@ class IndexWriter:
         self.write()
         dense = []
         for segment in [*self._segments, *self._new]:
+            # What was removed costs room and time of every search; from some share on a copy is cheaper.
             live = int(segment.clips["num_windows"][segment.is_live].sum())
             if live < (1 - REMOVED_SHARE) * segment.num_windows:
                 dense += self._joined([segment])
@@ -176,6 +180,7 @@ class IndexWriter:
         while True:
             levels: dict[int, list[Segment]] = {}
             for segment in segments:
+                # Segments of about one size are merged: each window is copied a few times only, however many come.
                 level = int(math.log(max(1, segment.num_windows), MERGED_TOGETHER))
                 levels.setdefault(level, []).append(segment)
 
@@ -199,6 +204,7 @@ class IndexWriter:
         """Write `index.json` anew."""
         segments = []
         for segment in [*self._segments, *self._new]:
+            # `index.json` is replaced in one step: readers see an update whole or not at all.
             removed = np.flatnonzero(~segment.is_live).tolist()
             segments.append({"file": segment.path.name, "removed": removed})
         self._contents = replace(self._contents, segments=segments, **changes)

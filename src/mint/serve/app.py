@@ -86,6 +86,7 @@ class Application:
         if scope["type"] != "http":
             return
 
+        # Every byte passes through it in both directions, so that no handler can forget the limit or a header.
         exchange = _Exchange(receive, send, self.service.limits.body_bytes)
         request = Request(scope, exchange.receive)
         begin = time.monotonic()
@@ -96,6 +97,7 @@ class Application:
         finally:
             path = request.url.path
             known = path in self._posts or path in self._gets or path in self._pages
+            # Only paths that exist are counted by name: a scanner would fill the memory. 499: the client left.
             labels = {"path": path if known else "other", "status": str(exchange.status or 499)}
             self.service.counters.add("mint_requests_total", **labels)
             self.service.counters.add("mint_request_seconds_total", time.monotonic() - begin, path=labels["path"])
@@ -111,8 +113,10 @@ class Application:
             return
         except Exception as error:
             traceback.print_exception(error, file=sys.stderr)
+            # The reason may hold paths or texts of others, and stays in the log.
             response = JSONResponse(Refused(500, "the server failed on this request; its log says why").body(), 500)
 
+        # An answer that has begun cannot be replaced by a refusal.
         if response is not None and not exchange.status:
             await exchange.drain(request)
             await response(request.scope, exchange.receive, exchange.send)
@@ -152,6 +156,7 @@ class Application:
         host = request.headers.get("host", "")
         if self._hosts is not None and host_name(host) not in self._hosts:
             raise Refused(403, f"this server is not called {host[:100]!r}; use http://localhost or its address")
+        # A browser names the site whose page asks; command lines and programs name none.
         origin = request.headers.get("origin")
         if origin is not None and urlsplit_netloc(origin) != host:
             raise Refused(403, "requests of other web sites are not answered")
@@ -177,6 +182,7 @@ class Application:
     def _page(self, path: str) -> Response:
         """Return a file of the page."""
         content, kind = self._pages[path]
+        # Asked for anew after each start, since a newer version may have another page.
         return Response(content, media_type=kind, headers={"Cache-Control": "no-cache"})
 
 
@@ -208,6 +214,7 @@ class _Exchange:
         if message["type"] == "http.request":
             self._read += len(message.get("body", b""))
             self._is_read = not message.get("more_body", False)
+            # Counted as it comes: the length that a client announces may be wrong or missing.
             if self._read > self._most_bytes and not self._is_read:
                 raise Refused(413, f"the body is larger than {self._most_bytes} bytes; send a shorter sound", "file")
         return message

@@ -68,6 +68,7 @@ def read_chat(body: dict[str, Any], model: str) -> Chat:
         Refused: a field is wrong, or asks for what the model cannot do.
     """
     check_model(body, model)
+    # Refused and not passed over: a client that asks for two answers and gets one would believe it has both.
     for name, values in ONLY.items():
         if body.get(name) not in values:
             given = reprlib.repr(body[name])
@@ -122,6 +123,7 @@ def read_messages(messages: Any) -> tuple[bytes, str]:
     for message in messages:
         if not isinstance(message, dict) or not isinstance(message.get("role"), str):
             raise unprocessable(f"a message is {reprlib.repr(message)}; give its role and its content", "messages")
+        # What the system or the model said before is no instruction for a model that reads one.
         if message["role"] != "user":
             continue
 
@@ -173,6 +175,7 @@ def decode_audio(part: Any, parameter: str) -> bytes:
     if not isinstance(data, str):
         raise unprocessable("'input_audio' has no 'data'; give the file in base64, and its 'format'", parameter)
     try:
+        # Strict: without it every sign that is no base64 is left out, and noise remains.
         return base64.b64decode(data, validate=True)
     except (binascii.Error, ValueError):
         raise unprocessable("'input_audio' holds no base64; encode the bytes of the file", parameter) from None
@@ -181,6 +184,7 @@ def decode_audio(part: Any, parameter: str) -> bytes:
 async def complete(request: Request, service: Service) -> Response | None:
     """Answer `POST /v1/chat/completions`."""
     body = await reading.read_json(request, service.limits)
+    # In a thread: megabytes of base64 would hold up all other requests.
     chat = await service.in_thread(read_chat, body, service.name)
 
     # What is drawn must not depend on the requests beside it: each has a batch of its own.
@@ -242,6 +246,7 @@ def event(value: dict[str, Any]) -> str:
 def usage(job: Job, text: str, service: Service) -> dict[str, int]:
     """Return the tokens that were read and written, those of the soft prompt among the former."""
     stage = service.run.load_stage2()
+    # Each window stands before the prompt as one soft prompt of Q vectors.
     queries = len(job.windows) * stage.model.bridge.queries.shape[-2]
     prompt = queries + stage.model.language.count_tokens(job.prompt)
     written = stage.model.language.count_tokens(text)
@@ -264,6 +269,7 @@ async def _stream(reply: _Reply, chat: Chat, job: Job, service: Service) -> Asyn
             while (text := await pieces.get()) is not None:
                 # Spaces at the ends are no part of the answer.
                 text = text.strip()
+                # A piece holds the whole text so far; only what is new is sent.
                 if text.startswith(sent) and text != sent:
                     yield reply.chunk({"content": text[len(sent) :]})
                     sent = text
@@ -311,11 +317,13 @@ async def embed(request: Request, service: Service) -> Response | None:
     for index, row in enumerate(rows):
         numbers: Any = row.ravel().tolist()
         if form == "base64":
+            # OpenAI's own client asks for this form, little-endian float32, and unpacks it.
             numbers = base64.b64encode(np.ascontiguousarray(row, dtype="<f4").tobytes()).decode()
         entry = {"object": "embedding", "index": index, "embedding": numbers}
         # A sound has one vector for each query, which follow each other.
         data.append(entry if row.ndim == 1 else {**entry, "shape": list(row.shape)})
 
+    # About as many as tokens; embeddings cost nothing here, and nobody counts them more exactly.
     words = sum(len(one.split()) for one in inputs if isinstance(one, str))
     counts = {"prompt_tokens": words, "total_tokens": words}
     return JSONResponse({"object": "list", "data": data, "model": service.name, "usage": counts})
@@ -356,6 +364,7 @@ async def _embedded(service: Service, inputs: list[str | bytes]) -> list[Any]:
             jobs.append(Job(EmbedClips(), windows=(await service.decoded(io.BytesIO(one))).windows))
 
     answers = await asyncio.gather(*map(service.answer, jobs))
+    # All texts were one job and each sound its own: the answers go back to where their inputs stood.
     vectors = iter(answers[0] if texts else ())
     sounds = iter(answers[1:] if texts else answers)
     return [(next(vectors) if isinstance(one, str) else next(sounds)).numpy() for one in inputs]

@@ -159,6 +159,7 @@ async def request_form(request: Request, service: Service) -> AsyncIterator[Form
 
 async def _write(request: Request, service: Service, form: FormData, prompt: str, field: str) -> Response | None:
     """Answer with a text about the form's file."""
+    # An object of its own keeps the question out of others' batches: draws must not depend on them.
     sampling = reading.sampling(form)
     question = Write(sampling, None if sampling is None else object())
     job = Job(question, prompt=prompt, max_tokens=reading.max_tokens(form))
@@ -188,6 +189,7 @@ def ranking(service: Service, labels: Sequence[str], prompt: str, method: str) -
         Refused: the run has not the stage that the method needs.
     """
     stages = service.run.folders
+    # As `Mint.classify` chooses.
     if method == "auto":
         method = "vocabulary" if 2 in stages else "similarity"
     needed = 2 if method == "vocabulary" else 1
@@ -201,6 +203,7 @@ def ranking(service: Service, labels: Sequence[str], prompt: str, method: str) -
 
 def rank(labels: Sequence[str], scores: Sequence[float]) -> list[dict[str, Any]]:
     """Return labels from the best to the worst, with their softmax probabilities among them all."""
+    # Less the best, so that no exponential overflows.
     best = max(scores)
     weights = [math.exp(score - best) for score in scores]
     rows = []
@@ -211,6 +214,7 @@ def rank(labels: Sequence[str], scores: Sequence[float]) -> list[dict[str, Any]]
 
 def waveform(samples: Any) -> list[list[float]]:
     """Return the lowest and the highest sample of each of some stretches of equal length."""
+    # One stretch for each column of the picture, or for each sample of a very short sound.
     edges = np.linspace(0, len(samples), min(COLUMNS, len(samples)) + 1).astype(int)[:-1]
     lowest, highest = np.minimum.reduceat(samples, edges), np.maximum.reduceat(samples, edges)
     return np.round(np.stack([lowest, highest], axis=1).astype(np.float64), 4).tolist()

@@ -36,6 +36,7 @@ def open_socket(host: str, port: int) -> socket.socket:
         raise MintError(f"--host {host!r} is no address ({error}); give one such as 127.0.0.1") from None
 
     listener = socket.socket(family, kind, protocol)
+    # A server that has just ended leaves its port in use for a minute otherwise.
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind(address)
@@ -73,6 +74,7 @@ class Server(uvicorn.Server):
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Handle signals inside the block; uvicorn would raise them again at its end, and so exit with an error."""
+        # Python allows handlers in its main thread alone.
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -121,6 +123,7 @@ def serve(
         timeout_graceful_shutdown=int(service.limits.timeout) + 1,
     )
     server = Server(config, service)
+    # The socket is bound already: what connects from now on waits to be answered.
     announce()
     try:
         server.run(sockets=[listener])

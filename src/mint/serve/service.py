@@ -54,6 +54,7 @@ class Service:
         window_seconds = stages[-1].max_seconds
         self.uploads = Uploads(run.encoder.sample_rate, window_seconds, limits, self.counters)
         self.batcher = Batcher(run, self.counters)
+        # The models run in a thread of the batcher's own, so that decoding never waits for them.
         self._threads = ThreadPoolExecutor(read_threads(), "decode")
         # Timelines take long: they share a thread, and leave the others to short requests.
         self.listening = ThreadPoolExecutor(1, "timeline")
@@ -97,6 +98,7 @@ class Service:
 
     async def decoded(self, content: BinaryIO) -> Sound:
         """Return the windows of an uploaded sound; errors as `Uploads.write` and `Uploads.decode`."""
+        # Told before decoding begins: the batcher may wait a moment for this sound.
         self.batcher.expect(1)
         try:
             async with self.stored(content) as path:
@@ -116,10 +118,12 @@ class Service:
         except asyncio.CancelledError:
             raise
         except Exception as error:
+            # What is no mistake of the client's is written down in full.
             if refusal(error).status == 500:
                 traceback.print_exception(error, file=sys.stderr)
             raise refusal(error) from None
         finally:
+            # Also where the client went away or the time was up: nobody would read the answer.
             self.batcher.withdraw(job)
 
     async def within_time(self, request: Request, work: Awaitable[Result]) -> Result | None:
@@ -132,6 +136,7 @@ class Service:
         gone = asyncio.ensure_future(_until_gone(request))
         try:
             await asyncio.wait({task, gone}, timeout=self.limits.timeout, return_when=asyncio.FIRST_COMPLETED)
+            # An answer that is there counts, even where the client went away in the same moment.
             if task.done():
                 return task.result()
             if gone.done():
@@ -140,6 +145,7 @@ class Service:
         finally:
             for one in (task, gone):
                 one.cancel()
+            # Cancelling only asks for the end; it is waited for here, and its errors are of no interest.
             await asyncio.gather(task, gone, return_exceptions=True)
 
 

@@ -78,6 +78,7 @@ def stream_features(
     Raises:
         MintError: features are to be kept, and cannot be written.
     """
+    # Threads decode ahead; the encoder runs here, in the thread of the consumer.
     encoding = _Encoding(encoder, nullcontext() if lock is None else lock, cache if keep else None)
 
     # What reads in threads knows nothing of the encoder's turn.
@@ -90,6 +91,7 @@ def stream_features(
                 # An error belongs to its clip: the others go on.
                 try:
                     _take(clip, job.result(), pool, encoding)
+                # One clip that cannot be used must not end the stream of a million.
                 except (MintError, OSError) as error:
                     clip.error = error
                 except MemoryError:
@@ -196,6 +198,7 @@ class _Encoding:
         if not self._waiting:
             return
         waiting, self._waiting = self._waiting, []
+        # Held for the batch alone, so that other threads may ask the models between two of them.
         with self._lock:
             features = encode_batch(self._encoder, [samples for _, samples in waiting])
 
@@ -213,6 +216,7 @@ class _Encoding:
             clip = self._clips.popleft()
             # Windows of a clip that failed later on mean nothing.
             if clip.error is not None:
+                # Windows of a clip that failed later are no features of the whole clip.
                 clip.windows = []
             elif self._cache is not None and clip.is_new and clip.key is not None:
                 self._new[clip.key] = clip.windows
@@ -226,6 +230,7 @@ class _Encoding:
         if self._cache is not None and self._new:
             new, self._new = self._new, {}
             self._cache.write(new)
+            # After the features: a digest that is kept without them would be looked up in vain.
             self._cache.digests.save()
 
 
