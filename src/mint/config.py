@@ -273,6 +273,7 @@ class Recipe:
                 raise ValueError(f"`{key}` belongs to stage 2; remove it or set `stage: 2`")
         if not self.instruction_aware:
             raise ValueError("`instruction_aware` belongs to stage 2; remove it or set `stage: 2`")
+        # The dataclass is frozen for everybody but its own beginning.
         objectives = self.objectives or ObjectivesConfig()
         object.__setattr__(self, "objectives", objectives)  # recipes are frozen once they are complete
         if self.accumulate_negatives and not (objectives.alc or objectives.alm):
@@ -283,6 +284,7 @@ class Recipe:
             raise ValueError("`objectives` belongs to stage 1; remove it or set `stage: 1`")
         if self.accumulate_negatives:
             raise ValueError("`accumulate_negatives` belongs to stage 1; remove it or set `stage: 1`")
+        # A recipe without the section means its defaults.
         language = self.language or LanguageConfig()
         object.__setattr__(self, "language", language)
         if language.family == "seq2seq" and (self.training.get("fp16") or self.training.get("fp16_full_eval")):
@@ -318,6 +320,7 @@ def recipe_from_dict(values: dict[str, Any], source: str = "recipe") -> Recipe:
     try:
         return TypeAdapter(Recipe).validate_python(values)
     except ValidationError as error:
+        # One fault at a time: the others often follow from the first.
         problem = error.errors()[0]
         key = ".".join(str(step) for step in problem["loc"])
         message = problem["msg"].removeprefix("Value error, ")
@@ -338,6 +341,7 @@ def recipe_digest(recipes: typing.Iterable[Recipe]) -> str:
     The recipes are those of a run's stages, in their order. Runs with other seeds or in other folders have the same
     digest: it leaves out the seed, where stage 2 starts, and the paths of manifests and blacklists.
     """
+    # Two runs are repetitions of one experiment if nothing but these keys differs.
     described = []
     for recipe in recipes:
         values = recipe_to_dict(recipe)
@@ -364,6 +368,7 @@ def find_recipe(source: str | Path) -> Path:
     """Return the file of a recipe that is given by its path or by its shipped name."""
     if Path(source).is_file():
         return Path(source)
+    # A file of that name in the working folder comes first.
     shipped = shipped_recipes()
     name = str(source).removesuffix(".yaml")
     if name in shipped:

@@ -40,6 +40,7 @@ def apply_override(values: dict[str, Any], override: str) -> None:
     key, separator, text = override.partition("=")
     if not separator:
         raise MintError(f"override {override!r} has no value; write key=value, such as training.max_steps=10")
+    # A dotted key names its sections from the outside in.
     *parents, last = key.split(".")
     section = values
     for parent in parents:  # `language.lora.rank=4` makes the sections that the file does not have
@@ -57,6 +58,7 @@ def refuse_unknown_keys(config: Any, values: dict[str, Any], source: str, prefix
             near = difflib.get_close_matches(str(key), hints, n=1)
             cure = f"did you mean {near[0]!r}?" if near else f"valid keys: {', '.join(hints)}"
             raise MintError(f"{source}: unknown key {prefix + str(key)!r}; {cure}")
+        # A section may be optional: its keys are those of the type that is not None.
         for inner in _alternatives(hints[key]):
             if dataclasses.is_dataclass(inner) and isinstance(value, dict):
                 refuse_unknown_keys(inner, value, source, f"{prefix}{key}.")

@@ -60,6 +60,7 @@ def run(arguments: Namespace) -> int:
     from mint.files import owning
 
     output = arguments.output or Path("runs") / recipe.name
+    # Several ranks share the folder, which one of them owns for all.
     is_first_rank = launched_rank()[0] == 0
     with owning(output) if is_first_rank else nullcontext():
         is_trained = train_into(output, recipe, arguments.resume)
@@ -95,6 +96,7 @@ def train_into(output: Path, recipe: Recipe, resume: bool) -> bool:
     check(recipe, output)
     recipe = pinned(recipe, output)
 
+    # Everything heavy is imported here, after all that can be refused without it.
     from mint.builders.encoder import build_encoder
     from mint.data.features.prepare import open_examples, prepare_features
 

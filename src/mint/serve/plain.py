@@ -51,6 +51,7 @@ async def classify(request: Request, service: Service) -> Response | None:
         labels = reading.labels(form)
         prompt = reading.text(form, "prompt", SOUND_PROMPT)
         method = reading.text(form, "method", "auto")
+        # Before the sound is decoded, which is the costly part.
         if method not in METHODS:
             raise unprocessable(f"'method' is {method!r}; choose one of {', '.join(METHODS)}", "method")
         question = ranking(service, labels, prompt, method)
@@ -72,6 +73,7 @@ async def attention(request: Request, service: Service) -> Response | None:
     if answered is None:
         return None
 
+    # Five digits are more than a picture shows, and a third of the bytes.
     sound, weights = answered  # [Q, steps]
     encoder = service.run.encoder
     return JSONResponse(
@@ -92,6 +94,7 @@ async def picture(request: Request, service: Service) -> Response | None:
             return None
 
     samples, rate = sound.windows[0], service.run.encoder.sample_rate
+    # Drawing takes tens of milliseconds, in which other requests would wait.
     drawn = await service.in_thread(lambda: png(spectrogram(Clip(samples, rate))))
     return JSONResponse(
         {

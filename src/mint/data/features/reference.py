@@ -34,11 +34,13 @@ class ReferenceClips:
 
     def asked(self, prompt: str) -> list[Tensor]:
         """Return the features of the clips with an instruction; where there are none, as many of all, evenly."""
+        # Labels of another task would be unlikely for reasons of their own.
         alike = [clip for clip, of_clip in zip(self.features, self.prompts, strict=True) if of_clip == prompt]
         return alike or list(self.features[:: len(set(self.prompts))])
 
     def save(self, folder: Path) -> None:
         """Write them into the folder of a stage."""
+        # Padded numbers, so that sorted names are in the order of the prompts.
         tensors = {f"{number:05}": clip.contiguous() for number, clip in enumerate(self.features)}
         with writing(folder / REFERENCE) as file:
             save_file(tensors, file.name, metadata={"prompts": json.dumps(list(self.prompts))})

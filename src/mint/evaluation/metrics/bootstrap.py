@@ -104,6 +104,7 @@ def _interval(
     if area and strata is not None:
         raise MintError("strata are for means; an area under a curve is resampled over all clips")
 
+    # The figure itself is that of all clips, each counted once.
     value = float(statistic(np.ones(clips)))
     if clips == 1:
         return Interval(value, value, value)
@@ -113,6 +114,7 @@ def _interval(
         low, high = _jackknife(statistic, value, clips, min(clips, resamples), generator)
     else:
         low, high = _percentiles(statistic, _groups(clips, strata), clips, resamples, generator)
+    # Resamples of very few clips may all lie on one side of it.
     return Interval(value, min(low, value), max(high, value))
 
 
@@ -143,6 +145,7 @@ def _jackknife(
     """
     group = np.arange(clips) if count == clips else generator.permutation(clips) % count
     values = _in_chunks(statistic, count, clips, lambda rows: (group != rows[:, None]).astype(np.float64))
+    # A group whose clips are the only positives of a label leaves no figure.
     values = values[~np.isnan(values)]
 
     shift = (len(values) - 1) * (values.mean() - value)
@@ -155,6 +158,7 @@ def _in_chunks(
     statistic: Callable[[Floats], Floats], count: int, clips: int, weights: Callable[[Indices], Floats]
 ) -> Floats:
     """Compute the statistic for `count` rows of weights, some rows at a time [count]."""
+    # A thousand rows of weights for a hundred thousand clips would be 800 MB.
     at_once = max(1, CELLS // clips)
     values = []
     for start in range(0, count, at_once):
