@@ -68,6 +68,7 @@ def _write_csv(path: Path, rows: Rows, _: int) -> None:
         # The name of a file may be any bytes; those that are no UTF-8 are escaped.
         text = io.TextIOWrapper(file, "utf-8", errors="backslashreplace", newline="", write_through=True)
         writer: Any = None
+
         for row in rows:
             if writer is None:
                 writer = csv.DictWriter(text, list(row), restval="", extrasaction="ignore")
@@ -82,6 +83,7 @@ def _write_parquet(path: Path, rows: Rows, _: int) -> None:
     remaining = iter(rows)
     with writing(path) as file:
         writer: Any = None
+
         while batch := [_valid(row) for row in islice(remaining, ROWS_AT_ONCE)]:
             # The types are those of the first row, as all rows are of one verb.
             if writer is None:
@@ -101,6 +103,7 @@ def _schema(pyarrow: Any, row: dict[str, Any]) -> Any:
     for key, value in row.items():
         if isinstance(value, np.ndarray):
             kind = pyarrow.float32()
+
             for size in reversed(value.shape):
                 kind = pyarrow.list_(kind, size)
         elif key in OPTIONAL:

@@ -161,6 +161,7 @@ class Job:
         logs = self._logs()
         # A row may be large. Only its location is kept in memory, and it is read again when it is written.
         locations: dict[ClipKey, tuple[int, int]] = {}
+
         for index, path in enumerate(logs):
             for position, row in read_log(path):
                 locations.setdefault(key_of_row(row), (index, position))
@@ -284,6 +285,7 @@ def _digest(sources: Iterable[Source]) -> str:
     """Return a digest of which clips there are."""
     # Their order says nothing: a folder may be walked in another one.
     state = hashlib.sha256()
+
     for key in sorted(map(repr, map(key_of, sources))):
         state.update(key.encode(errors="backslashreplace") + b"\n")
     return state.hexdigest()[:32]

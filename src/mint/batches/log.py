@@ -55,6 +55,7 @@ def read_log(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         MintError: a whole line is no row.
     """
     position = 0
+
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
             # A writer that was killed, or is still writing, leaves half a line.
@@ -104,6 +105,7 @@ def _end_of_last_line(path: Path) -> int:
     with path.open("rb") as file:
         # From the end on, as a log may be long and its last line is short.
         end = file.seek(0, 2)
+
         while end > 0:
             begin = max(0, end - BLOCK)
             file.seek(begin)

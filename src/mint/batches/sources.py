@@ -36,6 +36,7 @@ def gather(arguments: Iterable[str]) -> list[Source]:
         MintError: there is no clip in one of them, or it cannot be read.
     """
     clips: dict[ClipKey, Source] = {}
+
     for argument in arguments:
         count = 0
         for source in _named_by(argument):

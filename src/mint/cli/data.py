@@ -233,6 +233,7 @@ def print_leakage(report: Leakage, sound: bool) -> None:
     """Print how many test clips of each split are shared, some pairs of them, and the clips on blacklists."""
     kinds = ["id", "file", "sound", "caption"] if sound else ["id", "file", "caption"]
     rows = []
+
     for split in report.splits:
         row = [split.corpus, split.task, split.split, f"{split.clips}"]
         for kind in kinds:

@@ -149,6 +149,7 @@ def print_plan(recipe: Recipe, ranks: int | None = None) -> None:
     frozen_in_all = sum(frozen for _, _, frozen in planned.parameters)
     print(yaml.safe_dump(recipe_to_dict(recipe), sort_keys=False))
     print(f"{'module':<20} {'trained':>15} {'frozen':>15}")
+
     for name, trained, frozen in [*planned.parameters, ("all", trained_in_all, frozen_in_all)]:
         print(f"{name:<20} {trained:>15,} {frozen:>15,}")
     print(
@@ -172,6 +173,7 @@ def print_costs(costs: Costs) -> None:
     print(f"\na step of one rank, computed, not measured: {clips}")
     print(f"  forward and backward  {costs.parts * costs.work.flops / 1e12:.3g} TFLOP")
     print(f"  memory                {memory['in all'] / 2**30:.3g} GiB, of which")
+
     for name, size in memory.items():
         if name != "in all" and size:
             print(f"    {size / 2**30:>8.3g} GiB  {name}")

@@ -64,6 +64,7 @@ def open_contents(folder: Path) -> tuple[Contents, list[Segment]]:
     """Return what an index holds."""
     for attempt in range(ATTEMPTS):
         contents = _read_contents(folder)
+
         try:
             segments = []
             for listed in contents.segments:
@@ -85,6 +86,7 @@ def _read_contents(folder: Path) -> Contents:
             f"{folder} holds no index (no {CONTENTS}); make one with `mint index RUN FOLDER --output INDEX`"
         )
     values = read_json(path)
+
     try:
         form, version = values.pop("format"), values.pop("version")
         if (form, version) != (FORMAT, VERSION):

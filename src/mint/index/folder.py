@@ -145,6 +145,7 @@ class Index:
             writer = IndexWriter(self.folder)
             # What a process that was killed left behind.
             writer.clear_away()
+
             try:
                 yield writer
             except BaseException:

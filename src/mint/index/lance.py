@@ -75,6 +75,7 @@ def _blocks(segment: Segment) -> Iterator[list[int]]:
     """Yield the rows of the clips that were not removed, some windows at a time."""
     rows: list[int] = []
     count = 0
+
     for row in np.flatnonzero(segment.is_live).tolist():
         rows.append(row)
         count += int(segment.clips["num_windows"][row])

@@ -103,6 +103,7 @@ def _exact(
     vectors = segment.columns["vectors"]
     scores = np.empty(len(windows), np.float32)
     step = max(1, NUMBERS_AT_ONCE // max(1, vectors[:1].numel()))
+
     for first in range(0, len(windows), step):
         block = slice(first, first + step)
         numbers = vectors[torch.from_numpy(windows[block])].double()  # [B, Q, E]

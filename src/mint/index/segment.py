@@ -187,6 +187,7 @@ def merge_segments(path: Path, segments: Sequence[Segment]) -> None:
     shapes = {}
     for name in COLUMNS:
         rows = 0
+
         for segment in segments:
             counts: Any = segment.is_live
             if name in WINDOW_COLUMNS:
@@ -234,6 +235,7 @@ def _write(path: Path, columns: Mapping[str, Any], shapes: Mapping[str, tuple[in
     with writing(path) as file:
         file.write(len(text).to_bytes(8, "little"))
         file.write(text)
+
         for name in order:
             for block in columns[name]:
                 file.write(np.ascontiguousarray(block, dtypes[name]).data)

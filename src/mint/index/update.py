@@ -104,6 +104,7 @@ def list_sources(sources: Sequence[str | Path]) -> dict[str, list[Key]]:
         MintError: a source is missing, a folder holds no audio, or a manifest is broken.
     """
     clips: dict[str, list[Key]] = {}
+
     for source in map(str, sources):
         path = Path(os.path.abspath(source))  # noqa: PTH100  # links are kept as they are named
         if path.is_dir():
@@ -115,6 +116,7 @@ def list_sources(sources: Sequence[str | Path]) -> dict[str, list[Key]]:
             keys = [(str(path), 0.0, None)]
         else:
             keys = []
+
             for example in read_manifest(path):
                 # Joined to the folder of the manifest, a path may go up and down again.
                 keys.append((os.path.normpath(example.audio), example.start, example.duration))
@@ -141,6 +143,7 @@ def update_index(
         MintError: as `list_sources`; or another process writes the index.
     """
     updated = Updated(index)
+
     with index.writing() as writer:
         listed = list_sources(sources or index.contents.sources)
         if not listed:

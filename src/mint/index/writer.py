@@ -142,6 +142,7 @@ class IndexWriter:
         """Write what waits, merge segments where there are many, and note that the update came to its end."""
         self.write()
         dense = []
+
         for segment in [*self._segments, *self._new]:
             # What was removed costs room and time of every search; from some share on a copy is cheaper.
             live = int(segment.clips["num_windows"][segment.is_live].sum())
@@ -158,6 +159,7 @@ class IndexWriter:
         """Remove the files of the folder that no segment is in any more, as after a kill."""
         clear_abandoned(self.folder)
         names = {segment.path.name for segment in [*self._segments, *self._new]}
+
         for path in self.folder.glob(f"*{SUFFIX}"):
             if path.name not in names and SEGMENT_NAME.fullmatch(path.name):
                 with suppress(OSError):  # another system may not remove what a reader has open
@@ -179,6 +181,7 @@ class IndexWriter:
         """Return segments of which no `MERGED_TOGETHER` are of about one size."""
         while True:
             levels: dict[int, list[Segment]] = {}
+
             for segment in segments:
                 # Segments of about one size are merged: each window is copied a few times only, however many come.
                 level = int(math.log(max(1, segment.num_windows), MERGED_TOGETHER))

@@ -91,6 +91,7 @@ class LoadedRun:
             MintError: there is no such device.
         """
         device = checked_device(device)
+
         with MODELS:
             self.device = device
             if isinstance(self.encoder, nn.Module):

@@ -347,6 +347,7 @@ class Mint(LoadedRun):
         # All is checked before a model is loaded, which may take minutes.
         names = checked_labels(labels)
         prompt = SOUND_PROMPT if prompt is None else checked_text("the prompt", prompt, f"one such as {SOUND_PROMPT!r}")
+
         for name, value, choices in (("method", method, get_args(Method)), ("scoring", scoring, get_args(Scoring))):
             if name == "scoring" and value is None:
                 continue

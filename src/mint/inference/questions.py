@@ -95,6 +95,7 @@ def _groups(clips: Iterable[ClipFeatures], growing: bool) -> Iterator[list[ClipF
     """Yield neighbouring clips that are asked about together."""
     size = 1 if growing else WINDOWS_AT_ONCE
     group: list[ClipFeatures] = []
+
     for clip in clips:
         group.append(clip)
         # Clips of many windows make smaller groups, so that memory stays bounded.

@@ -133,6 +133,7 @@ class Application:
                 raise Refused(405, f"{path} takes POST", headers={"Allow": "POST"})
             # A place is held until the last byte of the answer is sent.
             self.service.enter()
+
             try:
                 response = await self._posts[path](request, self.service)
                 if response is not None:
@@ -235,6 +236,7 @@ class _Exchange:
         with suppress(TimeoutError, Refused):
             async with asyncio.timeout(DRAIN_SECONDS):
                 rest = self._most_bytes
+
                 while rest > 0:
                     message = await self._receive()
                     rest -= len(message.get("body", b""))

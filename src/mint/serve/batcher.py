@@ -111,6 +111,7 @@ class Batcher:
         """Return the oldest question with those that may share its batch."""
         batch: list[Job] = []
         rows = 0
+
         for job in self._waiting:
             if batch and (job.question != batch[0].question or rows + job.size > ROWS_AT_ONCE):
                 continue

@@ -49,6 +49,7 @@ class Counters:
         for name, (kind, meaning) in HELP.items():
             lines += [f"# HELP {name} {meaning}", f"# TYPE {name} {kind}"]
             rows = [(labels, value) for (other, labels), value in values if other == name]
+
             for labels, value in rows:
                 inside = ",".join(f'{key}="{text}"' for key, text in labels)
                 lines.append(f"{name}{{{inside}}} {value:.15g}" if inside else f"{name} {value:.15g}")

@@ -154,6 +154,7 @@ def about(service: Service) -> JSONResponse:
 async def request_form(request: Request, service: Service) -> AsyncIterator[FormData]:
     """Read the form of a request, whose file is closed at the end of the block; errors as `read_form`."""
     form = await reading.read_form(request, service.limits)
+
     try:
         yield form
     finally:
@@ -210,6 +211,7 @@ def rank(labels: Sequence[str], scores: Sequence[float]) -> list[dict[str, Any]]
     best = max(scores)
     weights = [math.exp(score - best) for score in scores]
     rows = []
+
     for label, weight, score in zip(labels, weights, scores, strict=True):
         rows.append({"label": label, "probability": weight / sum(weights), "score": score})
     return sorted(rows, key=lambda row: -row["score"])

@@ -79,6 +79,7 @@ class Server(uvicorn.Server):
             yield
             return
         before = {number: signal.signal(number, self._stop) for number in (signal.SIGINT, signal.SIGTERM)}
+
         try:
             yield
         finally:
@@ -125,6 +126,7 @@ def serve(
     server = Server(config, service)
     # The socket is bound already: what connects from now on waits to be answered.
     announce()
+
     try:
         server.run(sockets=[listener])
     finally:

@@ -231,6 +231,7 @@ def _with_features(
     features = _encode(run, jobs)
     clips: list[list[Tensor]] = []
     asked: list[Job] = []
+
     for job, windows in zip(jobs, features, strict=True):
         if all(bool(window.isfinite().all()) for window in windows):
             clips.append(windows)
@@ -255,6 +256,7 @@ def _encode(run: Mint, jobs: Sequence[Job]) -> list[list[Tensor]]:
     while windows:
         # The last of a batch is its longest.
         count = 1
+
         while count < len(windows) and (count + 1) * len(windows[count][2]) <= most:
             count += 1
         batch, windows = windows[:count], windows[count:]

@@ -34,6 +34,7 @@ async def read_json(request: Request, limits: Limits) -> dict[str, Any]:
         Refused: it is too large, too slow, or no JSON object.
     """
     body = await in_time(_body(request, limits), limits)
+
     try:
         # In a thread: a sound in base64 is a long text.
         value = await asyncio.to_thread(json.loads, body, parse_constant=_refuse_constant)
@@ -211,11 +212,13 @@ def labels(form: FormData) -> tuple[str, ...]:
         Refused: there are none, or too many, or one is no text.
     """
     found: dict[str, None] = {}
+
     for value in form.getlist("labels"):
         if not isinstance(value, str):
             raise unprocessable("'labels' is a file; give texts", "labels")
         # Lines come before commas: a label may hold a comma.
         pieces = value.splitlines() if "\n" in value.strip() else value.split(",")
+
         for piece in pieces:
             if piece.strip():
                 found[checked_string(piece.strip(), "labels")] = None

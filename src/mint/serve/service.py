@@ -113,6 +113,7 @@ class Service:
             Refused: the question failed.
         """
         self.batcher.submit(job)
+
         try:
             return await asyncio.wrap_future(job.answer)
         except asyncio.CancelledError:
@@ -134,6 +135,7 @@ class Service:
         """
         task = asyncio.ensure_future(work)
         gone = asyncio.ensure_future(_until_gone(request))
+
         try:
             await asyncio.wait({task, gone}, timeout=self.limits.timeout, return_when=asyncio.FIRST_COMPLETED)
             # An answer that is there counts, even where the client went away in the same moment.

@@ -34,6 +34,7 @@ async def timeline(request: Request, service: Service) -> Response | None:
     stack = AsyncExitStack()
     form = await reading.read_form(request, service.limits)
     stack.push_async_callback(form.close)
+
     try:
         arguments = read_arguments(form)
         streams = reading.text(form, "stream", "false").lower() in ("true", "1", "yes")
@@ -128,6 +129,7 @@ async def _lines(
     try:
         while first:
             yield json.dumps(first[0]) + "\n"
+
             async with asyncio.timeout(service.limits.timeout):
                 first = await rows.next()
     except TimeoutError:

@@ -60,6 +60,7 @@ class Uploads:
     def new_path(self) -> Iterator[Path]:
         """Give a path for one sound inside the block; what is there at the end is removed."""
         folder = Path(tempfile.mkdtemp(dir=self._folder.name))
+
         try:
             yield folder / NAME
         finally:

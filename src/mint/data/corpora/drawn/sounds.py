@@ -126,6 +126,7 @@ def prepare_sounds(
     pool = _pool(encoder, classes, seed, max(64, round(RANDOM_SOUNDS * min(scale, 1.0))), workers)
     silence = encode_silence(encoder, classes)
     bar = tqdm(total=len(plans), desc=NAME, unit="clip", mininterval=1.0, disable=not progress)
+
     for clip, features in draw_clips(plans, pool, silence, classes, words, seed):
         write_stored(folder / f"{clip.id}{SUFFIX}", features, encoder.identity)
         bar.update()
@@ -145,6 +146,7 @@ def plan(words: Sequence[SoundWords], seed: int, scale: float) -> list[ClipPlan]
     rng = random.Random(f"{NAME} {seed}")
     drawn = [number for number, one in enumerate(words) if one.kind == "event"]
     plans: list[ClipPlan] = []
+
     for number in drawn:
         for index in range(max(1, round(ALONE * scale))):
             plans.append(_alone(rng, words, number, "train", index))
@@ -219,6 +221,7 @@ def _over_time(rng: random.Random, targets: Sequence[int]) -> tuple[Patch, ...]:
     count = max(len(targets), rng.choice((1, 1, 2, 3, 4, MOST_PATCHES)))
     patches: list[Patch] = [Patch(target) for target in targets]
     has_pauses, is_quiet_sound = rng.random() < 0.5, rng.random() < 0.5
+
     while len(patches) < count:
         is_pause = has_pauses and rng.random() < 0.6
         patches.append(Patch(None, is_quiet_sound) if is_pause else Patch(rng.choice(list(targets))))
