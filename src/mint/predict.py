@@ -35,6 +35,8 @@ Scoring = Literal["sum", "mean", "prior", "calibrated"]
 """How log-likelihoods become the scores of vocabulary ranking."""
 CLIPS_AT_ONCE = 256
 """Clips whose windows are in memory together."""
+BIASES = 256
+"""Lists of candidates whose biases are kept: a server is asked for ever new ones."""
 
 
 def no_progress(batches: Iterable[Any], _: int) -> Iterable[Any]:
@@ -122,10 +124,16 @@ def label_bias(stage2: TrainedStage[Stage2], prompt: str, candidates: Sequence[s
             "scoring 'calibrated' needs reference clips, and this run keeps none; train it with `reference_clips: 32`, "
             "or choose another scoring"
         )
-    clips = [[clip.float()] for clip in stage2.reference.asked(prompt)]
-    sums, counts = rank_vocabulary(stage2, clips, prompt, candidates)  # [N, C], [C]
-    # Shares are averaged and not their logarithms, which a single clip of a class could drag far down.
-    return _log_shares(sums, counts).exp().mean(dim=0).log()
+    # The splits of a task, and the calls of a server, ask for the same again and again.
+    key = (prompt, *candidates)
+    if key not in stage2.biases:
+        if len(stage2.biases) >= BIASES:
+            stage2.biases.clear()
+        clips = [[clip.float()] for clip in stage2.reference.asked(prompt)]
+        sums, counts = rank_vocabulary(stage2, clips, prompt, candidates)  # [N, C], [C]
+        # Shares are averaged and not their logarithms, which a single clip of a class could drag far down.
+        stage2.biases[key] = _log_shares(sums, counts).exp().mean(dim=0).log()
+    return stage2.biases[key]
 
 
 def _log_shares(sums: Tensor, counts: Tensor) -> Tensor:

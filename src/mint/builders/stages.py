@@ -45,6 +45,8 @@ class TrainedStage(Generic[Model]):
     """Seconds of the longest window of audio."""
     reference: ReferenceClips | None = None
     """Clips of the training of stage 2, where the run kept some."""
+    biases: dict[tuple[str, ...], torch.Tensor] = dataclasses.field(default_factory=dict, repr=False)
+    """What `mint.predict.label_bias` has found, by prompt and candidates."""
 
 
 @dataclass(frozen=True)

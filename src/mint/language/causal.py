@@ -43,8 +43,8 @@ READER = "language.family causal"
 IGNORED = -100
 SENTENCEPIECE_SPACE = "\u2581"
 """Character that such a tokenizer puts for a space."""
-LOGITS_AT_ONCE = 1 << 26
-"""Number of logits (rows x vocabulary) that are in memory at a time: 256 MiB in float32."""
+LOGITS_AT_ONCE = 1 << 25
+"""Number of logits (rows x vocabulary) that are in memory at a time: 128 MiB in float32."""
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from mint.model.evaluating import evaluating
 from mint.model.projection import Moments, WhitenedLinear
 from mint.model.stage2 import Stage2
 
-EXAMPLES = 12_288
+EXAMPLES = 8192
 """The most examples that are fitted to: a closed form needs no more."""
 BATCH = 64
 """Examples whose query outputs are computed at once."""
