@@ -86,7 +86,8 @@ def test_every_verb_takes_the_scoring_that_the_run_is_meant_for(folder: Path, st
     np.testing.assert_allclose(list(by_itself.values()), expected, atol=1e-4)
 
     settings = {}
-    for name, chosen in (("run", None), ("plain", None), ("run", "sum")):
+    cases: list[tuple[str, predict.Scoring | None]] = [("run", None), ("plain", None), ("run", "sum")]
+    for name, chosen in cases:
         output = folder / f"{name}-{chosen}.json"
         results, _ = evaluate_run(folder / name, ["pitch"], settings=Settings(scoring=chosen), output=output)
         settings[name, chosen] = results.extra["settings"]["scoring"]
