@@ -16,6 +16,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from mint.files import (
     ABANDONED_SECONDS,
@@ -24,6 +26,7 @@ from mint.files import (
     check_writable,
     clear_abandoned,
     owning,
+    safetensors_head,
     sha256,
     walk,
     write_json,
@@ -362,3 +365,16 @@ def test_a_path_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
         with pytest.raises(MintError, match=r" cannot be written \(.*\); give another path"):
             check_writable(path)
     assert names(tmp_path) == ["file"]
+
+
+def test_a_safetensors_file_that_is_written_in_blocks_is_one_that_the_library_reads(tmp_path: Path) -> None:
+    tensors = {"wide": torch.arange(6.0).double().reshape(2, 3), "half": torch.tensor([1.5]).half()}
+    with writing(tmp_path / "a.safetensors") as file:
+        file.write(safetensors_head({"wide": ("F64", (2, 3)), "half": ("F16", (1,))}))
+        for row in tensors["wide"]:
+            file.write(row.numpy().tobytes())
+        file.write(tensors["half"].numpy().tobytes())
+
+    found = load_file(tmp_path / "a.safetensors")
+    assert found.keys() == tensors.keys()
+    assert all(found[name].equal(tensors[name]) for name in tensors)

@@ -24,7 +24,7 @@ from mint.data.features import stream
 from mint.data.features.prepare import prepare_features, read_examples
 from mint.inference import Method, loading
 from mint.types import Clip, MintError
-from tiny_runs import LABELS, RATE, train_both, train_recipe, write_corpus
+from tiny_runs import LABELS, RATE, shared_run, train_recipe, write_corpus
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,10 +35,7 @@ NAMES = list(LABELS)
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A run of both stages; the clips lie beside it."""
-    folder = tmp_path_factory.mktemp("tiny")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MINT_CACHE", str(folder / "cache"))
-        yield train_both(folder, max_steps=30)
+    yield from shared_run(tmp_path_factory, max_steps=30)
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ import torch
 from mint import Mint, predict
 from mint.data.manifests.manifest import read_manifest
 from mint.types import MintError
-from tiny_runs import LABELS, train_both
+from tiny_runs import LABELS, shared_run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,10 +24,7 @@ SHORT: dict[str, Any] = {"max_new_tokens": 6}
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    folder = tmp_path_factory.mktemp("tiny")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MINT_CACHE", str(folder / "cache"))
-        yield train_both(folder, max_steps=20)
+    yield from shared_run(tmp_path_factory, max_steps=20)
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ import torch
 
 from mint import Mint
 from mint.inference import loading
-from tiny_runs import LABELS, train_both
+from tiny_runs import LABELS, shared_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -27,10 +27,7 @@ DRAWN: dict[str, Any] = {"do_sample": True, "top_k": 0, "max_new_tokens": 8}
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    folder = tmp_path_factory.mktemp("tiny")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MINT_CACHE", str(folder / "cache"))
-        yield train_both(folder, max_steps=5)
+    yield from shared_run(tmp_path_factory, max_steps=5)
 
 
 @pytest.fixture(scope="module")

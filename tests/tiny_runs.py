@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import soundfile
 import yaml
 
@@ -81,13 +83,22 @@ def write_recipe(path: Path, stage: int, manifest: Path, **training: Any) -> Pat
     return path
 
 
-def train_both(folder: Path, **training: Any) -> Path:
+def train_both(folder: Path, reference_clips: int = 0, **training: Any) -> Path:
     """A corpus in `folder`, and both stages trained on it, in `folder/run`."""
     manifest = write_corpus(folder)
     run = folder / "run"
     train_recipe(recipe(1, manifest, **training), run / "stage1")
-    train_recipe(replace(recipe(2, manifest, **training), start=str(run / "stage1")), run / "stage2")
+    second = replace(recipe(2, manifest, **training), start=str(run / "stage1"), reference_clips=reference_clips)
+    train_recipe(second, run / "stage2")
     return run
+
+
+def shared_run(factory: pytest.TempPathFactory, **options: Any) -> Iterator[Path]:
+    """A run of both stages for a fixture of many tests, with a feature cache of its own; the clips lie beside it."""
+    folder = factory.mktemp("tiny")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MINT_CACHE", str(folder / "cache"))
+        yield train_both(folder, **options)
 
 
 def train_recipe(wanted: Recipe, output: Path) -> Path:

@@ -11,12 +11,13 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import math
 import os
 import re
 import socket
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
@@ -65,6 +66,31 @@ def write_whole(path: Path, content: str | bytes) -> None:
     """Write a file whole or not at all; text is written as UTF-8."""
     with writing(path) as file:
         file.write(content.encode() if isinstance(content, str) else content)
+
+
+SAFETENSORS_BYTES = {"F64": 8, "I64": 8, "F32": 4, "I32": 4, "F16": 2, "U8": 1}
+"""Bytes of a number of each type, as safetensors calls the types."""
+
+
+def safetensors_head(tensors: Mapping[str, tuple[str, Sequence[int]]]) -> bytes:
+    """Return the beginning of a safetensors file, after which the numbers follow, little-endian, tensor by tensor.
+
+    The library itself wants all tensors whole in memory; this is for files that are written block by block.
+
+    Args:
+        tensors: type and shape of each, by name, in the order in which they follow.
+    """
+    header: dict[str, Any] = {}
+    offset = 0
+    for name, (dtype, shape) in tensors.items():
+        end = offset + SAFETENSORS_BYTES[dtype] * math.prod(shape)
+        header[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [offset, end]}
+        offset = end
+
+    text = json.dumps(header).encode()
+    # The numbers begin at a multiple of eight bytes.
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text
 
 
 def write_json(path: Path, value: Any) -> None:

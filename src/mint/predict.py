@@ -105,6 +105,47 @@ def rank_vocabulary(
     return _mean_over_windows(stage2, clips, batch_size, score, progress), counts
 
 
+def score_labels(
+    stage2: TrainedStage[Stage2],
+    clips: Sequence[Windows],
+    prompts: str | Sequence[str],
+    labels: Sequence[str],
+    scoring: Scoring | None = None,
+    progress: Progress = no_progress,
+) -> Tensor:
+    """Score labels as answers, [N, C]: what evaluation, `Mint` and the server rank by.
+
+    Args:
+        stage2: the trained stage.
+        clips: the windows of N clips.
+        prompts: the instruction, one for all clips or one for each.
+        labels: the C candidates.
+        scoring: see `finish_scores`; None: the run's own. `prior` takes the mean over the clips of each prompt.
+        progress: wraps the batches.
+
+    Raises:
+        MintError: `calibrated`, and the run keeps no reference clips.
+    """
+    asked = [prompts] * len(clips) if isinstance(prompts, str) else prompts
+    scoring = scoring or own_scoring(stage2)
+    sums, counts = rank_vocabulary(stage2, clips, asked, labels, progress=progress)  # [N, C], [C]
+
+    scores = torch.empty_like(sums)
+    for prompt, rows in rows_by_prompt(asked).items():
+        # What a label gets from any sound depends on what was asked.
+        bias = label_bias(stage2, prompt, labels) if scoring == "calibrated" else None
+        scores[rows] = finish_scores(sums[rows], counts, scoring, bias)
+    return scores
+
+
+def rows_by_prompt(prompts: Sequence[str]) -> dict[str, Tensor]:
+    """Return the rows of the clips that are asked each prompt."""
+    rows: dict[str, list[int]] = {}
+    for row, prompt in enumerate(prompts):
+        rows.setdefault(prompt, []).append(row)
+    return {prompt: torch.tensor(indices) for prompt, indices in rows.items()}
+
+
 def own_scoring(stage2: TrainedStage[Stage2]) -> Scoring:
     """Return the scoring that a run is meant for: `calibrated` where it keeps reference clips, else `sum` (paper)."""
     return "sum" if stage2.reference is None else "calibrated"

@@ -17,7 +17,7 @@ from safetensors.numpy import load_file
 
 from mint import Mint
 from mint.cli import main
-from tiny_runs import train_both
+from tiny_runs import shared_run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,10 +25,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    folder = tmp_path_factory.mktemp("tiny")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MINT_CACHE", str(folder / "cache"))
-        yield train_both(folder, max_steps=20)
+    yield from shared_run(tmp_path_factory, max_steps=20)
 
 
 @pytest.fixture(scope="module")

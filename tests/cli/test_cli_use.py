@@ -18,8 +18,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from mint.cli import main
-from mint.cli.classify import rank, read_labels
+from mint.cli.classify import read_labels
 from mint.inference import Answer
+from mint.inference.ranking import rank_labels
 from mint.types import MintError
 
 if TYPE_CHECKING:
@@ -167,7 +168,7 @@ def test_classify_for_people(capsys: pytest.CaptureFixture[str], calls: list[tup
 
 def test_classify_with_scores_far_below_zero(capsys: pytest.CaptureFixture[str]) -> None:
     """Sums over many tokens: a plain exponential would underflow to 0 / 0."""
-    assert [row["probability"] for row in rank({"a": -2000.0, "b": -2000.0 + math.log(3)})] == pytest.approx(
+    assert [row["probability"] for row in rank_labels({"a": -2000.0, "b": -2000.0 + math.log(3)})] == pytest.approx(
         [0.75, 0.25]
     )
 

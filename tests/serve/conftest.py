@@ -9,7 +9,7 @@ import pytest
 
 from mint import Mint
 from mint.serve.limits import Limits
-from tiny_runs import train_both
+from tiny_runs import shared_run
 from tiny_server import Running
 
 if TYPE_CHECKING:
@@ -18,11 +18,8 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session")
 def served_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A run of both stages; the clips lie beside it."""
-    folder = tmp_path_factory.mktemp("served")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MINT_CACHE", str(folder / "cache"))
-        yield train_both(folder, max_steps=30)
+    """A run of both stages, which ranks labels by calibrated scores; the clips lie beside it."""
+    yield from shared_run(tmp_path_factory, reference_clips=2, max_steps=30)
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,6 @@ import importlib
 import importlib.util
 import io
 import json
-import struct
 from collections.abc import Callable, Iterable
 from itertools import islice
 from pathlib import Path
@@ -17,7 +16,7 @@ import numpy as np
 
 from mint.batches.log import with_lists
 from mint.data.manifests.manifest import to_json
-from mint.files import writing
+from mint.files import safetensors_head, writing
 from mint.types import MintError
 
 ROWS_AT_ONCE = 1024
@@ -127,20 +126,12 @@ def _write_safetensors(path: Path, rows: Rows, count: int) -> None:
             # The head says how large the tensor is, and stands before it.
             if shape is None:
                 shape = numbers.shape
-                file.write(_safetensors_head((count, *shape)))
+                file.write(safetensors_head({"embeddings": ("F32", (count, *shape))}))
             assert numbers.shape == shape
             file.write(numbers.astype("<f4").tobytes())
 
         if shape is None:
-            file.write(_safetensors_head((0,)))
-
-
-def _safetensors_head(shape: tuple[int, ...]) -> bytes:
-    """Return the beginning of a safetensors file with one tensor: the length of a JSON object, and the object."""
-    size = 4 * int(np.prod(shape))
-    head = json.dumps({"embeddings": {"dtype": "F32", "shape": shape, "data_offsets": [0, size]}}).encode()
-    head += b" " * (-len(head) % 8)  # so that the numbers are aligned
-    return struct.pack("<Q", len(head)) + head
+            file.write(safetensors_head({"embeddings": ("F32", (0,))}))
 
 
 def rows_path(path: Path) -> Path:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -68,7 +67,10 @@ def run(arguments: Namespace) -> int:
         )
 
     def columns(scores: dict[str, float]) -> dict[str, Any]:
-        ranked = rank(scores)[:top]  # the probabilities are those among all labels
+        # With the model, which is loaded by now.
+        from mint.inference.ranking import rank_labels
+
+        ranked = rank_labels(scores)[:top]  # the probabilities are those among all labels
         return {"label": ranked[0]["label"], "labels": ranked}
 
     asked = ClipVerb(
@@ -125,16 +127,3 @@ def _refuse_stray_labels(audio: Sequence[str]) -> None:
     for path in audio:
         if not Path(path).suffix and not Path(path).exists():
             raise MintError(f"{path}: no such audio file; if it is a label, write --labels A,{path} with a comma")
-
-
-def rank(scores: dict[str, float]) -> list[dict[str, Any]]:
-    """Return labels from the best to the worst, each with its score and its softmax probability among them all."""
-    # Less the best one, or the exponentials of long labels would all be 0.
-    best = max(scores.values())
-    weights = {label: math.exp(score - best) for label, score in scores.items()}
-    total = sum(weights.values())
-
-    return [
-        {"label": label, "probability": weights[label] / total, "score": scores[label]}
-        for label in sorted(scores, key=lambda label: -scores[label])
-    ]

@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import torch
 from sklearn.metrics import confusion_matrix
-from torch import Tensor
 
 from mint import predict
 from mint.data.corpora.drawn.words import classes_called
@@ -178,23 +177,14 @@ def _stage2(held_out: HeldOut) -> Iterator[Evaluation]:
     setup, stage2 = task.setup, task.setup.trained.stage2
     assert stage2 is not None
     prompts = [example.prompt or "" for example in examples]
-    sums, counts = predict.rank_vocabulary(
-        stage2, setup.windows(2, examples), prompts, task.labels, progress=progress_bar(held_out.title)
-    )  # [N, C], [C]
-
-    finished = torch.empty_like(sums)
-    for prompt, rows in _rows_by_prompt(prompts).items():
-        if setup.settings.scoring == "prior" and len(rows) == 1:
-            raise MintError(
-                f"scoring 'prior' compares the clips of a prompt, and only one of {held_out.title} has the prompt "
-                f"{prompt!r}; choose another scoring"
-            )
-        is_calibrated = setup.settings.scoring == "calibrated"
-        bias = predict.label_bias(stage2, prompt, task.labels) if is_calibrated else None
-        finished[rows] = predict.finish_scores(sums[rows], counts, setup.settings.scoring or "sum", bias)
+    scoring = setup.settings.scoring
+    if scoring == "prior":
+        _refuse_lonely_prompts(held_out.title, prompts)
+    clips, progress = setup.windows(2, examples), progress_bar(held_out.title)
+    scored = predict.score_labels(stage2, clips, prompts, task.labels, scoring, progress)  # [N, C]
 
     # Clips are also ranked by one label, for average precision; log-likelihoods of different clips do not compare.
-    scores = among_labels(finished.cpu().numpy())  # [N, C]
+    scores = among_labels(scored.cpu().numpy())  # [N, C]
     yield measured_part(held_out.measures("stage2", scores), examples, setup.seed)
     if task.single:
         yield _look_into(held_out, scores)
@@ -208,7 +198,7 @@ def _stage1(held_out: HeldOut) -> Iterator[Evaluation]:
     queries = predict.embed_clips(stage1, setup.windows(1, examples))  # [N, Q, E]
 
     scores = queries.new_empty(len(examples), len(task.labels))
-    for prompt, rows in _rows_by_prompt([example.prompt or "" for example in examples]).items():
+    for prompt, rows in predict.rows_by_prompt([example.prompt or "" for example in examples]).items():
         # Several templates give several texts for each label, whose embeddings are averaged.
         texts: list[str] = []
         for label in task.labels:
@@ -285,12 +275,14 @@ def _look_into(held_out: HeldOut, scores: Any) -> Evaluation:
     )
 
 
-def _rows_by_prompt(prompts: Sequence[str]) -> dict[str, Tensor]:
-    """Return the rows of the clips that are asked each prompt."""
-    rows: dict[str, list[int]] = {}
-    for row, prompt in enumerate(prompts):
-        rows.setdefault(prompt, []).append(row)
-    return {prompt: torch.tensor(indices) for prompt, indices in rows.items()}
+def _refuse_lonely_prompts(title: str, prompts: Sequence[str]) -> None:
+    """Refuse a prompt of one clip, of whose scores the mean over the clips would leave nothing."""
+    for prompt, rows in predict.rows_by_prompt(prompts).items():
+        if len(rows) == 1:
+            raise MintError(
+                f"scoring 'prior' compares the clips of a prompt, and only one of {title} has the prompt {prompt!r}; "
+                "choose another scoring"
+            )
 
 
 def _fit_probe(task: ClosedTask) -> probe.Probe | None:

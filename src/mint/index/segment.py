@@ -12,7 +12,6 @@ A segment holds C clips with W windows of audio, each window with Q vectors. Its
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
-from mint.files import writing
+from mint.files import safetensors_head, writing
 from mint.types import MintError
 
 Columns = Mapping[str, NDArray[Any]]
@@ -218,24 +217,9 @@ def _write(path: Path, columns: Mapping[str, Any], shapes: Mapping[str, tuple[in
     dtypes = {name: np.dtype(COLUMN_DTYPES[name]) for name in COLUMNS}
     order = sorted(COLUMNS, key=lambda name: -dtypes[name].itemsize)
 
-    header: dict[str, Any] = {}
-    offset = 0
-    for name in order:
-        size = int(np.prod(shapes[name])) * dtypes[name].itemsize
-        header[name] = {
-            "dtype": DTYPES[dtypes[name].str],
-            "shape": list(shapes[name]),
-            "data_offsets": [offset, offset + size],
-        }
-        offset += size
-
-    text = json.dumps(header).encode()
-    # safetensors wants the data to begin at a multiple of eight bytes.
-    text += b" " * (-len(text) % 8)
+    head = safetensors_head({name: (DTYPES[dtypes[name].str], shapes[name]) for name in order})
     with writing(path) as file:
-        file.write(len(text).to_bytes(8, "little"))
-        file.write(text)
-
+        file.write(head)
         for name in order:
             for block in columns[name]:
                 file.write(np.ascontiguousarray(block, dtypes[name]).data)

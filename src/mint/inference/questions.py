@@ -22,7 +22,7 @@ from mint.evaluation.metrics.similarity import similarity
 from mint.inference.loading import MODELS, LoadedRun
 from mint.language.options import check_options
 from mint.model.stage2 import Stage2
-from mint.predict import Scoring, finish_scores
+from mint.predict import Scoring
 from mint.text_files import one_line
 from mint.types import MintError
 from mint.user_input import checked_seed
@@ -138,16 +138,14 @@ def vocabulary_question(run: LoadedRun, prompt: str, labels: list[str], scoring:
         MintError: the run has no reference clips for the scoring `calibrated`, or there is no stage 2.
     """
     stage = run.load_stage2()
-    scoring = scoring or predict.own_scoring(stage)
-    bias = None
     if scoring == "calibrated":
-        # The same for all clips.
+        # Now, so that a run without reference clips is refused before any clip is decoded.
         with MODELS:
-            bias = predict.label_bias(stage, prompt, labels)  # [C]
+            predict.label_bias(stage, prompt, labels)
 
     def ask(clips: list[list[Tensor]]) -> list[Tensor]:
-        sums, counts = predict.rank_vocabulary(stage, clips, prompt, labels)  # [N, C], [C]
-        return list(finish_scores(sums, counts, "sum" if scoring == "prior" else scoring, bias).cpu())
+        scores = predict.score_labels(stage, clips, prompt, labels, "sum" if scoring == "prior" else scoring)  # [N, C]
+        return list(scores.cpu())
 
     return Question(stage, ask)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -13,6 +12,7 @@ from starlette.responses import JSONResponse, Response
 
 from mint.data.manifests.prompts import SOUND_PROMPT
 from mint.evaluation.report.attention_figure import png, spectrogram
+from mint.inference.ranking import rank_labels
 from mint.serve import reading
 from mint.serve.limits import Refused, unprocessable
 from mint.serve.questions import Attend, EmbedClips, EmbedTexts, Job, Question, RankByLanguage, RankBySimilarity, Write
@@ -61,7 +61,7 @@ async def classify(request: Request, service: Service) -> Response | None:
     if answered is None:
         return None
     sound, scores = answered
-    ranked = rank(labels, scores)
+    ranked = rank_labels(dict(zip(labels, scores, strict=True)))
     return JSONResponse({"label": ranked[0]["label"], "labels": ranked, "seconds": sound.seconds})
 
 
@@ -203,18 +203,6 @@ def ranking(service: Service, labels: Sequence[str], prompt: str, method: str) -
     if method == "vocabulary":
         return RankByLanguage(tuple(labels))
     return RankBySimilarity(tuple(f"{prompt} {label}" for label in labels))
-
-
-def rank(labels: Sequence[str], scores: Sequence[float]) -> list[dict[str, Any]]:
-    """Return labels from the best to the worst, with their softmax probabilities among them all."""
-    # Less the best, so that no exponential overflows.
-    best = max(scores)
-    weights = [math.exp(score - best) for score in scores]
-    rows = []
-
-    for label, weight, score in zip(labels, weights, scores, strict=True):
-        rows.append({"label": label, "probability": weight / sum(weights), "score": score})
-    return sorted(rows, key=lambda row: -row["score"])
 
 
 def waveform(samples: Any) -> list[list[float]]:

@@ -142,7 +142,7 @@ class Watch:
 
 @dataclass(frozen=True)
 class RankByLanguage(Question):
-    """Log-likelihoods of labels as answers to each job's prompt."""
+    """Scores of labels as answers to each job's prompt, those of `Mint.classify`."""
 
     name: ClassVar[str] = "labels"
     labels: tuple[str, ...]
@@ -152,8 +152,8 @@ class RankByLanguage(Question):
         stage = run.load_stage2()
 
         def ask(clips: list[list[Tensor]], asked: list[Job]) -> list[list[float]]:
-            sums, _ = predict.rank_vocabulary(stage, clips, [job.prompt for job in asked], self.labels)
-            return sums.tolist()
+            prompts = [job.prompt for job in asked]
+            return predict.score_labels(stage, clips, prompts, self.labels).tolist()
 
         return _with_features(run, jobs, ask)
 
