@@ -72,7 +72,7 @@ def test_which_queries_make_a_soft_prompt(language: CausalLanguageModel, soft_pr
     stage = Stage2(bridge=tiny_bridge(), language=language, soft_prompts=soft_prompts)
     randomise(stage.projection, seed=4)
     outputs = torch.randn(2, 3, stage.bridge.width, requires_grad=True)  # of three queries
-    projected = stage.projection(stage.projected(outputs)).view(2, -1, language.width)
+    projected = stage.projection(stage.projection_inputs(outputs)).view(2, -1, language.width)
     assert projected.shape[1] == (soft_prompts or 3)
     for index in range(projected.shape[1]):
         (gradient,) = torch.autograd.grad(projected[0, index].sum(), outputs, retain_graph=True)

@@ -101,10 +101,10 @@ class Stage2(nn.Module):
     ) -> Tensor:
         """Return the audio as the language model reads it: [B, soft prompts, width of the language model]."""
         outputs = self.extract(audio_features, audio_mask, instruction_ids, instruction_mask)  # [B, Q, D]
-        projected = self.projection(self.projected(outputs))
+        projected = self.projection(self.projection_inputs(outputs))
         return projected.view(len(projected), -1, self.language.width)
 
-    def projected(self, outputs: Tensor) -> Tensor:
+    def projection_inputs(self, outputs: Tensor) -> Tensor:
         """Return the inputs of the fully-connected layer, from query outputs [B, Q, D].
 
         Returns:

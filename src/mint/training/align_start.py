@@ -47,7 +47,9 @@ def align_start(stage2: Stage2, dataset: ItemDataset, sampler: MixtureSampler, c
             # The language model's prompt, which does not run here.
             labels, _, _ = (batch.pop(name) for name in ("labels", "prompt_ids", "prompt_mask"))
 
-            inputs = stage2.projected(stage2.extract(**batch))  # [B, K, D'], a row for each time that the layer runs
+            inputs = stage2.projection_inputs(
+                stage2.extract(**batch)
+            )  # [B, K, D'], a row for each time that the layer runs
             count = projection.out_features // embedding.shape[1]  # soft prompts that a row gives
             targets = answer_embeddings(embedding, labels, count).flatten(1)  # [B, W]
             rows = inputs.shape[1]
